@@ -1,0 +1,20 @@
+"""The base of every error that a user may see: a message that names the place, and a hint.
+
+The command line prints `error: MESSAGE` and `hint: HINT` and exits 1.  Each room of the
+package derives its own exceptions from ObsdimgError; nothing else is caught for printing.
+"""
+
+from __future__ import annotations
+
+
+class ObsdimgError(Exception):
+    """Something the user can act on.
+
+    `message` is one line that names file, key or offset; `hint`, if any, is one line that
+    says what to do.  Neither ever holds a secret.
+    """
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
