@@ -1,0 +1,1 @@
+"""The response file: how the installer matches answers, what it asks, how answers are written."""
