@@ -1,0 +1,1 @@
+"""Media: downloads, signify, checksum lists, the ISO, the boot kernel; nothing of the configuration."""
