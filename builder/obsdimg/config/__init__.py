@@ -1,0 +1,6 @@
+"""The configuration: one TOML file, typed, every mistake named with its key."""
+
+from obsdimg.config.load import ConfigError, load, parse
+from obsdimg.config.model import Config, Peer
+
+__all__ = ["Config", "ConfigError", "Peer", "load", "parse"]

@@ -1,0 +1,130 @@
+"""From the bytes of obsdimg.toml to a Config, or to one error that names the key."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from obsdimg.config.model import Config
+from obsdimg.config.rules import first_conflict
+from obsdimg.errors import ObsdimgError
+from obsdimg.files import read_file
+
+Location = tuple[str | int, ...]
+
+
+class ConfigError(ObsdimgError):
+    """The configuration is missing, malformed, or asks for something that cannot work."""
+
+
+def load(path: Path) -> Config:
+    """Read and check the configuration at `path`.  Raises ConfigError or FileError."""
+    if not path.exists():
+        raise ConfigError(
+            f"{path}: no configuration here", "make one with `obsdimg init`, or name it with -c"
+        )
+    return parse(read_file(path, "configuration"), str(path))
+
+
+def parse(data: bytes, name: str = "obsdimg.toml") -> Config:
+    """Check the configuration `data`; `name` stands in errors.  Raises ConfigError."""
+    try:
+        table = tomllib.loads(data.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}: not UTF-8 text at byte {error.start}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name}: not TOML: {error}", "see https://toml.io") from error
+    try:
+        config = Config.model_validate(table)
+    except ValidationError as error:
+        raise _first(error, table, name) from None
+    conflict = first_conflict(config)
+    if conflict:
+        raise ConfigError(f"{name}: {conflict.key}: {conflict.problem}", conflict.hint)
+    return config
+
+
+def _first(error: ValidationError, table: dict[str, Any], name: str) -> ConfigError:
+    """The most telling of pydantic's complaints, in our words.
+
+    An unknown key goes first: it is usually the misspelt name of one reported as missing.
+    """
+    details = error.errors(include_url=False)
+    unknown = [d for d in details if d["type"] == "extra_forbidden"]
+    detail = (unknown or details)[0]
+    location = tuple(p for p in detail["loc"] if not _is_branch(p))
+    key = key_path(location)
+    if detail["type"] == "extra_forbidden":
+        return _unknown_key(location, name)
+    if detail["type"] == "missing":
+        return ConfigError(f"{name}: {key}: is missing", f"add {location[-1]} = …")
+    problem = detail["msg"].removeprefix("Value error, ")
+    same = [d for d in details if d["loc"][: len(location)] == location and d is not detail]
+    if same and detail["type"] in ("literal_error", "is_instance_of", "int_type"):
+        words = [d["msg"].removeprefix("Value error, ") for d in (*same, detail)]
+        problem = ", or ".join(dict.fromkeys(_lower(w) for w in words))
+    value = _value_at(table, location)
+    silent = repr(value) in problem or isinstance(value, dict | list) or _private(location)
+    shown = "" if silent else f" (is {value!r})"
+    return ConfigError(f"{name}: {key}: {_lower(problem)}{shown}")
+
+
+def _private(location: Location) -> bool:
+    """Where a secret may stand by mistake: its value is never repeated."""
+    return any("key" in str(p) or "password" in str(p) for p in location)
+
+
+def _unknown_key(location: Location, name: str) -> ConfigError:
+    known = list(section_at(location[:-1]).model_fields)
+    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+    return ConfigError(f"{name}: {key_path(location)}: there is no such setting", hint)
+
+
+def section_at(location: Location) -> type[BaseModel]:
+    """The model of the section at `location` (names, and numbers of array tables)."""
+    model: type[BaseModel] = Config
+    for part in location:
+        if isinstance(part, int):
+            continue
+        found = _models(model.model_fields[part].annotation)
+        if found:
+            model = found[0]
+    return model
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    inner = getattr(annotation, "__args__", ())
+    return [m for a in inner for m in _models(a)]
+
+
+def key_path(location: Location) -> str:
+    """`('tunnel', 'peers', 1, 'ipv4')` as `tunnel.peers[1].ipv4` (counted from 0)."""
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "(top level)"
+
+
+def _is_branch(part: str | int) -> bool:
+    """pydantic adds the branch of a union to a location, like `literal['none']`."""
+    return isinstance(part, str) and not part.isidentifier()
+
+
+def _value_at(table: Any, location: Location) -> Any:
+    for part in location:
+        try:
+            table = table[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return table
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:] if not text[:2].isupper() else text

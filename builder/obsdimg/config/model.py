@@ -1,0 +1,315 @@
+"""The settings, as types.  Descriptions here become the file that `init` writes and the docs.
+
+Rules that need more than one setting are in rules.py.
+"""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Interface
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from obsdimg.config import types as t
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values are not converted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+UdpPort = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Release(Section):
+    """Which OpenBSD, and where to get it."""
+
+    version: t.Version = Field("6.6", description="Release of OpenBSD; 6.6 is the reference.")
+    port: t.Port = Field("amd64", description="Machine architecture, as OpenBSD names it.")
+    mirrors: list[t.Url] = Field(
+        [], description="Mirrors to try before the built-in list (they need not be trusted)."
+    )
+
+
+class Host(Section):
+    """The server itself."""
+
+    name: t.HostName = Field("vpn", description="Short host name.")
+    domain: t.Domain = Field("my.domain", description="DNS domain the host is in.")
+    timezone: t.Timezone = Field("UTC", description="Time zone, like Europe/Paris.")
+    keyboard: Annotated[str, *t._pattern(r"[a-z]{2}(?:\.[a-z0-9.]+)?", "a layout", "us")] = Field(
+        "us",
+        description="Keyboard layout of the installed console (the boot loader always has us).",
+    )
+    console: Literal["vga", "com0"] = Field(
+        "vga", description="Console of the installed system and of the ISO: vga (VNC) or com0."
+    )
+    console_speed: Literal[9600, 19200, 38400, 57600, 115200] = Field(
+        115200, description="Speed of com0, bits per second."
+    )
+
+
+class Interface(Section):
+    """A further network interface, such as a provider's private network."""
+
+    name: t.InterfaceName = Field(description="Interface, like vio1.", examples=["vio1"])
+    ipv4: t.Ip4Interface | Literal["dhcp", "none"] = Field(
+        "dhcp", description="Address with prefix, dhcp, or none."
+    )
+    ipv6: t.Ip6Interface | Literal["autoconf", "none"] = Field(
+        "none", description="Address with prefix, autoconf, or none."
+    )
+
+
+class Network(Section):
+    """The way out (egress), and further interfaces."""
+
+    interface: t.InterfaceName = Field("vio0", description="Interface that faces the internet.")
+    ipv4: t.Ip4Interface | Literal["dhcp", "none"] = Field(
+        "dhcp", description="dhcp, none, or an address with prefix like 203.0.113.5/24."
+    )
+    gateway4: t.Ip4 | None = Field(
+        None, description="Default IPv4 route; needed with an address.", examples=["203.0.113.1"]
+    )
+    ipv6: t.Ip6Interface | Literal["autoconf", "none"] = Field(
+        "none", description="autoconf, none, or an address with prefix."
+    )
+    gateway6: t.Ip6 | None = Field(
+        None, description="Default IPv6 route; needed with an address.", examples=["2001:db8::1"]
+    )
+    dns: list[t.Ip] = Field(
+        [], description="Resolvers of the server itself; empty: those that DHCP names."
+    )
+    interfaces: list[Interface] = Field(
+        [], description="Further interfaces: one [[network.interfaces]] table each."
+    )
+
+
+class Admin(Section):
+    """The one administrator, member of wheel."""
+
+    name: t.LoginName = Field("admin", description="Login name.")
+    full_name: t.PersonName = Field("Administrator", description="Full name.")
+    keys: list[t.SshKey] = Field(
+        [], description="Public ssh keys, one line each as in id_ed25519.pub."
+    )
+    password: t.PasswordHash = Field(
+        "disabled", description="disabled (keys only), or a bcrypt hash from `encrypt -b a`."
+    )
+    doas: Literal["nopass", "persist", "none"] = Field(
+        "nopass",
+        description="doas for this user: nopass (needed without a password), persist, none.",
+    )
+
+
+class Access(Section):
+    """Who may log in, and from where."""
+
+    root_password: t.PasswordHash = Field(
+        "disabled", description="disabled, or a bcrypt hash from `encrypt -b a`."
+    )
+    root_keys: list[t.SshKey] = Field([], description="Public ssh keys for root; empty is best.")
+    admin: Admin | None = Field(
+        None,
+        description="The administrator, in [access.admin]; without it nobody can log in by ssh.",
+    )
+    sshd: bool = Field(True, description="Start sshd.")
+    ssh_from: Literal["tunnel", "anywhere"] = Field(
+        "tunnel", description="Where ssh is accepted from: tunnel, or anywhere."
+    )
+    ssh_window_minutes: Annotated[int, Field(ge=0, le=1440)] = Field(
+        0,
+        description="Safety net: minutes after the first boot in which ssh is open to all.",
+    )
+
+
+class Disk(Section):
+    """The disk that is erased, and its encryption."""
+
+    device: t.DiskName = Field(
+        "sd0", description="Disk to install on, like sd0; auto: the only one there is, else stop."
+    )
+    encryption: Literal["passphrase", "keydisk", "embedded", "none"] = Field(
+        "passphrase",
+        description="passphrase (typed on the console), keydisk, none, or embedded: the passphrase"
+        " is IN the ISO, for throw-away machines only.",
+    )
+    key_disk: t.PartitionName | None = Field(
+        None,
+        description="RAID partition that holds the key, like sd1a (encryption = keydisk).",
+        examples=["sd1a"],
+    )
+    rounds: Annotated[int, Field(ge=16, le=1_000_000)] | Literal["auto"] = Field(
+        "auto",
+        description="KDF rounds; auto: about a second on that machine. The recipe's 8192 is slow.",
+    )
+    random_fill: bool = Field(
+        True, description="Fill the disk with random data first (takes time)."
+    )
+    overwrite: bool = Field(
+        False,
+        description="true: erase a disk that holds data without asking. An ISO left attached then"
+        " erases the server at the next boot.",
+    )
+    layout: str = Field(
+        "auto", description="auto, or a file with a disklabel(8) autopartitioning template."
+    )
+    after: Literal["reboot", "halt"] = Field(
+        "reboot", description="After the installation: reboot, or halt and wait for a key."
+    )
+
+
+class Peer(Section):
+    """A client of the tunnel."""
+
+    name: t.PeerName = Field(
+        description="Name: clients/NAME.conf, comments, the log.", examples=["phone"]
+    )
+    ipv4: t.Ip4 | None = Field(
+        None, description="Its address in the tunnel.", examples=["10.0.0.2"]
+    )
+    ipv6: t.Ip6 | None = Field(
+        None, description="Its IPv6 address in the tunnel.", examples=["fd00:66::2"]
+    )
+    public_key: t.WgPublicKey | None = Field(
+        None,
+        description="The client's own public key; then its private key never exists here.",
+        examples=["<44 signs from wg pubkey>"],
+    )
+    internet: bool = Field(
+        True,
+        description="true: all its traffic goes through the tunnel and out; false: split tunnel.",
+    )
+    reach: list[t.Network] = Field(
+        [], description="Networks behind the server that this peer may reach, like 172.16.1.0/24."
+    )
+    ssh: bool = Field(True, description="May open ssh to the server through the tunnel.")
+    dns: list[t.Ip] = Field(
+        [], description="Resolvers for this client; empty: those of the tunnel."
+    )
+    keepalive: Annotated[int, Field(ge=0, le=65535)] = Field(
+        25, description="PersistentKeepalive of the client, seconds; 0: off."
+    )
+
+
+class Upstream(Section):
+    """Another WireGuard server that the clients' traffic is sent through (multi-hop)."""
+
+    endpoint: t.EndpointHost = Field(
+        description="Host name or address of that server.", examples=["hop.example.net"]
+    )
+    port: UdpPort = Field(51820, description="Its UDP port.")
+    public_key: t.WgPublicKey = Field(
+        description="Its public key.", examples=["<44 signs from wg pubkey>"]
+    )
+    ipv4: t.Ip4Interface = Field(
+        description="Our address there, with prefix.", examples=["10.9.0.2/24"]
+    )
+
+
+class Tunnel(Section):
+    """WireGuard."""
+
+    ipv4: t.Ip4Interface | None = Field(
+        IPv4Interface("10.0.0.1/24"), description="The server's address in the tunnel."
+    )
+    ipv6: t.Ip6Interface | None = Field(
+        None, description="The server's IPv6 address in the tunnel.", examples=["fd00:66::1/64"]
+    )
+    port: UdpPort = Field(53, description="UDP port; 53 passes most hotel networks.")
+    also_ports: list[UdpPort] = Field(
+        [], description="Further UDP ports that lead to the same tunnel, like 443 and 51820."
+    )
+    endpoint: t.EndpointHost | None = Field(
+        None,
+        description="Name or address under which clients reach the server.",
+        examples=["vpn.example.net"],
+    )
+    mtu: Annotated[int, Field(ge=1280, le=1500)] = Field(1420, description="MTU inside, bytes.")
+    dns: Literal["none", "unbound"] | list[t.Ip] = Field(
+        "unbound",
+        description="Resolvers for clients: unbound (runs on the server, inside the tunnel only),"
+        " none, or a list of addresses.",
+    )
+    block_lists: list[str] = Field(
+        [], description="Files with names (one per line, or a hosts file) that unbound refuses."
+    )
+    clients_meet: bool = Field(False, description="Clients may reach each other.")
+    keys: Literal["build", "first-boot"] = Field(
+        "build",
+        description="Where the server's key is made: build (sealed in the ISO), or first-boot: on"
+        " the server, which shows its public key on the console.",
+    )
+    audit: bool = Field(
+        True, description="Log first handshake, endpoint change and silence of peers to syslog."
+    )
+    upstream: Upstream | None = Field(None, description="Multi-hop, in [tunnel.upstream].")
+    peers: list[Peer] = Field([], description="Clients: one [[tunnel.peers]] table each.")
+
+
+class Packages(Section):
+    """Packages besides those the tunnel needs."""
+
+    names: list[t.PackageName] = Field([], description="Further packages.")
+    carry: bool = Field(
+        True,
+        description="Carry the packages in the site set; false: from a mirror at first boot.",
+    )
+
+
+class Upkeep(Section):
+    """Updates."""
+
+    first_boot_syspatch: bool = Field(True, description="Install patches at the first boot.")
+    schedule: Literal["never", "daily", "weekly"] = Field(
+        "weekly", description="How often patches and package updates are installed."
+    )
+    time: t.Hour = Field("04:30", description="Time of day for it, on Sunday if weekly.")
+    reboot: bool = Field(
+        False,
+        description="Reboot when a patch needs it; an encrypted disk then waits for you.",
+    )
+
+
+class Sets(Section):
+    """What is installed of the base system."""
+
+    leave_out: list[t.SetPattern] = Field(
+        ["game*", "x*"], description="Sets to leave out; patterns as in the installer."
+    )
+
+
+class Site(Section):
+    """What else lands on the server."""
+
+    overlay: str = Field(
+        "overlay",
+        description="Folder merged into the site set: overlay/etc/motd lands in /etc/motd.",
+    )
+
+
+class Answer(Section):
+    """A raw answer for a question that obsdimg does not know."""
+
+    question: t.AnswerText = Field(
+        description="The question, or its beginning, as the installer asks it.",
+        examples=["Which disk do you wish to initialize"],
+    )
+    answer: t.AnswerText = Field(description="The answer.", examples=["done"])
+
+
+class Config(Section):
+    """All of obsdimg.toml."""
+
+    release: Release = Field(default_factory=Release.model_construct)
+    host: Host = Field(default_factory=Host.model_construct)
+    network: Network = Field(default_factory=Network.model_construct)
+    access: Access = Field(default_factory=Access.model_construct)
+    disk: Disk = Field(default_factory=Disk.model_construct)
+    tunnel: Tunnel = Field(default_factory=Tunnel.model_construct)
+    packages: Packages = Field(default_factory=Packages.model_construct)
+    upkeep: Upkeep = Field(default_factory=Upkeep.model_construct)
+    sets: Sets = Field(default_factory=Sets.model_construct)
+    site: Site = Field(default_factory=Site.model_construct)
+    answers: list[Answer] = Field([], description="Raw extra answers: one [[answers]] table each.")

@@ -1,0 +1,199 @@
+"""Rules that take more than one setting: addresses that fit, names that differ, ways in.
+
+Each rule yields what is wrong with which key; nothing here raises or prints.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import zoneinfo
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+
+from obsdimg.config.model import Config
+from obsdimg.config.types import DISABLED
+
+
+class Conflict(NamedTuple):
+    """What is wrong: the key's path, the problem, and what would be right."""
+
+    key: str
+    problem: str
+    hint: str | None = None
+
+
+def first_conflict(config: Config) -> Conflict | None:
+    """The first broken rule, or None."""
+    return next((c for rule in _RULES for c in rule(config)), None)
+
+
+def warnings(config: Config) -> list[str]:
+    """What works but deserves a second thought, one line each; shown by `check` and `build`."""
+    found: list[str] = []
+    if config.disk.encryption == "embedded":
+        found.append("disk.encryption = embedded: whoever has the ISO can read the server's disk")
+    if config.disk.encryption == "none":
+        found.append("disk.encryption = none: the provider can read everything on the server")
+    if config.disk.overwrite:
+        found.append(
+            "disk.overwrite = true: an ISO left attached erases the server at its next boot"
+        )
+    if isinstance(config.disk.rounds, int) and config.disk.rounds >= 1000:
+        seconds = config.disk.rounds * 0.0033
+        found.append(
+            f"disk.rounds = {config.disk.rounds}: the boot loader computes them at every boot,"
+            f" {seconds:.0f} s on a recent processor and several times that on a slow one"
+        )
+    if config.access.admin is None and not config.access.root_keys:
+        found.append("access.admin is not set: nobody can log in to the server")
+    if config.upkeep.reboot and config.disk.encryption == "passphrase":
+        found.append("upkeep.reboot = true: after a reboot the disk waits for its passphrase")
+    if config.access.ssh_from == "anywhere":
+        found.append("access.ssh_from = anywhere: ssh is open to the internet")
+    if config.tunnel.peers and config.tunnel.endpoint is None:
+        found.append(
+            "tunnel.endpoint is not set: the clients' files will not say where the server is"
+        )
+    return found
+
+
+def _egress(c: Config) -> Iterator[Conflict]:
+    n = c.network
+    for address, gateway, key in (
+        (n.ipv4, n.gateway4, "gateway4"),
+        (n.ipv6, n.gateway6, "gateway6"),
+    ):
+        static = not isinstance(address, str)
+        if static and gateway is None:
+            yield Conflict(f"network.{key}", "is missing: a static address needs a default route")
+        if not static and gateway is not None:
+            yield Conflict(f"network.{key}", "only goes with a static address")
+        if not isinstance(address, str) and gateway is not None:
+            outside = gateway not in address.network
+            if outside and not gateway.is_link_local:
+                yield Conflict(f"network.{key}", f"{gateway} is not in {address.network}")
+            if gateway == address.ip:
+                yield Conflict(f"network.{key}", f"{gateway} is the server's own address")
+    if n.ipv4 == "none" and n.ipv6 == "none":
+        yield Conflict("network.ipv4", "and network.ipv6 are both none: there is no way out")
+    if n.ipv4 != "dhcp" and n.ipv6 != "autoconf" and not n.dns:
+        yield Conflict("network.dns", "is empty: without DHCP the server needs resolvers")
+    names = [n.interface, *(i.name for i in n.interfaces)]
+    for index, name in enumerate(names[1:]):
+        if name in names[: index + 1]:
+            yield Conflict(f"network.interfaces[{index}].name", f"{name} is named twice")
+        if name.startswith(("tun", "wg", "lo", "pf", "enc")):
+            yield Conflict(f"network.interfaces[{index}].name", f"{name} is not a network card")
+
+
+def _timezone(c: Config) -> Iterator[Conflict]:
+    known = zoneinfo.available_timezones()
+    if known and c.host.timezone not in known:
+        near = get_close_matches(c.host.timezone, known, n=1)
+        yield Conflict(
+            "host.timezone",
+            f"{c.host.timezone} is not a known zone",
+            f"did you mean {near[0]}?" if near else "like Europe/Paris or UTC",
+        )
+
+
+def _access(c: Config) -> Iterator[Conflict]:
+    admin = c.access.admin
+    if admin and admin.name in ("root", "no", "done", "daemon", "operator", "nobody"):
+        yield Conflict("access.admin.name", f"{admin.name} is not possible as a login name")
+    if admin and not admin.keys and admin.password == DISABLED:
+        yield Conflict(
+            "access.admin.keys",
+            "is empty and the password disabled: this user could never log in",
+            "add the line of your id_ed25519.pub",
+        )
+    if admin and admin.doas == "persist" and admin.password == DISABLED:
+        yield Conflict(
+            "access.admin.doas",
+            "persist asks for a password, and the password is disabled",
+            "use nopass, or set a password hash",
+        )
+    if not c.access.sshd and c.access.ssh_window_minutes:
+        yield Conflict("access.ssh_window_minutes", "needs access.sshd = true")
+
+
+def _disk(c: Config) -> Iterator[Conflict]:
+    disk = c.disk
+    if disk.encryption == "keydisk" and disk.key_disk is None:
+        yield Conflict("disk.key_disk", "is missing: encryption = keydisk needs it, like sd1a")
+    if disk.encryption != "keydisk" and disk.key_disk is not None:
+        yield Conflict("disk.key_disk", "only goes with encryption = keydisk")
+    if disk.key_disk and disk.key_disk[:-1] == disk.device:
+        yield Conflict("disk.key_disk", f"{disk.key_disk} is on the disk that is erased")
+
+
+def _tunnel(c: Config) -> Iterator[Conflict]:
+    t = c.tunnel
+    if t.ipv4 is None and t.ipv6 is None:
+        yield Conflict("tunnel.ipv4", "and tunnel.ipv6 are both missing: the tunnel needs one")
+    for key, own in (("ipv4", t.ipv4), ("ipv6", t.ipv6)):
+        if own is None:
+            continue
+        if own.network.num_addresses < 4:
+            yield Conflict(f"tunnel.{key}", f"{own} leaves no room for peers", "use a /24 or so")
+        elif own.ip in (own.network.network_address, own.network.broadcast_address):
+            yield Conflict(f"tunnel.{key}", f"{own.ip} is the network's own address")
+        for index, outer in enumerate((c.network, *c.network.interfaces)):
+            there = getattr(outer, key)
+            name = "network" if index == 0 else f"network.interfaces[{index - 1}]"
+            if not isinstance(there, str) and there.network.overlaps(own.network):
+                yield Conflict(f"tunnel.{key}", f"{own.network} overlaps {name}.{key} {there}")
+    if len(set(t.also_ports)) != len(t.also_ports) or t.port in t.also_ports:
+        yield Conflict("tunnel.also_ports", "names a port twice")
+    if t.block_lists and t.dns != "unbound":
+        yield Conflict("tunnel.block_lists", 'only works with tunnel.dns = "unbound"')
+    if t.upstream and t.ipv4 is not None and t.upstream.ipv4.network.overlaps(t.ipv4.network):
+        yield Conflict("tunnel.upstream.ipv4", f"{t.upstream.ipv4} overlaps tunnel.ipv4 {t.ipv4}")
+
+
+def _peers(c: Config) -> Iterator[Conflict]:
+    t = c.tunnel
+    seen: dict[Any, str] = {}
+    for own in (t.ipv4, t.ipv6):
+        if own is not None:
+            seen[own.ip] = "the server"
+    for index, peer in enumerate(t.peers):
+        at = f"tunnel.peers[{index}]"
+        for key, own, address in (("ipv4", t.ipv4, peer.ipv4), ("ipv6", t.ipv6, peer.ipv6)):
+            if address is None:
+                if own is not None:
+                    hint = "the next free one: see `obsdimg client add`"
+                    yield Conflict(f"{at}.{key}", f"is missing: the tunnel has {own.network}", hint)
+                continue
+            if own is None:
+                yield Conflict(f"{at}.{key}", f"the tunnel has no {key} address")
+            elif address not in own.network:
+                yield Conflict(f"{at}.{key}", f"{address} is not in {own.network}")
+            elif address in (own.network.network_address, own.network.broadcast_address):
+                yield Conflict(f"{at}.{key}", f"{address} is the network's own address")
+            elif address in seen:
+                yield Conflict(f"{at}.{key}", f"{address} belongs to {seen[address]}")
+            seen[address] = peer.name
+        for kind, value in (("name", peer.name), ("public_key", peer.public_key)):
+            if value is not None and (kind, value) in seen:
+                yield Conflict(f"{at}.{kind}", f"is the same as that of peer {seen[kind, value]}")
+            seen[kind, value] = peer.name
+        for net in peer.reach:
+            for own in (t.ipv4, t.ipv6):
+                if own is not None and net.version == own.version and net.overlaps(own.network):
+                    yield Conflict(
+                        f"{at}.reach", f"{net} overlaps the tunnel", "see tunnel.clients_meet"
+                    )
+            if net == ipaddress.ip_network("0.0.0.0/0") or net == ipaddress.ip_network("::/0"):
+                yield Conflict(f"{at}.reach", f"{net} is everything", "use internet = true")
+
+
+_RULES: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
+    _egress,
+    _timezone,
+    _access,
+    _disk,
+    _tunnel,
+    _peers,
+)

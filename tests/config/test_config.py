@@ -1,0 +1,140 @@
+"""obsdimg.toml: every mistake is one error that names the key."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+
+import pytest
+
+from obsdimg.config import Config, ConfigError, parse
+from obsdimg.config.document import commented, schema
+from obsdimg.config.rules import warnings
+
+PEER = '[[tunnel.peers]]\nname = "a"\nipv4 = "10.0.0.2"\n'
+
+BAD = [
+    ("", "x = 1", "x: there is no such setting", "known here: release, host"),
+    ("unknown key", '[host]\nnmae = "x"', "host.nmae: there is no such", "did you mean name?"),
+    ("not TOML", "[host]\nname =", "not TOML", "toml.io"),
+    ("host name", '[host]\nname = "a.b"', "host.name: 'a.b' is not a short host name", None),
+    ("no prefix", '[tunnel]\nipv4 = "10.0.0.1"', "tunnel.ipv4: '10.0.0.1' is not an", None),
+    ("wrong word", '[network]\nipv4 = "fish"', "network.ipv4: 'fish' is not", None),
+    ("text for a number", '[tunnel]\nport = "53"', "tunnel.port: input should be a valid", None),
+    ("number too small", "[disk]\nrounds = 3", "disk.rounds: input should be greater", None),
+    ("zone", '[host]\ntimezone = "Europe/Pariss"', "host.timezone: Europe/Pariss", "Europe/Paris?"),
+    ("peer outside", PEER.replace("0.2", "1.3"), "tunnel.peers[0].ipv4: 10.0.1.3 is not in", None),
+    (
+        "peer twice",
+        PEER + PEER.replace('"a"', '"b"'),
+        "tunnel.peers[1].ipv4: 10.0.0.2 belongs",
+        None,
+    ),
+    ("name twice", PEER + PEER.replace("0.2", "0.3"), "tunnel.peers[1].name: is the same", None),
+    ("peer is server", PEER.replace("0.2", "0.1"), "10.0.0.1 belongs to the server", None),
+    (
+        "peer nameless",
+        '[[tunnel.peers]]\nipv4 = "10.0.0.2"',
+        "tunnel.peers[0].name: is missing",
+        None,
+    ),
+    (
+        "ssh key",
+        '[access.admin]\nkeys = ["ssh-rsa AAAA"]',
+        "access.admin.keys[0]: not a public",
+        None,
+    ),
+    ("no way in", "[access.admin]\nname = 'joe'", "access.admin.keys: is empty", "id_ed25519.pub"),
+    ("no route", '[network]\nipv4 = "192.0.2.2/24"', "network.gateway4: is missing", None),
+    (
+        "route outside",
+        '[network]\nipv4 = "192.0.2.2/24"\ngateway4 = "198.51.100.1"\ndns = ["9.9.9.9"]',
+        "network.gateway4: 198.51.100.1 is not in 192.0.2.0/24",
+        None,
+    ),
+    (
+        "overlap",
+        '[[network.interfaces]]\nname = "vio1"\nipv4 = "10.0.0.9/16"',
+        "tunnel.ipv4: 10.0.0.0/24 overlaps network.interfaces[0]",
+        None,
+    ),
+    ("key disk missing", '[disk]\nencryption = "keydisk"', "disk.key_disk: is missing", None),
+    ("wg key", PEER + 'public_key = "AAAA"', "tunnel.peers[0].public_key: not a WireGuard", None),
+    ("reach all", PEER + 'reach = ["0.0.0.0/0"]', "tunnel.peers[0].reach", None),
+    ("host bits", PEER + 'reach = ["172.16.1.1/24"]', "reach[0]: '172.16.1.1/24' is not", None),
+    ("newline", '[[answers]]\nquestion = "a\\nb"\nanswer = "x"', "answers[0].question", None),
+]
+
+
+@pytest.mark.parametrize(("text", "message", "hint"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])
+def test_a_wrong_value_is_one_error_that_names_the_key(
+    text: str, message: str, hint: str | None
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text.encode(), "obsdimg.toml")
+    assert caught.value.message.startswith("obsdimg.toml: ")
+    assert message in caught.value.message
+    assert "\n" not in caught.value.message
+    if hint:
+        assert hint in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[access]\nroot_password = 'hunter2'",
+        "[access.admin]\npassword = 'hunter2'",
+        "[access.admin]\nkeys = ['-----BEGIN OPENSSH PRIVATE hunter2']",
+        PEER + "public_key = 'hunter2'",
+    ],
+)
+def test_a_secret_put_in_the_wrong_place_is_not_repeated_in_the_error(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text.encode())
+    assert "hunter2" not in caught.value.message + (caught.value.hint or "")
+
+
+def test_text_that_is_not_utf8_is_named_as_such() -> None:
+    with pytest.raises(ConfigError, match="not UTF-8 text at byte 3"):
+        parse(b"# \n\xff")
+
+
+def test_an_empty_file_is_a_valid_configuration_with_all_defaults() -> None:
+    assert parse(b"") == Config()
+
+
+def test_the_commented_file_is_valid_and_changes_nothing() -> None:
+    assert parse(commented().encode()) == Config()
+
+
+def test_the_commented_file_shows_every_setting_and_each_is_valid_when_uncommented() -> None:
+    text = commented()
+    lines = [
+        line.removeprefix("# ") if not line.startswith("##") else line
+        for line in text.splitlines()
+        if not line.startswith("# ") or "=" in line or "[" in line
+    ]
+    table = tomllib.loads(
+        "\n".join(
+            line
+            for line in lines
+            if not line.startswith("#") and "…" not in line and not line.startswith("An ")
+        )
+    )
+    properties = Config.model_json_schema()["properties"]
+    assert set(table) == set(properties)
+
+
+def test_the_schema_is_json_and_forbids_unknown_keys() -> None:
+    value = json.loads(schema())
+    assert value["additionalProperties"] is False
+    assert "timezone" in value["$defs"]["Host"]["properties"]
+
+
+def test_slow_rounds_and_waivers_are_warned_about() -> None:
+    config = parse(b'[disk]\nrounds = 8192\noverwrite = true\n[access]\nssh_from = "anywhere"')
+    text = "\n".join(warnings(config))
+    assert "disk.rounds = 8192" in text
+    assert "27 s" in text
+    assert "disk.overwrite" in text
+    assert "ssh is open" in text
