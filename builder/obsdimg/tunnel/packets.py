@@ -1,0 +1,258 @@
+"""ICMP echo inside IPv4 and IPv6 packets: built and read as bytes.
+
+Sources: RFC 791 (IPv4), RFC 8200 (IPv6), RFC 792 (ICMP), RFC 4443 (ICMPv6), RFC 1071
+(checksum).  All integers are big endian.  IPv4 options are skipped; fragments and IPv6
+extension headers are read as "something else".
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from obsdimg.tunnel.errors import PacketError
+
+Address = IPv4Address | IPv6Address
+
+IPV4_HEADER_BYTES: Final = 20
+IPV6_HEADER_BYTES: Final = 40
+ICMP_HEADER_BYTES: Final = 8
+ICMP: Final = 1
+ICMPV6: Final = 58
+HOP_LIMIT: Final = 64
+
+ECHO_REQUEST: Final = {4: 8, 6: 128}
+ECHO_REPLY: Final = {4: 0, 6: 129}
+
+_ERRORS: Final[dict[int, dict[int, str]]] = {
+    4: {3: "unreachable", 5: "redirected", 11: "time exceeded", 12: "parameter problem"},
+    6: {1: "unreachable", 2: "packet too big", 3: "time exceeded", 4: "parameter problem"},
+}
+_UNREACHABLE: Final[dict[int, dict[int, str]]] = {
+    4: {
+        0: "network unreachable",
+        1: "host unreachable",
+        2: "protocol unreachable",
+        3: "port unreachable",
+        4: "packet too big",
+        9: "network prohibited",
+        10: "host prohibited",
+        13: "prohibited by a filter",
+    },
+    6: {
+        0: "no route",
+        1: "prohibited by a filter",
+        2: "beyond the scope of the source address",
+        3: "address unreachable",
+        4: "port unreachable",
+        5: "source address refused",
+        6: "route rejected",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Echo:
+    """An echo request or reply."""
+
+    source: Address
+    destination: Address
+    ident: int
+    """16 bits that name the sender's series."""
+    sequence: int
+    """16 bits, counted up."""
+    payload: bytes
+    reply: bool = False
+
+    def answer(self) -> Echo:
+        """The reply to this request."""
+        return Echo(
+            self.destination, self.source, self.ident, self.sequence, self.payload, reply=True
+        )
+
+
+@dataclass(frozen=True)
+class IcmpError:
+    """An ICMP error message, and which echo request it is about (if it is about one)."""
+
+    source: Address
+    destination: Address
+    reason: str
+    """In words, e.g. `host unreachable`."""
+    about: Echo | None
+    """The quoted request; its payload may be cut short."""
+
+
+@dataclass(frozen=True)
+class Other:
+    """Any other packet: TCP, UDP, neighbour discovery, fragments."""
+
+    source: Address
+    destination: Address
+    protocol: int
+
+
+Packet = Echo | IcmpError | Other
+
+
+def checksum(data: bytes) -> int:
+    """The Internet checksum (RFC 1071) of `data`, a zero byte added where its length is odd."""
+    if len(data) % 2:
+        data += b"\0"
+    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def build(echo: Echo, hop_limit: int = HOP_LIMIT) -> bytes:
+    """The IP packet of `echo`.  Raises PacketError for addresses of two families or no room."""
+    version = echo.source.version
+    if version != echo.destination.version:
+        raise PacketError(f"{echo.source} and {echo.destination} are of different families")
+    if len(echo.payload) > 65000:
+        raise PacketError(f"a payload of {len(echo.payload)} bytes does not fit in a packet")
+    kind = (ECHO_REPLY if echo.reply else ECHO_REQUEST)[version]
+    return _wrap(
+        echo.source,
+        echo.destination,
+        struct.pack(">BBHHH", kind, 0, 0, echo.ident, echo.sequence) + echo.payload,
+        hop_limit,
+    )
+
+
+def build_error(source: Address, refused: bytes, kind: int, code: int) -> bytes:
+    """An ICMP error of type `kind` from `source` about the packet `refused`, to its sender.
+
+    Quotes as much of `refused` as 512 bytes hold.  Raises PacketError where `refused` is no
+    packet.
+    """
+    to = parse(refused).source
+    message = struct.pack(">BBHI", kind, code, 0, 0) + refused[:512]
+    return _wrap(source, to, message, HOP_LIMIT)
+
+
+def _wrap(source: Address, destination: Address, icmp: bytes, hop_limit: int) -> bytes:
+    """An ICMP message, whose checksum field (bytes 2 and 3) is zero, as an IP packet."""
+    ends = source.packed + destination.packed
+    if source.version == 4:
+        total = IPV4_HEADER_BYTES + len(icmp)
+        head = struct.pack(">BBHHHBBH", 0x45, 0, total, 0, 0, hop_limit, ICMP, 0) + ends
+        head = _with_checksum(head, 10, checksum(head))
+        return head + _with_checksum(icmp, 2, checksum(icmp))
+    head = struct.pack(">IHBB", 6 << 28, len(icmp), ICMPV6, hop_limit) + ends
+    return head + _with_checksum(icmp, 2, checksum(_pseudo(ends, icmp) + icmp))
+
+
+def _with_checksum(data: bytes, at: int, value: int) -> bytes:
+    return data[:at] + struct.pack(">H", value) + data[at + 2 :]
+
+
+def _pseudo(ends: bytes, icmp: bytes) -> bytes:
+    """The pseudo-header of RFC 8200, section 8.1; `ends`: both addresses."""
+    return ends + struct.pack(">I3xB", len(icmp), ICMPV6)
+
+
+@dataclass(frozen=True)
+class _Ip:
+    source: Address
+    destination: Address
+    protocol: int
+    whole: bool
+    body: bytes
+
+
+def parse(data: bytes) -> Packet:
+    """The packet at the start of `data`; what follows it is padding.
+
+    Raises PacketError: not IP, truncated, or a checksum is wrong.
+    """
+    ip = _ip(data, quoted=False)
+    version = ip.source.version
+    if ip.protocol != (ICMP if version == 4 else ICMPV6) or not ip.whole:
+        return Other(ip.source, ip.destination, ip.protocol)
+    body = ip.body
+    if len(body) < ICMP_HEADER_BYTES:
+        raise PacketError(f"an ICMP message of {len(body)} bytes is truncated")
+    ends = ip.source.packed + ip.destination.packed
+    if checksum(body if version == 4 else _pseudo(ends, body) + body) != 0:
+        raise PacketError(f"wrong ICMP checksum in a packet from {ip.source}")
+    kind, code = body[0], body[1]
+    if kind in (ECHO_REQUEST[version], ECHO_REPLY[version]):
+        return _echo(ip)
+    if kind in _ERRORS[version]:
+        reason = _ERRORS[version][kind]
+        if reason == "unreachable":
+            reason = _UNREACHABLE[version].get(code, f"unreachable, code {code}")
+        return IcmpError(ip.source, ip.destination, reason, _quoted(body[ICMP_HEADER_BYTES:]))
+    return Other(ip.source, ip.destination, ip.protocol)
+
+
+def _echo(ip: _Ip) -> Echo:
+    kind, ident, sequence = struct.unpack_from(">B3xHH", ip.body)
+    return Echo(
+        ip.source,
+        ip.destination,
+        ident,
+        sequence,
+        ip.body[ICMP_HEADER_BYTES:],
+        reply=kind == ECHO_REPLY[ip.source.version],
+    )
+
+
+def _quoted(data: bytes) -> Echo | None:
+    """The echo request that an ICMP error quotes, cut short as it may be."""
+    try:
+        ip = _ip(data, quoted=True)
+    except PacketError:
+        return None
+    version = ip.source.version
+    if ip.protocol != (ICMP if version == 4 else ICMPV6) or len(ip.body) < ICMP_HEADER_BYTES:
+        return None
+    return _echo(ip) if ip.body[0] == ECHO_REQUEST[version] else None
+
+
+def _ip(data: bytes, *, quoted: bool) -> _Ip:
+    """The IP header and what it carries; a `quoted` packet may be shorter than it says."""
+    version = data[0] >> 4 if data else 0
+    if version == 4:
+        return _ipv4(data, quoted)
+    if version == 6:
+        return _ipv6(data, quoted)
+    raise PacketError("neither IPv4 nor IPv6" if data else "an empty packet")
+
+
+def _ipv4(data: bytes, quoted: bool) -> _Ip:
+    size = (data[0] & 15) * 4
+    if size < IPV4_HEADER_BYTES or len(data) < size:
+        raise PacketError(f"an IPv4 header of {size} bytes in {len(data)} bytes")
+    total, fragment, protocol = struct.unpack_from(">2xH2xHxB", data)
+    if total < size or (total > len(data) and not quoted):
+        raise PacketError(f"an IPv4 packet of {total} bytes in {len(data)} bytes")
+    if not quoted and checksum(data[:size]) != 0:
+        raise PacketError("wrong IPv4 header checksum")
+    return _Ip(
+        IPv4Address(data[12:16]),
+        IPv4Address(data[16:20]),
+        protocol,
+        fragment & 0x3FFF == 0,
+        data[size:total],
+    )
+
+
+def _ipv6(data: bytes, quoted: bool) -> _Ip:
+    if len(data) < IPV6_HEADER_BYTES:
+        raise PacketError(f"an IPv6 header in {len(data)} bytes")
+    length, protocol = struct.unpack_from(">4xHB", data)
+    end = IPV6_HEADER_BYTES + length
+    if end > len(data) and not quoted:
+        raise PacketError(f"an IPv6 packet of {end} bytes in {len(data)} bytes")
+    return _Ip(
+        IPv6Address(data[8:24]),
+        IPv6Address(data[24:40]),
+        protocol,
+        True,
+        data[IPV6_HEADER_BYTES:end],
+    )
