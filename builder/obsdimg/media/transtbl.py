@@ -1,0 +1,32 @@
+"""TRANS.TBL: the file in which mkhybrid's -T lists a directory's long names.
+
+One line for each record: a letter (`F` file, `D` directory, `L` link), the ISO 9660 name padded
+to 34 columns, a tab, the long name.  Source: mkhybrid.8 (-T), and the 6.6 alpha CD.
+"""
+
+from __future__ import annotations
+
+from obsdimg.media.iso9660 import sort_key
+
+NAME = b"TRANS.TBL"
+_COLUMNS = 34
+
+
+def line(kind: str, identifier: bytes, name: bytes) -> bytes:
+    """One line, newline included; `kind` is F or D."""
+    return kind.encode("ascii") + b" " + identifier.ljust(_COLUMNS) + b"\t" + name + b"\n"
+
+
+def insert(table: bytes, kind: str, identifier: bytes, name: bytes) -> bytes:
+    """The table with one more line, in the order of the ISO 9660 names; others stay as they are."""
+    new, lines = line(kind, identifier, name), table.splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        lines[-1] += b"\n"
+    for index, old in enumerate(lines):
+        if sort_key(_identifier(old)) > sort_key(identifier):
+            return b"".join([*lines[:index], new, *lines[index:]])
+    return b"".join([*lines, new])
+
+
+def _identifier(old: bytes) -> bytes:
+    return old.partition(b"\t")[0][2:].rstrip(b" ")
