@@ -131,10 +131,10 @@ def test_the_schema_is_json_and_forbids_unknown_keys() -> None:
     assert "timezone" in value["$defs"]["Host"]["properties"]
 
 
-def test_slow_rounds_and_waivers_are_warned_about() -> None:
-    config = parse(b'[disk]\nrounds = 8192\noverwrite = true\n[access]\nssh_from = "anywhere"')
+def test_what_leaves_a_door_open_is_warned_about() -> None:
+    config = parse(b'[access]\nssh_from = "anywhere"\n[upkeep]\nreboot = true\n' + PEER.encode())
     text = "\n".join(warnings(config))
-    assert "disk.rounds = 8192" in text
-    assert "27 s" in text
-    assert "disk.overwrite" in text
     assert "ssh is open" in text
+    assert "waits for its passphrase" in text
+    assert "nobody can log in" in text
+    assert "tunnel.endpoint is not set" in text

@@ -29,22 +29,11 @@ def first_conflict(config: Config) -> Conflict | None:
 
 
 def warnings(config: Config) -> list[str]:
-    """What works but deserves a second thought, one line each; shown by `check` and `build`."""
+    """What works but deserves a second thought, one line each; shown by `check` and `build`.
+
+    Those of the disk come from hook.warnings.
+    """
     found: list[str] = []
-    if config.disk.encryption == "embedded":
-        found.append("disk.encryption = embedded: whoever has the ISO can read the server's disk")
-    if config.disk.encryption == "none":
-        found.append("disk.encryption = none: the provider can read everything on the server")
-    if config.disk.overwrite:
-        found.append(
-            "disk.overwrite = true: an ISO left attached erases the server at its next boot"
-        )
-    if isinstance(config.disk.rounds, int) and config.disk.rounds >= 1000:
-        seconds = config.disk.rounds * 0.0033
-        found.append(
-            f"disk.rounds = {config.disk.rounds}: the boot loader computes them at every boot,"
-            f" {seconds:.0f} s on a recent processor and several times that on a slow one"
-        )
     if config.access.admin is None and not config.access.root_keys:
         found.append("access.admin is not set: nobody can log in to the server")
     if config.upkeep.reboot and config.disk.encryption == "passphrase":
