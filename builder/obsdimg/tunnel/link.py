@@ -1,0 +1,147 @@
+"""The UDP side of a client: one connected socket for each address of the server.
+
+Connected sockets, since only they hear the ICMP errors that answer their datagrams
+(udp(7): ECONNREFUSED).  No root, no tun device.
+"""
+
+from __future__ import annotations
+
+import errno
+import select
+import socket
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from obsdimg.files import describe
+from obsdimg.tunnel.endpoint import SocketAddress
+
+DATAGRAM_BYTES: Final = 65536
+
+_UNREACHABLE: Final = {
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.EHOSTDOWN,
+    errno.ENETDOWN,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EADDRNOTAVAIL,
+}
+
+
+@dataclass(frozen=True)
+class Received:
+    """A datagram from the server's address number `which`."""
+
+    which: int
+    datagram: bytes
+
+
+@dataclass(frozen=True)
+class Refused:
+    """ICMP port unreachable: nothing listens there."""
+
+    which: int
+
+
+@dataclass(frozen=True)
+class Unreachable:
+    """No way to the address, said by this machine or by a router."""
+
+    which: int
+    reason: str
+
+
+Event = Received | Refused | Unreachable
+
+
+class Link:
+    """A context manager; every wait has a deadline in seconds of `time.monotonic`."""
+
+    def __init__(self, addresses: Sequence[SocketAddress]) -> None:
+        self.addresses: Final = tuple(addresses)
+        self._sockets: list[socket.socket | None] = []
+        self._waiting: list[Event] = []
+        for which, address in enumerate(addresses):
+            self._sockets.append(self._open(which, address))
+
+    def _open(self, which: int, address: SocketAddress) -> socket.socket | None:
+        """A connected socket, or None where this machine has no route to the address."""
+        try:
+            opened = socket.socket(address.family, socket.SOCK_DGRAM)
+        except OSError as error:
+            self._waiting.append(Unreachable(which, describe(error)))
+            return None
+        try:
+            opened.setblocking(False)
+            opened.connect(address.sockaddr)
+        except OSError as error:
+            opened.close()
+            self._waiting.append(Unreachable(which, describe(error)))
+            return None
+        return opened
+
+    def usable(self) -> list[int]:
+        """The numbers of the addresses that have a route."""
+        return [which for which, opened in enumerate(self._sockets) if opened is not None]
+
+    def send(self, which: int, datagram: bytes) -> None:
+        """Send to address number `which`; what the network says to it comes by `receive`."""
+        opened = self._sockets[which]
+        if opened is None:
+            return
+        try:
+            opened.send(datagram)
+        except OSError as error:
+            event = _event(which, error)
+            if event is not None:
+                self._waiting.append(event)
+
+    def receive(self, deadline: float) -> Event | None:
+        """The next event, or None at the deadline (at once where it has passed)."""
+        while True:
+            if self._waiting:
+                return self._waiting.pop(0)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return None
+            opened = [one for one in self._sockets if one is not None]
+            ready, _, _ = select.select(opened, [], [], left)
+            for one in ready:
+                which = self._sockets.index(one)
+                try:
+                    datagram = one.recv(DATAGRAM_BYTES)
+                except OSError as error:
+                    event = _event(which, error)
+                    if event is not None:
+                        self._waiting.append(event)
+                else:
+                    self._waiting.append(Received(which, datagram))
+
+    def close(self) -> None:
+        for opened in self._sockets:
+            if opened is not None:
+                opened.close()
+        self._sockets = [None] * len(self._sockets)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _event(which: int, error: OSError) -> Event | None:
+    """What an error of send or recv tells; None for what passes by itself (a full queue)."""
+    if error.errno == errno.ECONNREFUSED:
+        return Refused(which)
+    if error.errno in _UNREACHABLE:
+        return Unreachable(which, describe(error))
+    return None
