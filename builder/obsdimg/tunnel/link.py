@@ -7,8 +7,11 @@ Connected sockets, since only they hear the ICMP errors that answer their datagr
 from __future__ import annotations
 
 import errno
+import os
 import select
 import socket
+import struct
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +22,12 @@ from obsdimg.files import describe
 from obsdimg.tunnel.endpoint import SocketAddress
 
 DATAGRAM_BYTES: Final = 65536
+
+_IP_RECVERR: Final = 11
+_IPV6_RECVERR: Final = 25
+_MSG_ERRQUEUE: Final = 0x2000
+"""linux/in.h, in6.h, socket.h.  Without the options Linux keeps to itself that a router
+says `host unreachable` (ip(7)); with them, errors stand in a queue of their own."""
 
 _UNREACHABLE: Final = {
     errno.EHOSTUNREACH,
@@ -76,6 +85,11 @@ class Link:
             return None
         try:
             opened.setblocking(False)
+            if sys.platform == "linux":
+                if address.family == socket.AF_INET6:
+                    opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
+                else:
+                    opened.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)
             opened.connect(address.sockaddr)
         except OSError as error:
             opened.close()
@@ -95,9 +109,7 @@ class Link:
         try:
             opened.send(datagram)
         except OSError as error:
-            event = _event(which, error)
-            if event is not None:
-                self._waiting.append(event)
+            self._note(which, error)
 
     def receive(self, deadline: float) -> Event | None:
         """The next event, or None at the deadline (at once where it has passed)."""
@@ -111,14 +123,27 @@ class Link:
             ready, _, _ = select.select(opened, [], [], left)
             for one in ready:
                 which = self._sockets.index(one)
+                self._drain_errors(which, one)
                 try:
-                    datagram = one.recv(DATAGRAM_BYTES)
+                    self._waiting.append(Received(which, one.recv(DATAGRAM_BYTES)))
                 except OSError as error:
-                    event = _event(which, error)
-                    if event is not None:
-                        self._waiting.append(event)
-                else:
-                    self._waiting.append(Received(which, datagram))
+                    self._note(which, error)
+
+    def _drain_errors(self, which: int, opened: socket.socket) -> None:
+        """Turn Linux's queue of errors into events; it would wake every select otherwise."""
+        while sys.platform == "linux":
+            try:
+                _, ancillary, _, _ = opened.recvmsg(512, 512, _MSG_ERRQUEUE)
+            except OSError:
+                return
+            for _, _, data in ancillary:
+                number = struct.unpack_from("=I", data)[0] if len(data) >= 16 else 0
+                self._note(which, OSError(number, os.strerror(number)))
+
+    def _note(self, which: int, error: OSError) -> None:
+        event = _event(which, error)
+        if event is not None:
+            self._waiting.append(event)
 
     def close(self) -> None:
         for opened in self._sockets:
