@@ -38,9 +38,10 @@ def enc(data: bytes, passphrase: Secret, iterations: int, *flags: str) -> bytes:
     reader, writer = os.pipe()
     os.write(writer, passphrase.reveal().encode() + b"\n")
     os.close(writer)
+    words = ["openssl", "enc", *flags, "-aes-256-cbc", "-md", "sha256", "-pbkdf2"]
+    words += ["-iter", str(iterations), "-pass", f"fd:{reader}"]
     done = subprocess.run(
-        ["openssl", "enc", *flags, "-aes-256-cbc", "-md", "sha256", "-pbkdf2"]
-        + ["-iter", str(iterations), "-pass", f"fd:{reader}"],
+        words,
         input=data,
         capture_output=True,
         pass_fds=(reader,),
