@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from obsdimg.errors import ObsdimgError
 from obsdimg.files import read_file
 from obsdimg.media.signify import PublicKey
+from obsdimg.media.upstream import IsoSource
 from obsdimg.media.verification import KeyUnknown, VerificationError
 from obsdimg.resources import resource
 
@@ -159,6 +160,18 @@ class Release(_Frozen):
                 return port
         known = ", ".join(p.name for p in self.ports)
         raise ReleaseError(f"OpenBSD {self.version}: port {name} is not known", f"known: {known}")
+
+    def iso_source(self, port: str = "amd64") -> IsoSource:
+        """What media.upstream needs to obtain and verify this release's ISO."""
+        entry = self.port(port)
+        return IsoSource(
+            release=self.version,
+            directory=entry.directory,
+            name=entry.iso,
+            key=self.base_key,
+            pinned=entry.iso_hash,
+            mirrors=tuple(mirror.url for mirror in self.mirrors),
+        )
 
 
 def known_releases() -> tuple[str, ...]:
