@@ -53,7 +53,7 @@ class DiskTemplate:
         return sum(entry.min_kb for entry in self.entries)
 
 
-def check(data: bytes, release: tuple[int, int], where: str) -> DiskTemplate:
+def validate(data: bytes, *, where: str, release: tuple[int, int]) -> DiskTemplate:
     """The template in `data` (named `where` in errors) for `release`, e.g. (6, 6).
 
     Raises TemplateError for the first mistake.

@@ -20,7 +20,10 @@ CONF = "/obsdimg.conf"
 KEY = "/obsdimg.key"
 SOURCE_LINE = b". /obsdimg.sh\n"
 
+SLOW_ROUNDS = 1000
 MAX_ROUNDS = 1 << 30
+ROUND_SECONDS = 0.0033
+"""Seconds for a round of bcrypt_pbkdf on a recent processor (measured on 6.6)."""
 
 
 class HookError(ObsdimgError):
@@ -109,6 +112,32 @@ def validate(settings: HookSettings) -> None:
             raise HookError(f"keydisk: {part} is on {settings.disk}, the disk it opens")
     elif settings.keydisk is not None:
         raise HookError("keydisk: given, and the mode is not keydisk", "remove one of the two")
+
+
+def warnings(settings: HookSettings) -> list[str]:
+    """What the user should know before building, a sentence each."""
+    found = []
+    if settings.mode is Mode.EMBEDDED:
+        found.append(
+            "the passphrase is embedded in the ISO: whoever has the ISO can read the disk;"
+            " for laboratories and machines to be thrown away"
+        )
+    if settings.mode is Mode.NONE:
+        found.append("the disk is not encrypted: the provider can read everything on it")
+    if settings.rounds is not None and settings.rounds >= SLOW_ROUNDS:
+        seconds = settings.rounds * ROUND_SECONDS
+        found.append(
+            f"{settings.rounds} KDF rounds take about {seconds:.0f} s on a recent processor,"
+            " and longer in the boot loader, at every start"
+        )
+    if settings.overwrite:
+        found.append("overwrite = true: whatever is on the disk is erased without a question")
+        if settings.mode is not Mode.PASSPHRASE and settings.after is After.REBOOT:
+            found.append(
+                "overwrite = true and nobody is asked for anything: if the ISO stays attached and"
+                " is started first, the server is erased at every start; use after = halt"
+            )
+    return found
 
 
 def ramdisk_files(

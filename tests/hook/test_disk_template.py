@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from obsdimg.disk_template import TemplateError, check
+from obsdimg.disk_template import TemplateError, validate
 
 GOOD = b"/ 300M-1G 5%\nswap 128M-512M 10%\n/usr\t1G-2G 60%\n/home 100M-* 25%\n"
 
 
 def test_a_good_template_keeps_its_bytes_and_tells_its_size() -> None:
-    template = check(GOOD, (6, 6), "disk.tmpl")
+    template = validate(GOOD, where="disk.tmpl", release=(6, 6))
     assert template.data == GOOD
     assert [e.mount_point for e in template.entries] == ["/", "swap", "/usr", "/home"]
     assert template.entries[3].max_kb is None
@@ -32,7 +32,7 @@ def test_a_good_template_keeps_its_bytes_and_tells_its_size() -> None:
     ],
 )
 def test_lines_that_disklabel_reads_as_meant(line: str) -> None:
-    check(f"/ 1G\nswap 1G\n{line}\n".encode(), (6, 6), "t")
+    validate(f"/ 1G\nswap 1G\n{line}\n".encode(), where="t", release=(6, 6))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_lines_that_disklabel_reads_as_meant(line: str) -> None:
 )
 def test_a_mistake_is_named_with_its_line(line: str, message: str) -> None:
     with pytest.raises(TemplateError, match=f"^{message}|: {message}"):
-        check(f"/ 1G 5%\nswap 1G\n{line}\n".encode(), (6, 6), "t")
+        validate(f"/ 1G 5%\nswap 1G\n{line}\n".encode(), where="t", release=(6, 6))
 
 
 @pytest.mark.parametrize(
@@ -89,16 +89,16 @@ def test_a_mistake_is_named_with_its_line(line: str, message: str) -> None:
 )
 def test_a_template_as_a_whole(text: str, message: str) -> None:
     with pytest.raises(TemplateError, match=message):
-        check(text.encode(), (6, 6), "t")
+        validate(text.encode(), where="t", release=(6, 6))
 
 
 def test_raid_and_star_are_known_from_7_3() -> None:
     text = b"/ 1G\nswap 1G\nRAID *\n"
-    assert check(text, (7, 3), "t").entries[2].max_kb is None
+    assert validate(text, where="t", release=(7, 3)).entries[2].max_kb is None
     with pytest.raises(TemplateError):
-        check(text, (7, 2), "t")
+        validate(text, where="t", release=(7, 2))
 
 
 def test_a_maximum_that_is_never_reached_is_remarked() -> None:
-    template = check(b"/ 1G-2G\nswap 1G\n/home 1G-*\n", (6, 6), "t")
+    template = validate(b"/ 1G-2G\nswap 1G\n/home 1G-*\n", where="t", release=(6, 6))
     assert template.remarks == ("t:1: without a percentage / stays at MIN",)
