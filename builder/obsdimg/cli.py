@@ -48,7 +48,10 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"obsdimg {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        module = importlib.import_module(f"obsdimg.commands.{name}")
+        try:  # TEMPORARY: commands still to come
+            module = importlib.import_module(f"obsdimg.commands.{name}")
+        except ModuleNotFoundError:
+            continue
         sub = commands.add_parser(name, help=module.HELP, description=module.HELP)
         sub.add_argument("-q", "--quiet", action="store_true", help="only results and errors")
         sub.add_argument("--debug", action="store_true", help="show a traceback on errors")

@@ -1,0 +1,106 @@
+"""`obsdimg demo`: the main job on a stand-in medium, with nothing to download."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from pathlib import Path
+
+from obsdimg.ui import Ui
+
+HELP = "build against the embedded stand-in medium: nothing to download, shows everything"
+
+PASSPHRASE = "demo passphrase of no value"  # noqa: S105
+
+CONFIG = {
+    "host": {"name": "demo", "timezone": "UTC"},
+    "tunnel": {
+        "endpoint": "vpn.example.net",
+        "peers": [
+            {"name": "laptop", "ipv4": "10.0.0.2", "reach": ["172.16.1.0/24"]},
+            {"name": "phone", "ipv4": "10.0.0.3"},
+        ],
+    },
+    "network": {"interfaces": [{"name": "vio1", "ipv4": "172.16.1.3/24"}]},
+    "packages": {"carry": False},
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        type=Path,
+        default=Path("obsdimg-demo"),
+        metavar="DIR",
+        help="where to put the project (default: ./obsdimg-demo)",
+    )
+
+
+def run(args: argparse.Namespace, ui: Ui) -> int:
+    from obsdimg import build, standin
+    from obsdimg.commands.build import report
+    from obsdimg.config.document import commented
+    from obsdimg.errors import ObsdimgError
+    from obsdimg.files import private_dir, write_file
+    from obsdimg.media.cache import Cache
+    from obsdimg.media.resign import sign_list
+    from obsdimg.media.signify import SecretKey
+    from obsdimg.media.upstream import obtain_iso
+    from obsdimg.passphrase import Secret
+    from obsdimg.project import Project
+    from obsdimg.release import SourcedKey, load_release
+
+    folder: Path = args.folder
+    marker = folder / "DEMO"
+    if folder.exists() and any(folder.iterdir()) and not marker.exists():
+        raise ObsdimgError(f"{folder}: is not empty and no demo", "choose another folder")
+    private_dir(folder)
+    write_file(marker, b"Made by `obsdimg demo`; may be removed.\n", 0o644)
+    progress = ui.progress()
+
+    vendor = SecretKey.generate("stand-in vendor secret key")
+    medium = folder / "upstream" / "install66.iso"
+    private_dir(medium.parent)
+    with progress.step("Making the stand-in medium (it is not OpenBSD)"):
+        standin.build_iso(medium, signify_key=vendor)
+        listed = {medium.name: hashlib.sha256(medium.read_bytes()).hexdigest()}
+        signed = sign_list(listed, vendor, "6.6").sha256_sig
+        write_file(medium.parent / "SHA256.sig", signed, 0o644)
+
+    config = folder / "obsdimg.toml"
+    write_file(config, commented(CONFIG).encode(), 0o644)
+    project = Project.open(config)
+    genuine = load_release("6.6")
+    public = vendor.public()
+    key = SourcedKey(
+        comment=public.comment, key=public.base64, source="made by this demo", checked=True
+    )
+    port = genuine.port("amd64").model_copy(update={"iso_hash": None})
+    stand_in = {
+        "keys": genuine.keys.model_copy(update={"base": key}),
+        "ports": (port,),
+        "mirrors": (),
+    }
+    release = genuine.model_copy(update=stand_in)
+    keys = project.keys()
+    plan = build.plan(project, release, port, keys)
+    upstream = obtain_iso(
+        release.iso_source(port.name),
+        cache=Cache(folder / "cache"),
+        iso=medium,
+        offline=True,
+        progress=progress,
+    )
+    private_dir(project.images)
+    output = project.images / project.image_name()
+    secret = Secret(PASSPHRASE)
+    built = build.write(project, release, port, keys, plan, upstream, output, secret, progress)
+    ui.say(f"The {len(plan.response.simulation.answers)} questions of the installer are answered,")
+    ui.say(f"{len(plan.site.files) + 1} files land on the server, {len(plan.site.sealed)} sealed.")
+    report(built, ui)
+    ui.say()
+    ui.say(f"the passphrase of this demo: {PASSPHRASE}")
+    ui.say(f"look into it: obsdimg inspect {output}")
+    ui.say(f"what was asked and answered: obsdimg check -c {config}")
+    return 0
