@@ -319,7 +319,7 @@ class Volume:
         if pointers is None:
             raise NoRoomError(
                 f"{what}: no room: {count(whole + indirect, 'block')} of {sb.bsize} bytes and "
-                f"{count(tail, 'fragment')} of {sb.fsize} needed; "
+                f"{count(tail, 'adjacent fragment')} of {sb.fsize} needed; "
                 f"{before.blocks} and {before.fragments} are free",
                 "put less into the ramdisk, or remove something from it",
             )
