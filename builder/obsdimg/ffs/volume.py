@@ -13,6 +13,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from obsdimg.ffs.errors import DamagedError, NoRoomError
+from obsdimg.ffs.extents import (
+    BlockMap,
+    Extent,
+    Space,
+    has_blocks,
+    indirect_needed,
+    tail_fragments,
+)
 from obsdimg.ffs.group import Group
 from obsdimg.ffs.layout import (
     DEV_BSIZE,
@@ -42,25 +50,6 @@ class Free:
 
 
 @dataclass(frozen=True)
-class Extent:
-    """`count` fragments from `address`; address 0 is a hole."""
-
-    address: int
-    count: int
-
-
-@dataclass(frozen=True)
-class BlockMap:
-    """What an inode holds: its data in order, and its indirect blocks."""
-
-    data: tuple[Extent, ...]
-    indirect: tuple[Extent, ...]
-
-    def held(self) -> list[Extent]:
-        return [e for e in (*self.data, *self.indirect) if e.address]
-
-
-@dataclass(frozen=True)
 class Snapshot:
     """A state to go back to when an operation fails half way."""
 
@@ -76,6 +65,7 @@ class Volume:
         self.check_length(len(image))
         self.data = bytearray(image)
         self.reserved = sb.reserved()
+        self.space = Space(sb, self.data, self.reserved)
         self.groups = [
             Group.parse(sb, c, bytes(self.data[self.group_offset(c) :][: sb.cgsize]))
             for c in range(sb.ncg)
@@ -195,80 +185,11 @@ class Volume:
     # What an inode holds.
 
     def has_blocks(self, dinode: Dinode) -> bool:
-        """Whether the address area holds addresses: not for devices and short links."""
-        kind = dinode.type
-        if kind == IFLNK:
-            return dinode.size >= self.sb.maxsymlinklen
-        return kind in (0o040000, 0o100000)
-
-    def tail(self, size: int) -> int:
-        """How many fragments the last block of a file of `size` bytes has (0: no tail)."""
-        if size == 0 or size > NDADDR * self.sb.bsize or size % self.sb.bsize == 0:
-            return 0
-        count = howmany(size % self.sb.bsize, self.sb.fsize)
-        return 0 if count == self.sb.frag else count
+        return has_blocks(self.sb, dinode)
 
     def block_map(self, dinode: Dinode) -> BlockMap:
-        """Every extent of `dinode`.
-
-        Raises DamagedError for addresses outside the data area, for fragments that cross a
-        block, and for a size that the file system cannot hold (a sparse file larger than
-        it included).
-        """
-        sb = self.sb
-        if not self.has_blocks(dinode):
-            return BlockMap((), ())
-        if dinode.size > sb.size * sb.fsize:
-            raise DamagedError(f"a file of {dinode.size} bytes is larger than the file system")
-        blocks = howmany(dinode.size, sb.bsize)
-        tail = self.tail(dinode.size)
-        data = [
-            Extent(address, tail if tail and lbn == blocks - 1 else sb.frag)
-            for lbn, address in enumerate(dinode.pointers[: min(blocks, NDADDR)])
-        ]
-        indirect: list[Extent] = []
-        for level in range(1, NIADDR + 1):
-            left = blocks - len(data)
-            if left <= 0:
-                break
-            self.follow(dinode.pointers[NDADDR + level - 1], level, left, data, indirect)
-        for extent in data:
-            self.check_extent(extent)
-        return BlockMap(tuple(data), tuple(indirect))
-
-    def follow(
-        self, address: int, level: int, left: int, data: list[Extent], indirect: list[Extent]
-    ) -> None:
-        """Append to `data` at most `left` blocks below the indirect block at `address`."""
-        span = self.sb.nindir ** (level - 1)
-        count = min(left, span * self.sb.nindir)
-        if address == 0:
-            data.extend([Extent(0, self.sb.frag)] * count)
-            return
-        extent = Extent(address, self.sb.frag)
-        self.check_extent(extent)
-        indirect.append(extent)
-        at = address * self.sb.fsize
-        for (pointer,) in struct.iter_unpack("<i", bytes(self.data[at : at + self.sb.bsize])):
-            if count <= 0:
-                return
-            if level == 1:
-                data.append(Extent(pointer, self.sb.frag))
-            else:
-                self.follow(pointer, level - 1, min(count, span), data, indirect)
-            count -= min(count, span)
-
-    def check_extent(self, extent: Extent) -> None:
-        start, count = extent.address, extent.count
-        if start == 0:
-            return
-        inside = 0 < start <= self.sb.size - count
-        if (
-            not inside
-            or start % self.sb.frag + count > self.sb.frag
-            or any(self.reserved[start : start + count])
-        ):
-            raise DamagedError(f"address {start} (of {count} fragments) is not in the data area")
+        """Every extent of `dinode`.  Raises DamagedError; see Space.block_map."""
+        return self.space.block_map(dinode)
 
     def read(self, dinode: Dinode) -> bytes:
         """The bytes of a file, a directory or a symbolic link's target."""
@@ -299,9 +220,9 @@ class Volume:
         sb = self.sb
         self.clear(ino)
         dinode = self.dinode(ino)
-        tail = self.tail(len(content))
+        tail = tail_fragments(sb, len(content))
         whole = howmany(len(content), sb.bsize) - (1 if tail else 0)
-        indirect = self.indirect_needed(whole)
+        indirect = indirect_needed(sb, whole)
         before = self.free()
         home = ino // sb.ipg
         near = 0
@@ -337,17 +258,6 @@ class Volume:
             start = extent.address * self.sb.fsize
             self.data[start : start + size] = content[at : at + size]
             at += size
-
-    def indirect_needed(self, blocks: int) -> int:
-        """How many indirect blocks a file of `blocks` whole blocks needs."""
-        left, needed = blocks - NDADDR, 0
-        for level in range(1, NIADDR + 1):
-            if left <= 0:
-                break
-            here = min(left, self.sb.nindir**level)
-            needed += sum(howmany(here, self.sb.nindir**n) for n in range(1, level + 1))
-            left -= here
-        return needed
 
     def fill(self, addresses: Sequence[int], last: int, content: bytes) -> None:
         """Copy `content` into whole blocks at `addresses`, the rest into the fragments at
