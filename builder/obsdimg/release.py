@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 
 from obsdimg.errors import ObsdimgError
 from obsdimg.files import read_file
+from obsdimg.media.packages import PackageSource
 from obsdimg.media.signify import PublicKey
 from obsdimg.media.upstream import IsoSource
 from obsdimg.media.verification import KeyUnknown, VerificationError
@@ -170,6 +171,16 @@ class Release(_Frozen):
             name=entry.iso,
             key=self.base_key,
             pinned=entry.iso_hash,
+            mirrors=tuple(mirror.url for mirror in self.mirrors),
+        )
+
+    def package_source(self, port: str = "amd64") -> PackageSource:
+        """What media.packages needs to obtain and verify packages.  Raises KeyUnknown."""
+        return PackageSource(
+            release=self.version,
+            port=self.port(port).name,
+            directories=tuple(d.format(port=port) for d in self.package_directories),
+            key=self.key("pkg"),
             mirrors=tuple(mirror.url for mirror in self.mirrors),
         )
 
