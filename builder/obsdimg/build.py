@@ -18,6 +18,7 @@ from obsdimg import hook
 from obsdimg.blocklist import read_block_lists
 from obsdimg.clients import client_conf
 from obsdimg.config.rules import warnings
+from obsdimg.disk_template import validate as validate_template
 from obsdimg.errors import ObsdimgError
 from obsdimg.ffs import FileSystem
 from obsdimg.files import PRIVATE_FILE, FileError, atomic_file, private_dir, read_file, write_file
@@ -276,8 +277,6 @@ def _template(project: Project, release: Release) -> bytes | None:
         return None
     path = project.root / layout
     data = read_file(path, "disklabel template", 'disk.layout is "auto" or a file')
-    from obsdimg.disk_template import validate as validate_template
-
     validate_template(data, where=str(path), release=release.number)
     return data
 

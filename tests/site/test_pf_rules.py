@@ -1,0 +1,253 @@
+"""The generated pf.conf, judged packet by packet with a parser of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from pf_model import Packet, PfConf, PfError, World
+from site_fixtures import RECIPE, content, planned
+
+SERVER = "203.0.113.5"
+WORLD = World(
+    {
+        "vio0": [f"{SERVER}/24"],
+        "vio1": ["172.16.1.3/24"],
+        "tun0": ["10.0.0.1/24"],
+        "lo0": ["127.0.0.1/8"],
+    },
+    "vio0",
+)
+SIX = (
+    RECIPE.replace(
+        'endpoint = "vpn.example.net"', 'endpoint = "vpn.example.net"\nipv6 = "fd00:66::1/64"'
+    )
+    .replace('"10.0.0.2"', '"10.0.0.2"\nipv6 = "fd00:66::2"')
+    .replace('"10.0.0.3"', '"10.0.0.3"\nipv6 = "fd00:66::3"')
+)
+
+
+def pf(text: str = RECIPE, world: World = WORLD, version: str = "6.6") -> PfConf:
+    return PfConf(content(planned(text, version), "/etc/pf.conf"), world)
+
+
+def test_the_parser_refuses_what_it_does_not_know() -> None:
+    with pytest.raises(PfError):
+        PfConf("pass in on egress divert-to 127.0.0.1 port 8000\n", WORLD)
+
+
+INCOMING = [
+    ("wireguard", Packet("in", "vio0", "198.51.100.9", SERVER, "udp", 51820), True),
+    ("the public port", Packet("in", "vio0", "198.51.100.9", SERVER, "udp", 53), True),
+    ("dns by tcp", Packet("in", "vio0", "198.51.100.9", SERVER, "tcp", 53), False),
+    ("ssh from outside", Packet("in", "vio0", "198.51.100.9", SERVER, "tcp", 22), False),
+    (
+        "ping from outside",
+        Packet("in", "vio0", "198.51.100.9", SERVER, "icmp", icmp="echoreq"),
+        False,
+    ),
+    ("another udp port", Packet("in", "vio0", "198.51.100.9", SERVER, "udp", 123), False),
+    ("spoofed tunnel address", Packet("in", "vio0", "10.0.0.2", SERVER, "udp", 51820), False),
+    ("spoofed own address", Packet("in", "vio0", SERVER, SERVER, "udp", 51820), False),
+    (
+        "ssh from the private network",
+        Packet("in", "vio1", "172.16.1.9", "172.16.1.3", "tcp", 22),
+        False,
+    ),
+    ("ssh in the tunnel", Packet("in", "tun0", "10.0.0.2", "10.0.0.1", "tcp", 22), True),
+    ("resolver in the tunnel", Packet("in", "tun0", "10.0.0.3", "10.0.0.1", "udp", 53), True),
+    (
+        "ping in the tunnel",
+        Packet("in", "tun0", "10.0.0.3", "10.0.0.1", "icmp", icmp="echoreq"),
+        True,
+    ),
+    (
+        "http to the server in the tunnel",
+        Packet("in", "tun0", "10.0.0.3", "10.0.0.1", "tcp", 80),
+        False,
+    ),
+    ("a stranger in the tunnel", Packet("in", "tun0", "10.0.0.99", "192.0.2.1", "tcp", 443), False),
+    (
+        "ssh to the public address from inside",
+        Packet("in", "tun0", "10.0.0.3", "172.16.1.3", "tcp", 22),
+        False,
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("packet", "passes"), [i[1:] for i in INCOMING], ids=[i[0] for i in INCOMING]
+)
+def test_what_reaches_the_server(packet: Packet, passes: bool) -> None:
+    assert pf().decide(packet).passed is passes
+
+
+def test_the_public_port_leads_to_the_daemon_where_unbound_has_53() -> None:
+    verdict = pf().decide(Packet("in", "vio0", "198.51.100.9", SERVER, "udp", 53))
+    assert verdict.options["rdr-to"] == "(egress:0)"
+    assert verdict.options["target_port"] == "51820"
+
+
+def test_without_unbound_the_daemon_has_53_itself() -> None:
+    rules = pf(RECIPE.replace("[tunnel]\n", '[tunnel]\ndns = "none"\n'))
+    verdict = rules.decide(Packet("in", "vio0", "198.51.100.9", SERVER, "udp", 53))
+    assert verdict.passed
+    assert "rdr-to" not in verdict.options
+    assert not rules.decide(Packet("in", "tun0", "10.0.0.3", "10.0.0.1", "udp", 53)).passed
+
+
+OUTGOING = [
+    ("dns", Packet("out", "vio0", SERVER, "9.9.9.9", "udp", 53), True),
+    ("ntp", Packet("out", "vio0", SERVER, "192.0.2.1", "udp", 123), True),
+    ("https", Packet("out", "vio0", SERVER, "192.0.2.1", "tcp", 443), True),
+    ("dhcp", Packet("out", "vio0", SERVER, "203.0.113.1", "udp", 67, 68), True),
+    ("smtp", Packet("out", "vio0", SERVER, "192.0.2.1", "tcp", 25), False),
+    ("ssh", Packet("out", "vio0", SERVER, "192.0.2.1", "tcp", 22), False),
+    ("irc by udp", Packet("out", "vio0", SERVER, "192.0.2.1", "udp", 6667), False),
+    (
+        "into the private network",
+        Packet("out", "vio1", "172.16.1.3", "172.16.1.9", "tcp", 80),
+        False,
+    ),
+    ("to a client", Packet("out", "tun0", "10.0.0.1", "10.0.0.2", "tcp", 80), False),
+]
+
+
+@pytest.mark.parametrize(
+    ("packet", "passes"), [o[1:] for o in OUTGOING], ids=[o[0] for o in OUTGOING]
+)
+def test_what_the_server_may_send(packet: Packet, passes: bool) -> None:
+    assert pf().decide(packet).passed is passes
+
+
+def test_a_full_tunnel_leads_to_the_internet_under_the_servers_address() -> None:
+    first, second = pf().route(Packet("in", "tun0", "10.0.0.3", "192.0.2.7", "tcp", 443), "vio0")
+    assert first.tag == "TO_INTERNET"
+    assert second is not None
+    assert second.passed
+    assert second.options["nat-to"] == "(egress:0)"
+
+
+@pytest.mark.parametrize(("proto", "port"), [("udp", 53), ("tcp", 443), ("udp", 123), ("tcp", 25)])
+def test_traffic_of_clients_never_leaves_under_their_own_address(proto: str, port: int) -> None:
+    rules = pf()
+    packet = Packet("out", "vio0", "10.0.0.3", "192.0.2.7", proto, port)
+    assert not rules.decide(packet).passed
+    assert "nat-to" in rules.decide(replace(packet, tag="TO_INTERNET")).options
+
+
+def test_only_the_laptop_reaches_the_private_network() -> None:
+    for source, passes in (("10.0.0.2", True), ("10.0.0.3", False)):
+        first, second = pf().route(Packet("in", "tun0", source, "172.16.1.9", "tcp", 80), "vio1")
+        assert first.passed is passes
+        if second is not None:
+            assert second.passed
+            assert second.options["nat-to"] == "(vio1:0)"
+
+
+def test_clients_meet_only_if_the_settings_say_so() -> None:
+    packet = Packet("in", "tun0", "10.0.0.2", "10.0.0.3", "tcp", 80)
+    assert not pf().decide(packet).passed
+    open_rules = pf(RECIPE.replace("[tunnel]\n", "[tunnel]\nclients_meet = true\n"))
+    first, second = open_rules.route(packet, "tun0")
+    assert first.passed
+    assert second is not None
+    assert second.passed
+
+
+def test_a_split_tunnel_peer_does_not_reach_the_internet() -> None:
+    rules = pf(RECIPE.replace('name = "phone"', 'name = "phone"\ninternet = false'))
+    assert not rules.decide(Packet("in", "tun0", "10.0.0.3", "192.0.2.7", "tcp", 443)).passed
+    assert rules.decide(Packet("in", "tun0", "10.0.0.2", "192.0.2.7", "tcp", 443)).passed
+
+
+def test_a_peer_may_be_kept_from_ssh() -> None:
+    rules = pf(RECIPE.replace('name = "phone"', 'name = "phone"\nssh = false'))
+    assert not rules.decide(Packet("in", "tun0", "10.0.0.3", "10.0.0.1", "tcp", 22)).passed
+    assert rules.decide(Packet("in", "tun0", "10.0.0.2", "10.0.0.1", "tcp", 22)).passed
+
+
+def test_without_any_peer_ssh_is_open_since_nobody_could_get_in_otherwise() -> None:
+    alone = RECIPE.split("[[tunnel.peers]]")[0]
+    verdict = pf(alone).decide(Packet("in", "vio0", "198.51.100.9", SERVER, "tcp", 22))
+    assert verdict.passed
+    assert "max-src-conn-rate" in verdict.options["state"]
+
+
+def test_the_safety_window_is_an_anchor_that_starts_empty() -> None:
+    rules = pf(RECIPE + "[access]\nssh_window_minutes = 30\n")
+    assert not rules.decide(Packet("in", "vio0", "198.51.100.9", SERVER, "tcp", 22)).passed
+    assert rules.anchors == ['anchor "obsdimg-window" in on egress proto tcp']
+
+
+def test_ipv6_inside_the_tunnel_is_judged_by_the_same_rules() -> None:
+    world = World(
+        {
+            **WORLD.addresses,
+            "tun0": ["10.0.0.1/24", "fd00:66::1/64"],
+            "vio0": [f"{SERVER}/24", "2001:db8::5/64"],
+        },
+        "vio0",
+    )
+    rules = (
+        pf(SIX + '[network]\nipv6 = "autoconf"\n', world)
+        if "[network]" not in SIX
+        else pf(
+            SIX.replace(
+                "[[network.interfaces]]", '[network]\nipv6 = "autoconf"\n[[network.interfaces]]'
+            ),
+            world,
+        )
+    )
+    first, second = rules.route(
+        Packet("in", "tun0", "fd00:66::3", "2001:db8:9::1", "tcp", 443), "vio0"
+    )
+    assert first.passed
+    assert second is not None
+    assert second.options["nat-to"] == "(egress:0)"
+    assert rules.decide(Packet("in", "tun0", "fd00:66::3", "fd00:66::1", "tcp", 22)).passed
+    assert not rules.decide(Packet("in", "tun0", "fd00:66::3", "fd00:77::1", "tcp", 22)).passed
+    assert rules.decide(
+        Packet("in", "vio0", "fe80::1", "2001:db8::5", "icmp6", icmp="neighbrsol")
+    ).passed
+    assert not rules.decide(
+        Packet("in", "vio0", "2001:db8:9::1", "2001:db8::5", "icmp6", icmp="echoreq")
+    ).passed
+
+
+UPSTREAM = (
+    RECIPE
+    + """
+[tunnel.upstream]
+endpoint = "hop.example.net"
+public_key = "W2qfaT2eY2S8mcmmzQVCkFz4jSXFpwdgFMfjC2xTZV0="
+ipv4 = "10.9.0.2/24"
+"""
+)
+
+
+def test_multi_hop_traffic_leaves_by_the_next_server_only() -> None:
+    world = World({**WORLD.addresses, "tun1": ["10.9.0.2/24"]}, "vio0")
+    rules = pf(UPSTREAM, world)
+    first, by_hop = rules.route(Packet("in", "tun0", "10.0.0.3", "192.0.2.7", "tcp", 8080), "tun1")
+    assert first.options["rtable"] == "1"
+    assert by_hop is not None
+    assert by_hop.options["nat-to"] == "10.9.0.2"
+    for port in (8080, 443):
+        packet = Packet("in", "tun0", "10.0.0.3", "192.0.2.7", "tcp", port)
+        _, direct = rules.route(packet, "vio0")
+        assert direct is not None
+        assert not direct.passed
+
+
+def test_packets_are_cut_to_what_fits_the_tunnel() -> None:
+    scrubs = pf().scrubs
+    assert "match on tun0 inet proto tcp scrub (max-mss 1380)" in scrubs
+    assert "match in all scrub (no-df random-id)" in scrubs
+
+
+def test_from_6_8_the_same_rules_hold_on_wg0() -> None:
+    world = World({k.replace("tun0", "wg0"): v for k, v in WORLD.addresses.items()}, "vio0")
+    rules = pf(version="6.8", world=world)
+    assert rules.decide(Packet("in", "wg0", "10.0.0.2", "10.0.0.1", "tcp", 22)).passed
+    assert not rules.decide(Packet("in", "vio0", "198.51.100.9", SERVER, "tcp", 22)).passed
