@@ -76,14 +76,14 @@ def plan(iso: Iso, sizes: Mapping[str, int], epoch: int) -> Layout:
     contents = [tree.put(path, sizes[path]) for path in sorted(sizes)]
     listings = tree.update_listings()
     start = max(sectors(iso.size), iso.primary.volume_sectors)
-    moved, end = _place_directories(iso, tree, start)
+    moved, areas, end = _place_directories(iso, tree, start)
     tables = _PathTables(iso, tree, end) if moved else None
     end = tables.end if tables else end
     end = _place_contents([*listings, *contents], end)
     if end > MAX_SIZE:
         raise IsoError(f"{iso.path}: too large with what is put in")
     patches = _changed_directories(iso, tree)
-    appended = [Appended(n.extent, n.size, n.path, tree.pack(n)) for n in moved]
+    appended = [Appended(n.extent, n.size, n.path, tree.pack(n)) for n in moved] + areas
     if tables:
         patches |= tables.patches
         appended += tables.appended
@@ -97,6 +97,7 @@ def plan(iso: Iso, sizes: Mapping[str, int], epoch: int) -> Layout:
         move_record(iso.primary.root.raw, tree.root.extent, tree.root.size),
         epoch,
     )
+    appended.sort(key=lambda extent: (extent.extent, extent.size))
     return Layout(patches, appended, _files(tree, contents), start, end)
 
 
@@ -115,12 +116,20 @@ def _refuse_unfit(iso: Iso) -> None:
         )
 
 
-def _place_directories(iso: Iso, tree: Tree, start: int) -> tuple[list[Node], int]:
-    """Give new directories, and those that outgrew their sectors, a place from `start` on."""
-    moved, end = [], start
+def _place_directories(iso: Iso, tree: Tree, start: int) -> tuple[list[Node], list[Appended], int]:
+    """Give new directories, and those that outgrew their sectors, a place from `start` on.
+
+    A directory that moves takes those below with it: readers that go through an image in one
+    direction (libarchive) want each behind its parent.  Returns all these, the continuation
+    areas that go with them, and the sector behind all.
+    """
+    moved: list[Node] = []
+    areas: list[Appended] = []
+    end = start
     for node in tree.walk():
         needed = len(tree.pack(node))
-        if node.extent and sectors(needed) <= sectors(node.size):
+        fits = sectors(needed) <= sectors(node.size)
+        if node.extent and fits and (node.parent is None or node.parent.extent < start):
             continue
         if node.extent and tree.has_relocations:
             raise IsoError(
@@ -128,10 +137,14 @@ def _place_directories(iso: Iso, tree: Tree, start: int) -> tuple[list[Node], in
                 "the image has relocated directories (Rock Ridge CL)",
                 "give an OpenBSD install ISO",
             )
+        area = tree.take_continuation(node, end + sectors(needed)) if node.extent else None
         node.extent, node.size = end, needed
         end += sectors(needed)
         moved.append(node)
-    return moved, end
+        if area:
+            areas.append(Appended(end, len(area), f"{node.path} continued", area))
+            end += sectors(len(area))
+    return moved, areas, end
 
 
 def _place_contents(contents: list[Content], end: int) -> int:

@@ -145,7 +145,9 @@ class Tree:
         place = self._items.get(path)
         if place is None:
             content = Content(path, size)
-            self._add(node, self._file(node, name, content))
+            item = self._file(node, name, content)
+            self._add(node, item)
+            self._items[path] = (node, item)
             return content
         owner, item = place
         self._refuse_replacing(path, item)
@@ -261,10 +263,26 @@ class Tree:
         moved = move_record(raw, node.extent, node.size)
         if not node.new_children:
             return moved
+        return rockridge.add_links(moved, self._first_entry(raw), node.new_children)
+
+    def _first_entry(self, raw: bytes) -> int:
+        """Offset of a record's first Rock Ridge entry."""
         start = RECORD_HEAD + raw[32] + (raw[32] + 1) % 2
-        if moved[start : start + 2] != b"SP":
-            start += self._skip
-        return rockridge.add_links(moved, start, node.new_children)
+        return start if raw[start : start + 2] == b"SP" else start + self._skip
+
+    def take_continuation(self, node: Node, sector: int) -> bytes | None:
+        """The continuation area of a directory's own record, which now points at `sector`.
+
+        Readers that go through an image in one direction (libarchive) want the area behind the
+        directory.  The root has one: it names the version of Rock Ridge.
+        """
+        raw = node.dots[0]
+        place = rockridge.continuation(raw, self._first_entry(raw))
+        if place is None:
+            return None
+        moved = rockridge.move_continuation(raw, self._first_entry(raw), sector)
+        node.dots = (moved, node.dots[1])
+        return self._iso.read_extent(*place, f"continuation area of {node.path}")
 
 
 def _node(path: str, directory: Directory, parent: Node | None) -> Node:

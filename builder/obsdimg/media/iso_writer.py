@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import queue
+import stat
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -84,9 +85,12 @@ def _size(content: bytes | Path) -> int:
     if isinstance(content, bytes):
         return len(content)
     try:
-        return content.stat().st_size
+        status = content.stat()
     except OSError as error:
         raise IsoError(f"{content}: cannot be read: {describe(error)}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise IsoError(f"{content}: not a regular file")
+    return status.st_size
 
 
 def _write(

@@ -216,11 +216,35 @@ def add_links(raw: bytes, start: int, more: int) -> bytes:
     `start` is the offset of the first entry.  A PX in a continuation area stays as it is: the
     count is for show on a read-only file system.
     """
+    at = _find(raw, start, b"PX", 36)
+    if at is None:
+        return raw
+    links = read_both32(raw, at + 12, "PX") + more
+    return raw[: at + 12] + both32(links) + raw[at + 20 :]
+
+
+def continuation(raw: bytes, start: int) -> tuple[int, int, int] | None:
+    """Sector, offset and length in bytes of a record's continuation area, if it has one."""
+    at = _find(raw, start, b"CE", 28)
+    if at is None:
+        return None
+    sector, offset, length = (read_both32(raw, at + o, "CE") for o in (4, 12, 20))
+    return sector, offset, length
+
+
+def move_continuation(raw: bytes, start: int, sector: int) -> bytes:
+    """The record with its continuation area at the start of `sector`."""
+    at = _find(raw, start, b"CE", 28)
+    if at is None:
+        return raw
+    return raw[: at + 4] + both32(sector) + both32(0) + raw[at + 20 :]
+
+
+def _find(raw: bytes, start: int, signature: bytes, length: int) -> int | None:
+    """Offset of the first entry of that kind, at least so long, in a record."""
     offset = start
     while offset + 4 <= len(raw) and raw[offset + 2] >= 4:
-        if raw[offset : offset + 2] == b"PX" and raw[offset + 2] >= 36:
-            place = offset + 12
-            links = read_both32(raw, place, "PX") + more
-            return raw[:place] + both32(links) + raw[place + 8 :]
+        if raw[offset : offset + 2] == signature and raw[offset + 2] >= length:
+            return offset
         offset += raw[offset + 2]
-    return raw
+    return None
