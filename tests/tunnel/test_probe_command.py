@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -214,3 +215,71 @@ def test_no_output_holds_a_key(setup: Setup, capsys: pytest.CaptureFixture[str])
     captured = capsys.readouterr()
     for secret in (setup.client, setup.preshared):
         assert secret.reveal()[:8] not in captured.out + captured.err
+
+
+PROJECT = """\
+[tunnel]
+ipv4 = "10.0.0.1/24"
+ipv6 = "fd00:53::1/64"
+endpoint = "127.0.0.1"
+port = PORT
+dns = "none"
+"""
+PEER = '[[tunnel.peers]]\nname = "NAME"\nipv4 = "10.0.0.N"\nipv6 = "fd00:53::N"\n'
+
+
+def make_project(folder: Path, *names: str) -> Iterator[Responder]:
+    """A project, its clients' files as the build writes them, and its server on loopback."""
+    from obsdimg.clients import client_conf
+    from obsdimg.files import private_dir, write_file
+    from obsdimg.project import Project
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    text = PROJECT.replace("PORT", str(port))
+    for number, name in enumerate(names, start=2):
+        text += PEER.replace("NAME", name).replace("N", str(number))
+    (folder / "obsdimg.toml").write_text(text)
+    project = Project.open(folder / "obsdimg.toml")
+    keys = project.keys()
+    private_dir(project.clients)
+    for peer in project.config.tunnel.peers:
+        path = project.clients / f"{peer.name}.conf"
+        write_file(path, client_conf(project.config, keys, peer))
+    assert keys.server is not None
+    core = ResponderCore(
+        keys.server,
+        (ip_address("10.0.0.1"), ip_address("fd00:53::1")),
+        tuple(ResponderPeer(peer.public, peer.preshared) for peer in keys.peers.values()),
+    )
+    with Responder(core, port=port) as responder:
+        yield responder
+
+
+def test_a_client_of_the_project_is_probed_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    quick = ["--count", "1", "--timeout", "2"]
+    config = ["-c", str(tmp_path / "obsdimg.toml")]
+    for _ in make_project(tmp_path, "laptop", "phone"):
+        for name in ("laptop", "phone"):
+            assert main(["probe", name, *quick, *config]) == 0
+            out = capsys.readouterr().out
+            assert "10.0.0.1 (server): 1 of 1 answered" in out
+            assert "fd00:53::1 (server): 1 of 1 answered" in out
+        assert main(["probe", *quick, *config]) == 1
+        assert "hint: obsdimg probe laptop|phone" in capsys.readouterr().err
+        assert main(["probe", "tablet", *quick, *config]) == 1
+        err = capsys.readouterr().err
+        assert "tablet.conf: there is no such client configuration" in err
+        assert "clients of this project: laptop, phone" in err
+
+
+def test_the_only_client_needs_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for _ in make_project(tmp_path, "laptop"):
+        assert main(["probe", "--count", "1", "--timeout", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["client"] == "laptop"

@@ -193,8 +193,8 @@ _MESSAGES: Final = {
 _HINTS: Final = {
     Verdict.UNRESOLVED: "check the name, or give the server's address with --endpoint",
     Verdict.UNREACHABLE: "check this machine's network; an IPv6 address needs IPv6 here",
-    Verdict.PORT_CLOSED: "is the port right, and does WireGuard run? On 6.6 and 6.7: rcctl check;"
-    " the port is held only while the interface is up",
+    Verdict.PORT_CLOSED: "is the port right, and does WireGuard run there (6.6 and 6.7: rcctl"
+    " check obsdimg_wg)? It holds the port only while its interface is up",
     Verdict.NO_ANSWER: "WireGuard is silent towards strangers: a filter on the way, the wrong"
     " server key, a client key that the server does not know, or a clock behind the client's"
     " last use all look like this",
