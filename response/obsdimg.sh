@@ -262,7 +262,7 @@ obsdimg_echo_on() {
 # Ask until two equal passphrases come that the boot loader can take too: printable ASCII
 # (its keyboard is US), no blank at either end.  Sets obsdimg_pass.
 obsdimg_ask_passphrase() {
-	local _again _strange='*[! -~]*' _blank='@( *|* )'
+	local _again _strange='*[! -~]*'
 
 	cat <<__EOT
 
@@ -287,7 +287,7 @@ __EOT
 			obsdimg_say "Longer than $obsdimg_max characters. Once more."
 		elif [[ $obsdimg_pass == $_strange ]]; then
 			obsdimg_say "Holds a character that the boot loader cannot read. Once more."
-		elif [[ $obsdimg_pass == $_blank ]]; then
+		elif [[ $obsdimg_pass == ' '* || $obsdimg_pass == *' ' ]]; then
 			obsdimg_say "Begins or ends with a blank. Once more."
 		else
 			IFS= read -r _again?"The same again: " || _again=

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from hook.hook_bench import Bench, random_data
+from hook.hook_bench import Bench, random_data, shell
 from obsdimg.hook import After, HookSettings, Mode
 
 PASS = r"correct horse \n $HOME `x` 'q\"  battery"
@@ -361,10 +362,8 @@ def test_an_incomplete_settings_file_stops_before_anything(bench: Bench) -> None
     conf = bench.root / "obsdimg.conf"
     conf.write_text("".join(conf.read_text().splitlines(keepends=True)[:3]))
     script = bench.root / "start.sh"
-    import subprocess
-
     done = subprocess.run(
-        ["mksh", str(script), "", ""],
+        [shell(), str(script), "", ""],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         env={"PATH": f"{bench.root}/bin"},

@@ -9,6 +9,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from hook.hook_bench import shell
 from obsdimg.passphrase import Secret
 from obsdimg.sealing import SealedFile, seal
 from obsdimg.templates import render
@@ -31,7 +32,7 @@ class Site:
     """A new system in a folder, with install.site and a sealed file in its root."""
 
     def __init__(self, root: Path) -> None:
-        for tool in ("mksh", "openssl", "tar"):
+        for tool in ("openssl", "tar"):
             if shutil.which(tool) is None:
                 pytest.skip(f"{tool} is not installed")
         self.root = root
@@ -40,9 +41,7 @@ class Site:
         for name, body in _PROGRAMS.items():
             path = root / "bin" / name
             body = body.replace(f"@{name}@", str(shutil.which(name)))
-            path.write_text(
-                f'#!{shutil.which("mksh")}\nprint -r -- "{name} $*" >>{root}/journal\n{body}\n'
-            )
+            path.write_text(f'#!{shell()}\nprint -r -- "{name} $*" >>{root}/journal\n{body}\n')
             path.chmod(0o755)
         self.sealed = root / "obsdimg.sealed"
         self.sealed.write_bytes(
@@ -76,7 +75,7 @@ class Site:
         if passphrase is not None:
             env["OBSDIMG_PASSPHRASE"] = passphrase
         return pexpect.spawn(
-            "sh", ["-c", f"mksh {script} </dev/null"], env=env, encoding="utf-8", timeout=20
+            "sh", ["-c", f"{shell()} {script} </dev/null"], env=env, encoding="utf-8", timeout=20
         )
 
     def end(self, child: pexpect.spawn[str]) -> tuple[int | None, str]:
