@@ -26,6 +26,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--passphrase-file", type=Path, metavar="F", help="the passphrase; else it is asked for"
     )
+    parser.add_argument(
+        "--packages", type=Path, metavar="DIR", help="take packages from this folder alone"
+    )
+    parser.add_argument(
+        "--mirror", action="append", default=[], metavar="URL", help="try this mirror first"
+    )
     parser.add_argument("--offline", action="store_true", help="use only what is in the cache")
     parser.add_argument("--reverify", action="store_true", help="hash the ISO again")
     parser.add_argument(
@@ -40,8 +46,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, ui: Ui) -> int:
     from obsdimg import build
     from obsdimg.files import private_dir
-    from obsdimg.inputs import carried_packages
     from obsdimg.media.cache import Cache
+    from obsdimg.media.packages import obtain_packages
     from obsdimg.media.upstream import obtain_iso
     from obsdimg.project import Project
     from obsdimg.release import load_release
@@ -60,24 +66,33 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     for text in plan.warnings:
         ui.warn(text)
     cache = Cache.default()
+    mirrors = (*args.mirror, *wanted.mirrors, *(m.url for m in release.mirrors))
     source = release.iso_source(port.name)
     upstream = obtain_iso(
         source,
         cache=cache,
         iso=args.iso,
         offline=args.offline,
-        mirrors=tuple(wanted.mirrors),
+        mirrors=mirrors,
         unverified=args.unverified,
         reverify=args.reverify,
         progress=progress,
     )
     if args.unverified:
         ui.warn(f"{upstream.path}: NOT VERIFIED; the manifest says so too")
-    packages = carried_packages(
-        project.config, release, port, cache=cache, offline=args.offline, progress=progress
-    )
-    if packages:
-        plan = build.plan(project, release, port, keys, packages)
+    stems = [*release.wireguard.packages, *project.config.packages.names]
+    if stems and project.config.packages.carry:
+        found = obtain_packages(
+            release.package_source(port.name),
+            stems,
+            cache=cache,
+            folder=args.packages,
+            offline=args.offline,
+            mirrors=mirrors,
+            progress=progress,
+        )
+        carried = {package.file_name: package.data for package in found}
+        plan = build.plan(project, release, port, keys, carried)
     passphrase = ask_passphrase(plan, args.passphrase_file, ui)
     built = build.write(project, release, port, keys, plan, upstream, output, passphrase, progress)
     if args.json:
