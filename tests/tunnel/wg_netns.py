@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -87,6 +88,24 @@ def in_namespace(name: str) -> Iterator[None]:
     finally:
         os.close(here)
         os.close(there)
+
+
+def kernel_ping(target: str, size: int) -> bool:
+    """One ping from this thread's namespace by Linux's own ICMP socket (icmp(7)).
+
+    Linux verifies every checksum of the answer.  `size`: bytes of payload.  Raises
+    TimeoutError after 8 seconds.
+    """
+    version6 = ":" in target
+    protocol = socket.getprotobyname("ipv6-icmp" if version6 else "icmp")
+    family = socket.AF_INET6 if version6 else socket.AF_INET
+    payload = os.urandom(size)
+    with socket.socket(family, socket.SOCK_DGRAM, protocol) as pinger:
+        pinger.settimeout(8)
+        pinger.connect((target, 0))
+        pinger.send(bytes([128 if version6 else 8, 0, 0, 0, 0, 0, 0, 1]) + payload)
+        answer = pinger.recv(65536)
+    return answer[0] == (129 if version6 else 0) and answer[8:] == payload
 
 
 @dataclass
@@ -193,6 +212,7 @@ class WgWorld:
             run("ip", "netns", "add", name)
             self._undo.callback(run, "ip", "netns", "del", name, check=False)
             self.ip(name, "link", "set", "lo", "up")
+            self._sysctl(name, "net.ipv4.ping_group_range=0 0")  # for kernel_ping
         self._wire(self.client, "srv0", "198.51.100.2/24", "2001:db8:1::2/64")
         self._wire(self.outside, "srv0", "203.0.113.9/24", "2001:db8:2::9/64")
         self._undo.enter_context(self.daemon)
@@ -243,7 +263,10 @@ class WgWorld:
         """Whether the server forwards packets, IPv4 and IPv6."""
         value = int(on)
         for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
-            run("ip", "netns", "exec", self.server, "sysctl", "-qw", f"{name}={value}")
+            self._sysctl(self.server, f"{name}={value}")
+
+    def _sysctl(self, namespace: str, setting: str) -> None:
+        run("ip", "netns", "exec", namespace, "sysctl", "-qw", setting)
 
     def nft(self, rules: str) -> None:
         """Replace the server's rules (NAT included) by `rules`."""
