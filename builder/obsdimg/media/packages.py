@@ -153,9 +153,9 @@ def obtain_packages(
 ) -> tuple[VerifiedPackage, ...]:
     """The packages `names` (stems or full names) and all they depend on, dependencies first.
 
-    From `folder` alone if given, else from the cache (`offline`) or a mirror.  `optional` ones
-    are taken if they are there; pkg_add always looks for quirks.  Raises PackageError,
-    VerificationError, DownloadError or FileError.
+    From `folder` alone if given, else from the cache (`offline`) or a mirror; `mirrors` are tried
+    before those of `source`.  `optional` ones are taken if they are there; pkg_add always looks
+    for quirks.  Raises PackageError, VerificationError, DownloadError or FileError.
     """
     progress = progress or Progress()
     hint = "give a folder of packages with --packages DIR, or a mirror with --mirror URL"
@@ -166,7 +166,7 @@ def obtain_packages(
         elif offline:
             shelves = [_Folder(cache.path(d, "x").parent) for d in source.directories]
         else:
-            bases = tuple(mirrors) or source.mirrors
+            bases = tuple(dict.fromkeys((*mirrors, *source.mirrors)))
             last = source.directories[-1]
             shelves = [
                 _Remote(d, bases, cache, net, progress, d == last) for d in source.directories

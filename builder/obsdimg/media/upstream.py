@@ -105,9 +105,9 @@ def obtain_iso(
 ) -> VerifiedIso | UnverifiedIso:
     """The ISO of `source`: `iso` if given, else from the cache, else from a mirror; verified.
 
-    `mirrors` (bases, the folder that holds `6.6/`) replace those of the release.  `unverified`
-    waives verification of a given `iso` altogether.  Raises VerificationError, DownloadError,
-    OfflineError, CacheError or FileError.
+    `mirrors` (bases, the folder that holds `6.6/`) are tried before those of `source`.
+    `unverified` waives verification of a given `iso` altogether.  Raises VerificationError,
+    DownloadError, OfflineError, CacheError or FileError.
     """
     progress = progress or Progress()
     if unverified:
@@ -143,7 +143,7 @@ class _Finder:
         self.source = source
         self.cache = cache
         self.net = net
-        self.mirrors = mirrors or source.mirrors
+        self.mirrors = tuple(dict.fromkeys((*mirrors, *source.mirrors)))
         self.progress = progress
 
     def fetch(self, reverify: bool) -> VerifiedIso:
