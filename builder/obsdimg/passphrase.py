@@ -233,7 +233,7 @@ def report(found: Strength, iterations: int) -> list[str]:
         f" with {CARDS_OF_A_RICH_ATTACKER}: {duration(found.rich_attacker_seconds)}.",
     ]
     if found.weak:
-        lines.append("That is weak for an ISO that others store: use six or more random words.")
+        lines.append("That is weak for an ISO that others store: use five or more random words.")
     lines.extend(found.remarks)
     return lines
 
