@@ -1,0 +1,34 @@
+"""The rehearsal room: an ISO's own installer script runs here, against stand-in disks.
+
+`rehearse_iso(path)` and `rehearse_tree(tree, cd)` give a `Rehearsal`; `Machine` says what the
+installer finds, `Operator` what somebody at the console types.  docs/rehearsal.md says what is
+real and what is pretended.
+"""
+
+from __future__ import annotations
+
+from obsdimg.rehearsal.machine import Dhcp, Machine, MachineDisk, MachineNic, Operator, Reply
+from obsdimg.rehearsal.ramdisk import Node, tree_of
+from obsdimg.rehearsal.rehearse import FilesCd, IsoCd, rehearse_iso, rehearse_tree
+from obsdimg.rehearsal.result import Landed, Rehearsal, Verdict
+from obsdimg.rehearsal.sandbox import SandboxError, find_host
+
+__all__ = [
+    "Dhcp",
+    "FilesCd",
+    "IsoCd",
+    "Landed",
+    "Machine",
+    "MachineDisk",
+    "MachineNic",
+    "Node",
+    "Operator",
+    "Rehearsal",
+    "Reply",
+    "SandboxError",
+    "Verdict",
+    "find_host",
+    "rehearse_iso",
+    "rehearse_tree",
+    "tree_of",
+]

@@ -1,0 +1,110 @@
+"""The machine that a rehearsal pretends to be, and the person at its console.  Typed data only.
+
+The defaults are a small cloud server as Vultr and QEMU give it: one virtio disk (`sd0`), the
+install CD (`cd0`), one virtio network interface with DHCP, VGA and a serial port.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+GIB = 1 << 30
+SECTOR = 512
+
+Contents = Literal["empty", "foreign", "openbsd", "encrypted"]
+"""`foreign`: MBR and an ext4 file system; `openbsd`: an installed system; `encrypted`: a RAID
+partition with a CRYPTO volume, which `MachineDisk.passphrase` opens."""
+
+
+@dataclass(frozen=True)
+class MachineDisk:
+    """A disk: `size` in bytes, what is on it; `writable` False: read-only media."""
+
+    size: int = 25 * GIB
+    contents: Contents = "empty"
+    passphrase: str = "old passphrase"  # noqa: S105
+    model: str = "VirtIO, Block Device, "
+    writable: bool = True
+
+
+@dataclass(frozen=True)
+class Dhcp:
+    """What a DHCP server gives out."""
+
+    address: str = "10.0.2.15"
+    netmask: str = "255.255.255.0"
+    router: str = "10.0.2.2"
+    nameservers: tuple[str, ...] = ("10.0.2.3",)
+    domain: str = ""
+
+
+@dataclass(frozen=True)
+class MachineNic:
+    """A network interface; `dhcp` None: nobody answers there."""
+
+    name: str
+    lladdr: str = "52:54:00:12:34:56"
+    dhcp: Dhcp | None = Dhcp()  # frozen
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Everything the installer can see of the machine.
+
+    `memory` in MiB; `serial`: the console is on com0 at `speed`; `aperture`: the VGA driver
+    says "aperture needed"; `efi`: started by UEFI; `clock` seconds since 1970.
+    """
+
+    version: str = "6.6"
+    arch: str = "amd64"
+    disks: tuple[MachineDisk, ...] = (MachineDisk(),)
+    nics: tuple[MachineNic, ...] = (MachineNic("vio0"),)
+    cpus: int = 1
+    memory: int = 1024
+    vga: bool = True
+    com: bool = True
+    serial: bool = False
+    speed: int = 9600
+    aperture: bool = False
+    efi: bool = False
+    clock: int = 1_570_838_400
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the operator types when `prompt` (a regular expression) ends the console's output.
+
+    `times` limits how often; a `secret` reply is masked in everything that is reported.
+    """
+
+    prompt: str
+    answer: str
+    secret: bool = False
+    times: int = 100
+
+
+PASSPHRASE = "rehearsal passphrase 7"  # noqa: S105
+"""What the default operator types; it protects nothing but stand-in disks."""
+
+
+@dataclass(frozen=True)
+class Operator:
+    """The person at the console: replies, tried in order at every prompt."""
+
+    answers: tuple[Reply, ...] = ()
+
+    @classmethod
+    def default(cls, passphrase: str = PASSPHRASE, *, wipe: bool = False) -> Operator:
+        """Types `passphrase` wherever one is asked for; with `wipe` agrees to erase disks."""
+        answers = [
+            Reply(r"(?i:passphrase[^\n]*|the same again): *", passphrase, secret=True, times=8)
+        ]
+        if wipe:
+            answers += [Reply(r"(?s)wipe (sd\d+[a-p]?)\b(?!.*wipe).*Answer: $", r"wipe \1")]
+        return cls(tuple(answers))
+
+
+Known = Callable[[str], bool]
+"""Whether a question's text is one that the release is known to ask."""

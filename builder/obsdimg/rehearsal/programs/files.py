@@ -1,0 +1,90 @@
+"""Files: what needs more than the host's own tool.
+
+cat, cp, rm, ls, ln, mkdir, chmod, sed, grep, tee, gzip and sleep never come here: the client in
+the sandbox checks their options against the manual pages of 6.6 and runs the host's tool.
+"""
+
+from __future__ import annotations
+
+from obsdimg.rehearsal.call import (
+    BOTH,
+    Call,
+    Done,
+    Exec,
+    ReadFile,
+    Shell,
+    Steps,
+    fail,
+    getopt,
+    refuse,
+    standin,
+)
+from obsdimg.rehearsal.world import World
+
+RESPONSE = "/tmp/ai/ai.conf"  # noqa: S108  # in the sandbox
+"""The copy of the response file that install.sub eats; it moves it before every question."""
+
+
+@standin("mv", phases=BOTH)
+def mv(call: Call, world: World) -> Steps:
+    """mv(1).  A move of the response file is a question being asked: its lines are kept."""
+    if call.args[:1] == (RESPONSE,):
+        world.snapshots.append((yield ReadFile(RESPONSE)) or b"")
+    getopt(call, "fi")
+    return Exec("mv", call.args)
+
+
+@standin("mknod")
+def mknod(call: Call, world: World) -> Steps:
+    """mknod(8): an empty file stands for the node; several nodes in one call (MAKEDEV)."""
+    words = list(call.args)
+    names = []
+    mode = "600"
+    while words:
+        if words[0] == "-m" and len(words) > 1:
+            mode, words = words[1], words[2:]
+            continue
+        if len(words) < 2 or words[1] not in ("b", "c", "p"):
+            raise refuse(call)
+        names += [mode, words[0]]
+        words = words[2:] if words[1] == "p" else words[4:]
+    script = (
+        'while (($#)); do [[ -e $2 ]] && exit 1; : >"$2" && $H/chmod $1 "$2" || exit 1; '
+        "shift 2; done"
+    )
+    if (yield Shell(script, tuple(names))) is None:
+        return fail("mknod: File exists")
+    return Done()
+
+
+@standin("chown", "chgrp", phases=BOTH)
+def chown(call: Call, world: World) -> Steps:
+    """chown(8), chgrp(1): remembered, not done (an unprivileged sandbox knows one user)."""
+    _, operands = getopt(call, "RHLPhf")
+    if len(operands) < 2:
+        raise refuse(call)
+    for path in operands[1:]:
+        at = path if path.startswith("/") else f"{call.cwd.rstrip('/')}/{path}"
+        inside = f"/mnt{at}" if call.phase == "installed" else at
+        if (yield Shell("[[ -e $1 || -L $1 ]]", (path,))) is None:
+            return fail(f"{call.name}: {path}: No such file or directory")
+        world.owners[inside] = operands[0]
+    return Done()
+
+
+@standin("pax")
+def pax(call: Call, world: World) -> Steps:
+    """pax(1) as the installer copies /etc/skel: `-rw -k -pe . DIRECTORY`."""
+    if call.args[:4] != ("-rw", "-k", "-pe", ".") or len(call.args) != 5:
+        raise refuse(call)
+    if (yield Shell('$H/cp -RnpP . "$1"', (call.args[4],))) is None:
+        return fail("pax: copy failed")
+    return Done()
+
+
+@standin("mount_ext2fs", "mount_msdos", "mount_nfs", "mount_udf", "newfs_msdos", "fsck_msdos")
+@standin("ed", "restore", "growfs", "mt", "eject", phases=BOTH)
+def unknown(call: Call, world: World) -> Steps:
+    """In the ramdisk, but not used by an unattended installation."""
+    raise refuse(call)
+    yield Shell("")

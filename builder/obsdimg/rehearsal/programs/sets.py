@@ -1,0 +1,300 @@
+"""ftp, signify, sha256, tar: the sets.  Signatures and hashes are really checked.
+
+A large file of the CD travels as a token (`world.token`): sha256 then hashes the file in the
+ISO, and tar takes note of it without unpacking.  Small sets, the site set among them, are
+really unpacked.  Sources: ftp(1), signify(1), sha256(1), tar(1) of 6.6; openbsd.md section 3.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+import zlib
+from dataclasses import dataclass
+
+from obsdimg.media.signify import verify_embedded
+from obsdimg.media.signify_keys import PublicKey
+from obsdimg.media.verification import VerificationError, WrongKey
+from obsdimg.rehearsal.call import (
+    BOTH,
+    Call,
+    Done,
+    ReadFile,
+    Shell,
+    Stdin,
+    Steps,
+    WriteFile,
+    fail,
+    getopt,
+    refuse,
+    standin,
+    text,
+)
+from obsdimg.rehearsal.world import SetState, World, token, token_path
+
+WHOLE = 64 << 20
+"""Bytes: site sets up to this size are unpacked."""
+SMALL = 8 << 20
+"""Bytes: other sets up to this size are unpacked."""
+
+
+def unpacked(name: str, size: int) -> bool:
+    """Whether a file of the CD travels whole, and a set is really unpacked."""
+    return size <= (WHOLE if name.startswith("site") else SMALL)
+
+
+@standin("ftp")
+def ftp(call: Call, world: World) -> Steps:
+    """ftp(1): `file:` URLs to stdout or a file; everything else is unreachable."""
+    options, operands = getopt(call, "aVvmMD:o:w:")
+    if len(operands) != 1 or "o" not in options:
+        raise refuse(call)
+    url = operands[0]
+    if not url.startswith("file:"):
+        host = url.split("://", 1)[-1].split("/")[0]
+        return fail(f"ftp: {host}: no address associated with name")
+    path = "/" + url.removeprefix("file:").lstrip("/")
+    data = _from_cd(world, path, options.get("D", ""))
+    if data is None:
+        data = yield ReadFile(path)
+    if data is None:
+        return fail(f"ftp: Can't open file {path}: No such file or directory")
+    title = b""
+    if "D" in options and "m" in options:
+        title = text(f"{options['D']} {path.rpartition('/')[2]:<20} 100% |{'*' * 26}|")
+    if options["o"] == "-":
+        return Done(0, data, title)
+    yield WriteFile(options["o"], data)
+    return Done(0, b"", title)
+
+
+def _from_cd(world: World, path: str, title: str) -> bytes | None:
+    """The file (or its token) if `path` lies on the mounted CD."""
+    mount = next((m for m in world.mounts.values() if "cd0" in m.device), None)
+    if mount is None or not path.startswith(f"{mount.point}/"):
+        return None
+    inside = path[len(mount.point) :]
+    if inside not in set(world.cd.paths()):
+        return None
+    name, size = inside.rpartition("/")[2], world.cd.size(inside)
+    state = world.sets.setdefault(inside, SetState(name, size))
+    if title.startswith("Installing"):
+        state.installed = True
+        world.installing = inside
+    if not unpacked(name, size) or name.startswith("bsd"):
+        return token(inside)
+    with world.cd.open(inside) as stream:
+        return stream.read()
+
+
+@standin("sha256", "sha512", phases=BOTH)
+def sha256(call: Call, world: World) -> Steps:
+    """sha256(1): of stdin or files; `-q`, `-h FILE`, `-p`; tokens are hashed in the ISO."""
+    options, operands = getopt(call, "qprh:b")
+    if "b" in options or "r" in options:
+        raise refuse(call)
+    algorithm = call.name
+    lines = []
+    out = b""
+    if not operands:
+        data = (yield Stdin()) or b""
+        value = _hash(world, data, algorithm)
+        if "p" in options:
+            out = data
+        if "h" in options:
+            yield WriteFile(options["h"], text(value))
+            return Done(0, out)
+        return Done(0, out + text(value))
+    for path in operands:
+        found = yield ReadFile(path)
+        if found is None:
+            return fail(f"{algorithm}: {path}: No such file or directory")
+        value = _hash(world, found, algorithm)
+        lines.append(value if "q" in options else f"{algorithm.upper()} ({path}) = {value}")
+    return Done(0, text(lines))
+
+
+def _hash(world: World, data: bytes, algorithm: str) -> str:
+    path = token_path(data)
+    if path is None:
+        value = hashlib.new(algorithm, data).hexdigest()
+        for state in world.sets.values():
+            if state.size == len(data) and not state.sha256 and algorithm == "sha256":
+                state.sha256 = value
+                break
+        return value
+    state = world.sets[path]
+    if algorithm == "sha256" and state.sha256:
+        return state.sha256
+    with world.cd.open(path) as stream:
+        value = hashlib.file_digest(stream, algorithm).hexdigest()  # type: ignore[arg-type]
+    if algorithm == "sha256":
+        state.sha256 = value
+    return value
+
+
+@standin("signify", phases=BOTH)
+def signify(call: Call, world: World) -> Steps:
+    """signify(1) as the ramdisk has it: `-V` only, embedded signatures (`-e`)."""
+    options, operands = getopt(call, "Veqp:x:m:")
+    if "V" not in options or not {"e", "p", "x", "m"} <= set(options) or operands:
+        return fail("usage: signify -V [-eqz] [-p pubkey] [-t keytype] [-x sigfile] -m message")
+    key = yield ReadFile(options["p"])
+    if key is None:
+        world.signature = f"no key {options['p']}"
+        return fail(f"signify: can't open {options['p']} for reading: No such file or directory")
+    signed = yield ReadFile(options["x"])
+    if signed is None:
+        return fail(f"signify: can't open {options['x']} for reading: No such file or directory")
+    try:
+        public = PublicKey.parse(key, options["p"])
+        message = verify_embedded(signed, public, "SHA256.sig").data
+    except WrongKey:
+        world.signature = "signed by another key"
+        return fail("signify: verification failed: checked against wrong key")
+    except VerificationError as error:
+        world.signature = error.message
+        return fail("signify: signature verification failed")
+    world.signature = "verified"
+    _note_listed(world, message)
+    if options["m"] == "-":
+        return Done(0, message)
+    yield WriteFile(options["m"], message)
+    return Done(0, b"" if "q" in options else text("Signature Verified"))
+
+
+def _note_listed(world: World, message: bytes) -> None:
+    """Remember the hashes of the signed list, for the report."""
+    listed = {}
+    for line in message.decode(errors="replace").splitlines():
+        name, found, value = line.removeprefix("SHA256 (").partition(") = ")
+        if found:
+            listed[name] = value
+    for path in world.cd.paths():
+        name = path.rpartition("/")[2]
+        if name in listed:
+            state = world.sets.setdefault(path, SetState(name, world.cd.size(path)))
+            state.listed = listed[name]
+
+
+@standin("tar", phases=BOTH)
+def tar(call: Call, world: World) -> Steps:
+    """tar(1): unpack sets and other archives, list the time zones."""
+    if call.args[:2] == ("cvf", "/dev/null"):
+        listed = yield Shell('$H/tar cvf /dev/null -- "$@"', call.args[2:])
+        return Done(0, listed or b"")
+    words = list(call.args)
+    if words and not words[0].startswith("-"):
+        words[0] = "-" + words[0]
+    spelled = Call(call.name, tuple(words), call.cwd, call.phase)
+    options, operands = getopt(spelled, "xzphtvf:C:")
+    folder = options.get("C", ".")
+    while operands[:1] == ["-C"] and len(operands) > 1:
+        folder, operands = operands[1], operands[2:]
+    if "x" not in options or "f" not in options:
+        raise refuse(call, "only unpacking is known")
+    data = (yield Stdin()) if options["f"] == "-" else (yield ReadFile(options["f"]))
+    if data is None:
+        return fail(f"tar: Failed open to read on {options['f']}")
+    path = token_path(data)
+    into = f"/mnt{folder}" if call.phase == "installed" else folder
+    if path is not None:
+        return (yield from _large_set(world, path, into))
+    if "z" in options:
+        try:
+            data = gunzip(data)
+        except zlib.error as error:
+            return fail(f"gzip: stdin: {error}\ntar: End of archive volume 1 reached")
+    place = _Place(folder, into, tuple(operands), inside=call.phase == "installed")
+    return (yield from _unpack(world, data, place))
+
+
+def _large_set(world: World, path: str, folder: str) -> Steps:
+    """A set that is not unpacked: its size counts, and base brings a skeleton of a system."""
+    state = world.sets[path]
+    world.installing = ""
+    with world.cd.open(path) as stream:
+        if stream.read(2) != b"\x1f\x8b":
+            state.error = "not a gzip file"
+            return fail("tar: Failed open to read: not in gzip format")
+        stream.seek(-4, io.SEEK_END)
+        size = int.from_bytes(stream.read(4), "little")
+    if not world.charge(_home_of(state.name, folder), size):
+        state.error = "disk full"
+        return _full(folder)
+    if state.name.startswith("base"):
+        yield Shell('$H/cp -Rlnp /.rehearsal/skeleton/. "$1"/', (folder,))
+    return Done()
+
+
+def _home_of(name: str, folder: str) -> str:
+    """Where most of a set's bytes land."""
+    place = "/usr/X11R6" if name.startswith("x") else "/usr"
+    return f"{folder.rstrip('/')}{place}"
+
+
+def _full(folder: str) -> Done:
+    return fail(f"\n{folder}: write failed, file system is full\ntar: No space left on device")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where to unpack: folder as the caller names it, and as the ramdisk sees it."""
+
+    folder: str
+    absolute: str
+    members: tuple[str, ...]
+    inside: bool
+
+
+def gunzip(data: bytes) -> bytes:
+    """Raises zlib.error."""
+    unpacker = zlib.decompressobj(31)
+    whole = unpacker.decompress(data) + unpacker.flush()
+    if not unpacker.eof:
+        raise zlib.error("unexpected end of file")
+    return whole
+
+
+def _unpack(world: World, data: bytes, place: _Place) -> Steps:
+    state = _being_installed(world)
+    try:
+        found = read_members(data)
+    except tarfile.TarError as error:
+        if state:
+            state.error = "not a tar archive"
+        return fail(f"tar: {error}")
+    for member in found:
+        target = f"{place.absolute.rstrip('/')}/{member.name.lstrip('./')}"
+        if member.isfile() and not world.charge(target, member.size):
+            if state:
+                state.error = "disk full"
+            return _full(place.folder)
+    script = (
+        'f=$1; shift; $H/tar -xpf - -C "$f" --no-same-owner --keep-directory-symlink "$@" <$DATA'
+    )
+    if (yield Shell(script, (place.folder, *place.members), data)) is None:
+        return fail("tar: unpacking failed")
+    if state:
+        state.unpacked = True
+        if state.name.startswith("base"):
+            yield Shell('$H/cp -Rlnp /.rehearsal/skeleton/. "$1"/', (place.folder,))
+        if state.name.startswith("site"):
+            world.landed += found
+    elif place.inside:
+        world.landed += found
+    return Done()
+
+
+def _being_installed(world: World) -> SetState | None:
+    """The set that ftp sends just now: sets are installed one after the other."""
+    path = world.installing
+    world.installing = ""
+    return world.sets.get(path)
+
+
+def read_members(data: bytes) -> list[tarfile.TarInfo]:
+    """The members of an uncompressed tar archive.  Raises tarfile.TarError."""
+    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
+        return archive.getmembers()

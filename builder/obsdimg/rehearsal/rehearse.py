@@ -1,0 +1,292 @@
+"""Run the installer of a ramdisk against stand-ins, and say what it did.
+
+`rehearse_tree` takes the ramdisk as a tree of nodes, `rehearse_iso` an ISO.  Both leave nothing
+behind.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections.abc import Iterable, Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import obsdimg.rehearsal.programs  # noqa: F401  # registers the stand-ins
+from obsdimg.ffs import FileSystem
+from obsdimg.media.iso import Iso
+from obsdimg.rehearsal import ramdisk, transcript
+from obsdimg.rehearsal.machine import Known, Machine, Operator
+from obsdimg.rehearsal.ramdisk import Node
+from obsdimg.rehearsal.result import Landed, Rehearsal
+from obsdimg.rehearsal.sandbox import Host, Root, find_host, remove_tree
+from obsdimg.rehearsal.server import End, Server
+from obsdimg.rehearsal.verdict import Evidence, judge
+from obsdimg.rehearsal.world import Action, Cd, World
+from obsdimg.response.matching import Line, parse, read_lines
+
+RESPONSE = "/auto_install.conf"
+LIMIT = 120.0
+"""Seconds for a whole rehearsal."""
+QUIET = 5.0
+"""Seconds without any sign of life after which nothing more will come."""
+_ARTEFACT = re.compile(r"^E: /\S+: ulimit: .*\n", re.MULTILINE)
+"""What mksh says of limits that an unprivileged process cannot raise; ksh as root has no cause."""
+
+
+class FilesCd:
+    """A CD from a mapping of absolute paths to bytes."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.files = files
+
+    def paths(self) -> Iterable[str]:
+        return self.files.keys()
+
+    def size(self, path: str) -> int:
+        return len(self.files[path])
+
+    def mode(self, path: str) -> int:
+        return 0o444
+
+    def open(self, path: str) -> BinaryIO:
+        return BytesIO(self.files[path])
+
+
+class IsoCd:
+    """A CD that is an open ISO."""
+
+    def __init__(self, iso: Iso) -> None:
+        self.iso = iso
+        self.entries = {e.path: e for e in iso.entries() if e.kind == "file"}
+
+    def paths(self) -> Iterable[str]:
+        return self.entries.keys()
+
+    def size(self, path: str) -> int:
+        return self.entries[path].size
+
+    def mode(self, path: str) -> int:
+        return self.entries[path].mode & 0o777
+
+    def open(self, path: str) -> BinaryIO:
+        return self.iso.open_file(path)
+
+
+def rehearse_iso(
+    path: Path,
+    machine: Machine | None = None,
+    operator: Operator | None = None,
+    *,
+    known: Known | None = None,
+    limit: float = LIMIT,
+    quiet: float = QUIET,
+    expect_site: bool = True,
+    secrets: Iterable[str] = (),
+) -> Rehearsal:
+    """Rehearse the boot kernel that /etc/boot.conf of the ISO at `path` starts.
+
+    `known` tells whether a question is one of the release; `secrets` are masked in what is
+    reported.  Raises SandboxError, RamdiskError, and what reading the ISO raises.
+    """
+    host = find_host()
+    with Iso.open(path) as iso:
+        _, tree = ramdisk.read_ramdisk(iso)
+        return rehearse_tree(
+            tree,
+            IsoCd(iso),
+            machine,
+            operator,
+            known=known,
+            limit=limit,
+            quiet=quiet,
+            expect_site=expect_site,
+            secrets=secrets,
+            host=host,
+        )
+
+
+def rehearse_tree(
+    tree: Mapping[str, Node] | FileSystem,
+    cd: Cd | Mapping[str, bytes],
+    machine: Machine | None = None,
+    operator: Operator | None = None,
+    *,
+    known: Known | None = None,
+    limit: float = LIMIT,
+    quiet: float = QUIET,
+    expect_site: bool = True,
+    secrets: Iterable[str] = (),
+    host: Host | None = None,
+) -> Rehearsal:
+    """Rehearse the installer in `tree` with the install CD `cd`.  Raises SandboxError."""
+    if isinstance(tree, FileSystem):
+        tree = ramdisk.tree_of(tree)
+    files: Cd = FilesCd(cd) if isinstance(cd, Mapping) else cd
+    machine = machine or Machine()
+    operator = Operator.default() if operator is None else operator
+    host = host or find_host()
+    world = World(machine, files)
+    world.secrets.update(secrets)
+    world.secrets.update(reply.answer for reply in operator.answers if reply.secret)
+    started = time.monotonic()
+    folder = Path(tempfile.mkdtemp(prefix="obsdimg-rehearsal-"))
+    try:
+        root = Root(folder, host)
+        root.build(tree, ramdisk.programs(tree), files, machine.version)
+        child, master, slave = root.start()
+        server = Server(root.path, world, operator, (master, slave), lambda: child.poll() is None)
+        try:
+            end = server.run(limit, quiet)
+        finally:
+            root.stop(child)
+            server.close()
+            os.close(master)
+            os.close(slave)
+        return _result(root.path, tree, world, server, end, known, limit, expect_site, started)
+    finally:
+        remove_tree(folder)
+
+
+def _result(
+    root: Path,
+    tree: Mapping[str, Node],
+    world: World,
+    server: Server,
+    end: End,
+    known: Known | None,
+    limit: float,
+    expect_site: bool,
+    started: float,
+) -> Rehearsal:
+    original = tree[RESPONSE].data if RESPONSE in tree else b""
+    last = _read_inside(root, "tmp/ai/ai.conf")
+    console = _ARTEFACT.sub("", transcript.clean(bytes(server.transcript)))
+    found = transcript.events(world.snapshots, last, original)
+    questions = transcript.questions(console, found)
+    if known is not None:
+        questions = [
+            transcript.Asked(q.text, q.default, q.answer, q.line, known(q.text)) for q in questions
+        ]
+    used = {q.line for q in questions if q.line}
+    unused = [ln for ln in read_lines(original) if parse(ln.text) and ln.number not in used]
+    strays = [ln for ln in unused if known is None or not _fits(ln, known)]
+    verdict, message, hint = judge(
+        Evidence(
+            end,
+            console,
+            questions,
+            strays,
+            original.rpartition(b"\n")[2].decode(errors="replace").strip(),
+            tuple(world.sets.values()),
+            world.signature,
+            server.refused,
+            limit,
+            expect_site,
+        )
+    )
+    mask = _Mask(world.secrets | _secret_answers(original))
+    return Rehearsal(
+        verdict,
+        mask(message),
+        mask(hint),
+        tuple(questions),
+        tuple((ln.number, mask(ln.text.strip())) for ln in unused),
+        tuple(
+            Action(a.program, a.target, mask(a.detail), mask(a.stdin), a.status)
+            for a in world.actions
+        ),
+        tuple(sorted(world.sets.values(), key=lambda s: s.name)),
+        world.signature,
+        _landed(root, world),
+        tuple(world.services),
+        mask(_site_output(console)),
+        mask(console),
+        tuple(mask(text) for text in server.refused),
+        time.monotonic() - started,
+    )
+
+
+def _fits(line: Line, known: Known) -> bool:
+    entry = parse(line.text)
+    return entry is not None and known(entry.key)
+
+
+class _Mask:
+    """Replaces secrets; very short ones would tear up ordinary text and are left to be seen
+    only where the installer shows them, which it does not."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        self.secrets = sorted((s for s in secrets if len(s) >= 4), key=len, reverse=True)
+
+    def __call__(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "********")
+        return text
+
+
+def _secret_answers(response: bytes) -> set[str]:
+    """Passwords in the response file that are no hashes."""
+    found = set()
+    for line in read_lines(response):
+        entry = parse(line.text)
+        if entry is None or not re.search("pass(word|phrase)", entry.key):
+            continue
+        if not entry.value.startswith(("$2", "****")):
+            found.add(entry.value)
+    return found
+
+
+def _site_output(console: str) -> str:
+    """What came between the installer's own last steps and its congratulations."""
+    begin = max(console.rfind(mark) for mark in ("Relinking to create", "Making all device nodes"))
+    if begin < 0:
+        return ""
+    rest = console[begin:].partition("\n")[2]
+    for mark in ("\nCONGRATULATIONS!", "CONGRATULATIONS!", "install.site failed"):
+        if mark in rest:
+            return rest.partition(mark)[0].strip("\n")
+    return rest.strip("\n")
+
+
+def _landed(root: Path, world: World) -> tuple[Landed, ...]:
+    """The members of the site set, as they are in the new system at the end."""
+    found = {}
+    for member in world.landed:
+        path = "/" + member.name.removeprefix("./").lstrip("/")
+        kind = "dir" if member.isdir() else "link" if member.issym() else "file"
+        owner = world.owners.get(f"/mnt{path}", f"{member.uid}:{member.gid}")
+        if path == "/":
+            continue
+        state = _lstat_inside(root, f"mnt{path}")
+        if state is None:
+            found[path] = Landed(path, kind, member.mode, owner, member.size, gone=True)
+        else:
+            size = state.st_size if kind == "file" else 0
+            found[path] = Landed(path, kind, state.st_mode & 0o7777, owner, size)
+    return tuple(found[path] for path in sorted(found))
+
+
+def _lstat_inside(root: Path, name: str) -> os.stat_result | None:
+    """lstat below `root`, never through a symbolic link."""
+    path = root
+    try:
+        for part in Path(name).parts:
+            if path.is_symlink():
+                return None
+            path = path / part
+        return path.lstat()
+    except OSError:
+        return None
+
+
+def _read_inside(root: Path, name: str) -> bytes:
+    if _lstat_inside(root, name) is None or (root / name).is_symlink():
+        return b""
+    try:
+        return (root / name).read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,136 @@
+"""What was asked and answered, from the console's output and the response file as it shrank.
+
+install.sub moves its copy of the response file aside before every question, and each move left
+a snapshot.  What is missing in the next snapshot is the line that was used.  The console shows
+the question and the answer.  The two are put together in order.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from obsdimg.response.matching import BLANKS, Line, matches, parse, read_lines
+
+INNER = "Performing non-interactive "
+NO_ANSWER = "Question has no answer in response file: "
+_DEFAULT = re.compile(r"^(.*\S) \[(.*)\] \2$")
+_BARE = re.compile(r"^(IPv6 default router\?) (\S+)$")
+_LIST = re.compile(r"^(Which .*\?) \(or 'done'\)$")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question of the installer.  `text` is what answers are matched against.
+
+    `line`: the line of the response file that answered it, 0 for a line that was added while
+    installing, None where the default was taken.  `known`: the release is known to ask this.
+    """
+
+    text: str
+    default: str
+    answer: str
+    line: int | None
+    known: bool = True
+
+
+@dataclass(frozen=True)
+class Event:
+    """One use of the response file: the line taken (None: the default)."""
+
+    line: Line | None
+
+
+def clean(raw: bytes) -> str:
+    """Console output as text: LF only, no control characters but tab."""
+    shown = raw.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    return "".join(c for c in shown if c in "\n\t" or c.isprintable())
+
+
+def events(snapshots: Sequence[bytes], last: bytes, original: bytes) -> list[Event]:
+    """The lines used, in order.  `original` is the response file as it lies in the ramdisk,
+    `last` what was left of it at the end."""
+    found = []
+    numbered = _numbered(snapshots[0], original) if snapshots else []
+    for after in [*snapshots[1:], last]:
+        left = [_trim(line.text) for line in read_lines(after)]
+        used, numbered = _consumed(numbered, left)
+        found.append(Event(used))
+    return found
+
+
+def _numbered(first: bytes, original: bytes) -> list[Line]:
+    """The lines of the first snapshot with their numbers in `original`; others get 0."""
+    known = [_trim(line.text) for line in read_lines(original)]
+    result = []
+    for line in read_lines(first):
+        same = line.number <= len(known) and _trim(line.text) == known[line.number - 1]
+        result.append(Line(line.number if same else 0, line.text))
+    return result
+
+
+def _consumed(before: list[Line], left: list[str]) -> tuple[Line | None, list[Line]]:
+    """The first entry of `before` that is not in `left`, and `before` without what is gone."""
+    used: Line | None = None
+    kept = []
+    position = 0
+    for line in before:
+        if position < len(left) and _trim(line.text) == left[position]:
+            kept.append(line)
+            position += 1
+        elif used is None and parse(line.text) is not None:
+            used = line
+    return used, kept
+
+
+def _trim(text: str) -> str:
+    return text.strip(BLANKS)
+
+
+def questions(console: str, found: Sequence[Event]) -> list[Asked]:
+    """Put events and console lines together."""
+    start = console.find(INNER)
+    lines = console[start:].split("\n") if start >= 0 else console.split("\n")
+    asked: list[Asked] = []
+    position = 0
+    for event in found:
+        for index in range(position, len(lines)):
+            one = _match(lines[index], event)
+            if one is not None:
+                asked.append(one)
+                position = index + 1
+                break
+    return asked
+
+
+def _match(shown: str, event: Event) -> Asked | None:
+    if event.line is None:
+        default = _DEFAULT.match(shown) or _BARE.match(shown)
+        if default is None:
+            return None
+        value = default[2]
+        return Asked(_question(default[1]), value if "[" in shown else "none", value, None)
+    entry = parse(event.line.text)
+    if entry is None:
+        return None
+    for value in (entry.value, "<provided>"):
+        if shown.endswith(f" {value}"):
+            head = shown[: -len(value) - 1]
+            bracket = re.match(r"^(.*\S) \[(.*)\]$", head)
+            question = _question(bracket[1] if bracket else head)
+            if matches(question, entry.key):
+                default_shown = bracket[2] if bracket else ""
+                return Asked(question, default_shown, value, event.line.number)
+    return None
+
+
+def _question(shown: str) -> str:
+    listed = _LIST.match(shown)
+    return listed[1] if listed else shown.rstrip()
+
+
+def unanswered(console: str) -> str | None:
+    """The question that ended the installation for want of an answer, in lower case."""
+    found = re.search(re.escape(NO_ANSWER) + r'"(.*)"', console)
+    return found[1] if found else None
