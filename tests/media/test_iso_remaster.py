@@ -432,6 +432,18 @@ def test_a_partition_table_with_a_copy_at_the_end_is_refused(
         made(source, tmp_path / "out.iso", {"/x": b""})
 
 
+@pytest.mark.parametrize("offset", [140, 144, 148, 152])
+def test_a_damaged_position_of_a_path_table_is_not_written_to(
+    standin_iso: Path, tmp_path: Path, offset: int
+) -> None:
+    source = tmp_path / "damaged.iso"
+    data = bytearray(standin_iso.read_bytes())
+    data[16 * SECTOR + offset + 3 * (offset >= 148)] += 3
+    source.write_bytes(data)
+    with pytest.raises(IsoError, match="not a list of the directories"):
+        made(source, tmp_path / "out.iso", {"/new/x": b""})
+
+
 def test_an_output_that_fills_up_is_the_callers_error_and_no_thread_is_left(
     standin_iso: Path,
 ) -> None:

@@ -240,6 +240,20 @@ def pack_path_table(entries: Sequence[PathTableEntry], order: str) -> bytes:
     return table
 
 
+def parse_path_table(table: bytes, order: str) -> list[PathTableEntry] | None:
+    """The entries of a path table in one byte order; None where it is damaged."""
+    entries = []
+    offset = 0
+    while offset + 8 < len(table):
+        length, _, extent, parent = struct.unpack_from(f"{order}BBIH", table, offset)
+        name = table[offset + 8 : offset + 8 + length]
+        if length == 0 or len(name) < length:
+            return None
+        entries.append(PathTableEntry(name, extent, parent))
+        offset += 8 + length + length % 2
+    return entries
+
+
 @dataclass(frozen=True)
 class PrimaryDescriptor:
     """The primary volume descriptor (8.4), with its bytes; `volume_sectors` is what it claims.

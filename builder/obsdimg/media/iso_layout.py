@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from obsdimg.media.iso9660 import (
+    DAMAGED,
     FIRST_DESCRIPTOR,
     MAX_SIZE,
     PRIMARY,
@@ -21,10 +22,12 @@ from obsdimg.media.iso9660 import (
     change_primary,
     move_record,
     pack_path_table,
+    parse_path_table,
     sectors,
 )
 from obsdimg.media.iso_reader import Iso
 from obsdimg.media.iso_tree import Content, Node, Tree
+from obsdimg.media.iso_volume import walk
 
 _GPT = b"EFI PART"
 _MAX_DIRECTORIES = 0xFFFF
@@ -185,6 +188,7 @@ class _PathTables:
         self.appended: list[Appended] = []
         self.places = iso.primary.path_tables
         self.end = end
+        _check_path_tables(iso)
         room = sectors(iso.primary.path_table_size) * SECTOR
         if self.size <= room:
             for place, table in zip(self.places, (little, little, big, big), strict=True):
@@ -195,6 +199,19 @@ class _PathTables:
         self.end = end + 2 * sectors(self.size)
         for place, table in ((self.places[0], little), (self.places[2], big)):
             self.appended.append(Appended(place, self.size, "path table", table))
+
+
+def _check_path_tables(iso: Iso) -> None:
+    """Raise IsoError unless each table lists the directories: their positions, of which the
+    descriptor has one copy only, are about to be written to."""
+    known = {(d.identifier, d.extent) for d in walk(iso.root)}
+    size = iso.primary.path_table_size
+    for place, order in zip(iso.primary.path_tables, "<<>>", strict=True):
+        if place:
+            what = f"path table at sector {place}"
+            entries = parse_path_table(iso.read_extent(place, 0, size, what), order)
+            if entries is None or {(e.identifier, e.extent) for e in entries} != known:
+                raise IsoError(f"{iso.path}: {what}: not a list of the directories", DAMAGED)
 
 
 def _path_table(tree: Tree) -> list[PathTableEntry]:

@@ -22,7 +22,8 @@ from obsdimg.media.iso9660 import (
     pack_directory,
     sort_key,
 )
-from obsdimg.media.iso_reader import Directory, Iso, walk
+from obsdimg.media.iso_reader import Iso
+from obsdimg.media.iso_volume import Directory, walk
 
 FILE_MODE = stat.S_IFREG | 0o644
 DIRECTORY_MODE = stat.S_IFDIR | 0o755
