@@ -1,0 +1,379 @@
+"""A virtual machine as a context manager that leaves no process, socket or file behind.
+
+QEMU runs under `supervisor.py`, talks over socket pairs (nothing to connect to for others)
+and keeps its files in a private folder that goes away with it, also after kill -9 of us.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from obsdimg.errors import ObsdimgError
+from obsdimg.process import ProcessError, run
+from obsdimg.smoke import supervisor
+from obsdimg.smoke.keys import keys
+from obsdimg.smoke.qemu import (
+    INSTALL_HINT,
+    MIB,
+    Accelerator,
+    Forward,
+    MachineSpec,
+    Qemu,
+    command_line,
+    find_firmware,
+    find_qemu,
+    forwarded_ports,
+)
+from obsdimg.smoke.qmp import Event, Qmp, QmpError
+
+KEY_HOLD = 0.03  # seconds a key is down: a BIOS reads its buffer 18 times a second or faster
+KEY_PAUSE = 0.03
+
+
+class MachineError(ObsdimgError):
+    """The virtual machine could not be started or used."""
+
+
+class MachineDiedError(MachineError):
+    """QEMU ended on its own; carries what it printed and how it was started."""
+
+    def __init__(self, message: str, hint: str | None, output: str, argv: tuple[str, ...]) -> None:
+        super().__init__(message, hint)
+        self.output = output
+        self.argv = argv
+
+
+class AcceleratorError(MachineError):
+    """The accelerator is there but does not run this guest: start over with the next one."""
+
+
+def make_disk(path: Path, size: int, backing: Path | None = None) -> None:
+    """Make a qcow2 file for a disk of `size` bytes, mode 0600; `backing` is a qcow2 below it.
+
+    Raises MachineError.
+    """
+    words: list[str | Path] = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    if backing:
+        words += ["-b", backing.resolve(), "-F", "qcow2"]
+    try:
+        path.touch(mode=0o600)
+        run([*words, path, str(size)], timeout=60)
+    except ProcessError as error:
+        hint = INSTALL_HINT if "not found" in error.message else None
+        raise MachineError(f"{path}: cannot make the disk: {error.message}", hint) from error
+    except OSError as error:
+        raise MachineError(f"{path}: cannot make the disk: {error.strerror}") from error
+
+
+class Machine:
+    """A running machine.  Use it with `with`; the attributes below are valid inside.
+
+    `serial` is the first serial line, `qmp` the control line, `ports` says which host port
+    each forward became.
+    """
+
+    qmp: Qmp
+    serial: socket.socket
+    ports: Mapping[Forward, int]
+    folder: Path
+
+    def __init__(
+        self,
+        spec: MachineSpec,
+        accelerator: Accelerator = Accelerator.TCG,
+        qemu: Qemu | None = None,
+    ) -> None:
+        self.spec = spec
+        self.accelerator = accelerator
+        self.qemu = qemu or find_qemu(spec.program)
+        self.pid = 0
+        self._argv: tuple[str, ...] = ()
+        self._shots = 0
+        self._supervisor: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        """Start QEMU.  Raises MachineError (ports in use, no firmware, not starting)."""
+        self.folder = Path(tempfile.mkdtemp(prefix="obsdimg-smoke-"))
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    def _start(self) -> None:
+        firmware = None
+        if self.spec.uefi:
+            code, variables = find_firmware()
+            firmware = (code, Path(shutil.copy(variables, self.folder / "uefi-vars.fd")))
+        ours, theirs = socket.socketpair()
+        self.serial, serial = socket.socketpair()
+        with ours, theirs, serial:
+            fds = (theirs.fileno(), serial.fileno())
+            self._argv = tuple(
+                command_line(self.qemu, self.spec, self.accelerator,
+                             qmp_fd=fds[0], serial_fd=fds[1], firmware=firmware)
+            )  # fmt: skip
+            try:
+                self._supervisor = subprocess.Popen(
+                    [sys.executable, "-I", "-S", supervisor.__file__, str(self.folder),
+                     ",".join(map(str, fds)), *self._argv],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    pass_fds=fds,
+                    start_new_session=True,
+                )  # fmt: skip
+            except OSError as error:
+                raise MachineError(f"cannot start a process: {error.strerror}") from error
+            assert self._supervisor.stdout is not None
+            self.pid = int(self._supervisor.stdout.readline() or 0)
+            theirs.close()
+            serial.close()
+            try:
+                self.qmp = Qmp(ours.dup())
+            except QmpError as error:
+                if (died := self.death()) is not None:
+                    raise died from error
+                raise MachineError(f"QEMU does not answer: {error.message}") from error
+        usernet = self.qmp.human("info usernet") if self.spec.forwards else ""
+        self.ports = forwarded_ports(usernet, self.spec.forwards)
+
+    def _stop(self) -> None:
+        if hasattr(self, "qmp"):
+            with contextlib.suppress(ObsdimgError):
+                self.qmp.execute("quit", timeout=2)
+            self.qmp.close()
+        if hasattr(self, "serial"):
+            self.serial.close()
+        child = self._supervisor
+        if child is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            return
+        assert child.stdin is not None and child.stdout is not None
+        with contextlib.suppress(OSError):
+            child.stdin.close()
+        try:
+            child.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        child.stdout.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    # -- state
+
+    def output(self) -> str:
+        """What QEMU itself has printed: warnings and errors."""
+        with contextlib.suppress(OSError):
+            return (self.folder / "program.log").read_text(errors="replace")
+        return ""
+
+    def death(self, timeout: float = 2.0) -> MachineError | None:
+        """Why QEMU is gone, as an exception to raise; None while it runs."""
+        child = self._supervisor
+        if child is None or child.stdout is None:
+            return MachineError("the virtual machine was not started")
+        os.set_blocking(child.stdout.fileno(), False)
+        end = time.monotonic() + (timeout if self._qmp_gone() else 0.0)
+        line: bytes | None = None
+        while not line:
+            line = child.stdout.readline()
+            if not line and child.poll() is not None:
+                line = b"-9"  # the supervisor is gone, and QEMU with it
+            if not line:
+                if time.monotonic() >= end:
+                    return None
+                time.sleep(0.02)
+        status = int(line)
+        return self._explain(status)
+
+    def _qmp_gone(self) -> bool:
+        return not hasattr(self, "qmp") or self.qmp.gone.is_set()
+
+    def _explain(self, status: int) -> MachineError:
+        output = self.output()
+        last = output.strip().splitlines()[-1:] or ["it printed nothing"]
+        if "host forwarding rule" in output:
+            ports = ", ".join(str(f.host_port) for f in self.spec.forwards if f.host_port)
+            return MachineError(
+                f"a port of this host cannot be forwarded ({ports or 'none is free'}): {last[0]}",
+                "something else uses it: choose another, or 0 for any free one",
+            )
+        name = self.accelerator.value
+        if self.accelerator is not Accelerator.TCG and (
+            name in output.lower() or "accel" in output or not hasattr(self, "qmp")
+        ):
+            return AcceleratorError(f"{name} does not work here: {last[0]}")
+        how = f"by signal {-status}" if status < 0 else f"with exit code {status}"
+        return MachineDiedError(
+            f"QEMU ended {how}: {last[0]}",
+            "started as: " + shlex.join(self._argv),
+            output,
+            self._argv,
+        )
+
+    def check(self) -> None:
+        """Raise what ended or stopped the machine, if something did.
+
+        MachineDiedError: QEMU is gone; AcceleratorError: KVM internal error; MachineError: the
+        host's disk is full.  A guest that rebooted or powered off is no error.
+        """
+        if self._qmp_gone() and (died := self.death()) is not None:
+            raise died
+        for event in tuple(self.qmp.events):
+            if event.name == "BLOCK_IO_ERROR":
+                full = bool(event.data.get("nospace"))
+                raise MachineError(
+                    "the guest's disk: " + ("this host's disk is full" if full else "write error"),
+                    f"free some space where {self.spec.disk} is" if full else None,
+                )
+        if any(e.name == "STOP" for e in tuple(self.qmp.events)):
+            self._check_run_state()
+
+    def _check_run_state(self) -> None:
+        with contextlib.suppress(QmpError):
+            state = self.qmp.execute("query-status")["status"]
+            if state == "internal-error":
+                raise AcceleratorError(
+                    f"{self.accelerator.value} gave up on the guest (internal error)"
+                )
+
+    # -- power
+
+    def wait_shutdown(self, timeout: float, since: int = 0) -> str | None:
+        """Wait for the guest's reset or power-off: `guest-reset`, `guest-shutdown`, or None.
+
+        The machine is paused then; `restart` goes on.
+        """
+        event = self.qmp.wait_event(lambda e: e.name == "SHUTDOWN", timeout, since)
+        return None if event is None else str(event.data.get("reason", "unknown"))
+
+    def restart(self) -> None:
+        """Reset the machine and let it run, whatever state it is in."""
+        # With reboot=shutdown even our own reset would only pause the machine.
+        self.qmp.execute("set-action", {"reboot": "reset"})
+        since = self.qmp.count()
+        self.qmp.execute("system_reset")
+        self.qmp.wait_event(lambda e: e.name == "RESET", 10, since)
+        self.qmp.execute("set-action", {"reboot": "shutdown"})
+        if not self.qmp.execute("query-status")["running"]:
+            self.qmp.execute("cont")
+
+    def power_button(self) -> None:
+        """Press the power button (ACPI); the guest shuts down if it likes."""
+        self.qmp.execute("system_powerdown")
+
+    def written(self) -> int:
+        """Writes to the disk since the machine started: a count of operations."""
+        for entry in self.qmp.execute("query-blockstats"):
+            if entry.get("qdev", "").rstrip("/").endswith("disk0/virtio-backend"):
+                return int(entry["stats"]["wr_operations"])
+            if entry.get("node-name") == "disk":
+                return int(entry["stats"]["wr_operations"])
+        raise MachineError("QEMU reports no figures for the disk")
+
+    # -- media
+
+    def eject(self) -> None:
+        """Take the CD out, the guest willing or not."""
+        self.qmp.execute("blockdev-open-tray", {"id": "cd", "force": True})
+        self.qmp.execute("blockdev-remove-medium", {"id": "cd"})
+
+    def insert(self) -> None:
+        """Put the CD back in."""
+        self.qmp.execute("blockdev-insert-medium", {"id": "cd", "node-name": "cd-medium"})
+        self.qmp.execute("blockdev-close-tray", {"id": "cd"})
+
+    # -- keyboard and screen
+
+    def type_keys(self, text: str) -> None:
+        """Type `text` on the machine's keyboard (US layout), a key at a time."""
+        for character in text:
+            pressed = [{"type": "qcode", "data": name} for name in keys(character)]
+            self.qmp.execute("send-key", {"keys": pressed, "hold-time": int(KEY_HOLD * 1000)})
+            time.sleep(KEY_HOLD + KEY_PAUSE)
+
+    def press(self, *names: str) -> None:
+        """Press keys together by QEMU's names, e.g. `press("ctrl", "alt", "esc")`."""
+        pressed = [{"type": "qcode", "data": name} for name in names]
+        self.qmp.execute("send-key", {"keys": pressed, "hold-time": int(KEY_HOLD * 1000)})
+        time.sleep(KEY_HOLD + KEY_PAUSE)
+
+    def screen_text(self) -> list[str]:
+        """The 25 lines of a VGA text screen, read from video memory at 0xb8000.
+
+        What a graphics mode leaves there is nonsense; use it for the boot loader.
+        """
+        path = self.folder / "text"
+        self.qmp.execute("pmemsave", {"val": 0xB8000, "size": 4000, "filename": str(path)})
+        cells = path.read_bytes()[0::2]
+        lines = [cells[at : at + 80] for at in range(0, len(cells), 80)]
+        return [line.decode("cp437").replace("\0", " ").rstrip() for line in lines]
+
+    def screenshot(self) -> bytes:
+        """The screen as a PNG file's bytes."""
+        self._shots += 1
+        path = self.folder / f"screen{self._shots}"
+        arguments = {"filename": str(path)}
+        if self.qemu.has_png:
+            arguments["format"] = "png"
+        self.qmp.execute("screendump", arguments)
+        data = path.read_bytes()
+        path.unlink()
+        return data if self.qemu.has_png else png_from_ppm(data)
+
+
+def png_from_ppm(ppm: bytes) -> bytes:
+    """A binary PPM (P6, 8 bits a channel) as PNG, for QEMU before 7.1.
+
+    PNG: RFC 2083; every row with filter 0.  Raises MachineError for anything else.
+    """
+    fields = ppm.split(maxsplit=4)
+    if len(fields) < 4 or fields[0] != b"P6" or fields[3] != b"255":
+        raise MachineError("QEMU's screen dump is no 8-bit PPM")
+    width, height = int(fields[1]), int(fields[2])
+    start = len(ppm) - width * height * 3
+    rows = b"".join(
+        b"\0" + ppm[start + y * width * 3 : start + (y + 1) * width * 3] for y in range(height)
+    )
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(
+            ">I", zlib.crc32(kind + data)
+        )  # fmt: skip
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+__all__ = [
+    "MIB", "Accelerator", "AcceleratorError", "Event", "Forward", "Machine", "MachineDiedError",
+    "MachineError", "MachineSpec", "find_qemu", "make_disk", "png_from_ppm",
+]  # fmt: skip
