@@ -63,6 +63,10 @@ class Plan:
     hook: hook.HookSettings
     template: bytes | None
     warnings: tuple[str, ...]
+    packages: tuple[str, ...]
+    """Stems of the packages that the server gets."""
+    carried: bool
+    """Whether the site set carries them."""
 
     @property
     def needs_passphrase(self) -> bool:
@@ -105,7 +109,8 @@ def plan(
     response = check_response(config, release, port, template is not None)
     settings = hook_settings(project)
     notes = (*hook.warnings(settings), *warnings(config), *response.remarks)
-    return Plan(site, response, settings, template, notes)
+    stems = (*release.wireguard.packages, *config.packages.names)
+    return Plan(site, response, settings, template, notes, stems, config.packages.carry)
 
 
 def hook_settings(project: Project) -> hook.HookSettings:

@@ -80,11 +80,10 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     )
     if args.unverified:
         ui.warn(f"{upstream.path}: NOT VERIFIED; the manifest says so too")
-    stems = [*release.wireguard.packages, *project.config.packages.names]
-    if stems and project.config.packages.carry:
+    if plan.packages and plan.carried:
         found = obtain_packages(
             release.package_source(port.name),
-            stems,
+            plan.packages,
             cache=cache,
             folder=args.packages,
             offline=args.offline,

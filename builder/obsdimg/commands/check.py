@@ -54,6 +54,8 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "sealed": [
             {"path": path, "mode": f"{f.mode:04o}"} for path, f in sorted(plan.site.sealed.items())
         ],
+        "packages": list(plan.packages),
+        "packages_carried": plan.carried,
         "warnings": list(plan.warnings),
     }
 
@@ -77,6 +79,10 @@ def show(plan: Plan, version: str, ui: Ui) -> None:
         ui.say("Sealed with the passphrase, opened on the encrypted disk:")
         for path, file in sorted(plan.site.sealed.items()):
             ui.say(f"  {file.mode:04o} {path}")
+    if plan.packages:
+        how = "carried in the site set" if plan.carried else "from a mirror, at the first boot"
+        ui.say()
+        ui.say(f"Packages ({how}): {', '.join(plan.packages)} and what they need")
     for text in plan.warnings:
         ui.warn(text)
 
