@@ -13,6 +13,7 @@ import struct
 import subprocess
 from pathlib import Path
 
+import pytest
 from dissect.ffs import FFS
 from dissect.ffs.c_ffs import c_ffs
 
@@ -251,8 +252,6 @@ def read_tree(image: bytes) -> Tree:
 def makefs(folder: Path, tree: Path, size: int, **options: int) -> bytes:
     """An image of `size` bytes from `tree`, by NetBSD's makefs."""
     if shutil.which("makefs") is None:
-        import pytest
-
         pytest.skip("makefs is not installed")
     spec = ",".join(["version=1", *(f"{k}={v}" for k, v in options.items())])
     target = folder / "made.img"
