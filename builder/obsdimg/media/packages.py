@@ -75,6 +75,11 @@ class VerifiedPackage:
     def file_name(self) -> str:
         return f"{self.name}.tgz"
 
+    @property
+    def evidence(self) -> str:
+        """When and with which key it was signed, and where it came from: for the manifest."""
+        return f"signed {self.signed_on} with {self.key}, from {self.origin}"
+
 
 @dataclass(frozen=True)
 class PackageSource:
