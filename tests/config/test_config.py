@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import tomllib
+from pathlib import Path
 
 import pytest
 
 from obsdimg.config import Config, ConfigError, parse
-from obsdimg.config.document import commented, schema
+from obsdimg.config.document import commented, reference, schema
 from obsdimg.config.rules import warnings
 
 PEER = '[[tunnel.peers]]\nname = "a"\nipv4 = "10.0.0.2"\n'
@@ -138,3 +139,8 @@ def test_what_leaves_a_door_open_is_warned_about() -> None:
     assert "waits for its passphrase" in text
     assert "nobody can log in" in text
     assert "tunnel.endpoint is not set" in text
+
+
+def test_the_reference_in_the_docs_is_that_of_the_settings() -> None:
+    page = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
+    assert page.partition("## Reference\n")[2].strip() == reference().strip()

@@ -94,3 +94,27 @@ def toml(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml(v) for v in value) + "]"
     return json.dumps(str(value), ensure_ascii=False)
+
+
+def reference() -> str:
+    """Every setting as Markdown tables: the second half of docs/configuration.md."""
+    return "\n".join(_reference(Config, "")).rstrip("\n") + "\n"
+
+
+def _reference(model: type[BaseModel], prefix: str) -> list[str]:
+    rows: list[str] = []
+    tables: list[str] = []
+    for name, field in model.model_fields.items():
+        inner = _models(field.annotation)
+        if inner:
+            path = f"{prefix}{name}"
+            many = "list[" in str(field.annotation)
+            heading = f"[[{path}]]" if many else f"[{path}]"
+            doc = (inner[0].__doc__ or "").splitlines()[0]
+            tables += ["", f"### `{heading}`", "", doc, "", *_reference(inner[0], f"{path}.")]
+            continue
+        example = field.is_required() or field.get_default(call_default_factory=True) is None
+        default = f"(e.g. `{_default(field)}`)" if example else f"`{_default(field)}`"
+        rows.append(f"| `{name}` | {default} | {field.description} |")
+    head = ["| setting | default | |", "|---|---|---|"] if rows else []
+    return [*head, *rows, *tables]
