@@ -94,7 +94,8 @@ for a in "$n" "$PWD" "$@"; do
 done >$q.args
 $H/mkfifo $q.reply || exit 70
 print -r -- "${q##*/} 0" >$R/requests
-while read -r reply <$q.reply; do
+exec 9<$q.reply	# opens when the rehearsal does; it stays open to the end of the call
+while read -r -u9 reply; do
 	st=0
 	. $q.do
 	print -r -- "${q##*/} $st" >$R/requests

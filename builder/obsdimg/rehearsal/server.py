@@ -15,6 +15,7 @@ import shlex
 import termios
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -88,6 +89,7 @@ class Server:
         self.refused: list[str] = []
         self.calls: list[Call] = []
         self._running: dict[tuple[Phase, str], Steps] = {}
+        self._fifos: dict[tuple[Phase, str], int] = {}
         self._replied_at = 0
         self._replies = [0] * len(operator.answers)
         self._phases = [
@@ -105,6 +107,8 @@ class Server:
 
     def close(self) -> None:
         """Close the descriptors."""
+        for fifo in self._fifos.values():
+            os.close(fifo)
         for phase in self._phases:
             os.close(phase.requests)
             os.close(phase.folder)
@@ -211,7 +215,7 @@ class Server:
             self._running[key] = steps
             code = self._code(phase, name, step)
         self._apply_echo()
-        self._reply(phase, name, code)
+        self._reply(phase, name, code, last=key not in self._running)
 
     def _begin(self, phase: _Phase, name: str) -> Steps:
         words = self._get(phase, f"{name}.args").decode("utf-8", "surrogateescape").split("\0")
@@ -260,25 +264,39 @@ class Server:
             code += "$H/cat $q.err >&2; "
         return f"{code}exit {outcome.status}"
 
-    def _reply(self, phase: _Phase, name: str, code: str) -> None:
-        """Hand the client its next piece of ksh; a client that is gone is left alone."""
+    def _reply(self, phase: _Phase, name: str, code: str, *, last: bool) -> None:
+        """Hand the client its next piece of ksh.
+
+        The FIFO stays open during the whole call: a client that opened it anew for each piece
+        could meet the previous opening, not yet closed, and read its end.
+        """
         self._put(phase, f"{name}.do", text(code))
+        key = (phase.phase, name)
+        fifo = self._fifos.pop(key, None)
+        if fifo is None:
+            fifo = self._open_fifo(phase, name)
+        if fifo is None:  # the client is gone
+            self._running.pop(key, None)
+            return
+        with suppress(OSError):
+            os.write(fifo, b"go\n")
+        if last:
+            os.close(fifo)
+        else:
+            self._fifos[key] = fifo
+
+    @staticmethod
+    def _open_fifo(phase: _Phase, name: str) -> int | None:
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
         until = time.monotonic() + REPLY_SECONDS
-        while True:
+        while time.monotonic() < until:
             try:
-                fifo = os.open(f"{name}.reply", flags, dir_fd=phase.folder)
-                break
+                return os.open(f"{name}.reply", flags, dir_fd=phase.folder)
             except OSError as error:
-                if error.errno != errno.ENXIO or time.monotonic() > until:
-                    return
+                if error.errno != errno.ENXIO:
+                    return None
                 time.sleep(0.0003)
-        try:
-            os.write(fifo, b"go\n")
-        except OSError:
-            return
-        finally:
-            os.close(fifo)
+        return None
 
     def _put(self, phase: _Phase, name: str, data: bytes) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -63,12 +63,13 @@ def chown(call: Call, world: World) -> Steps:
     _, operands = getopt(call, "RHLPhf")
     if len(operands) < 2:
         raise refuse(call)
+    script = 'for p; do [[ -e $p || -L $p ]] || { print -r -- "$p"; exit; }; done'
+    missing = yield Shell(script, tuple(operands[1:]))
+    if missing:
+        return fail(f"{call.name}: {missing.decode().strip()}: No such file or directory")
     for path in operands[1:]:
         at = path if path.startswith("/") else f"{call.cwd.rstrip('/')}/{path}"
-        inside = f"/mnt{at}" if call.phase == "installed" else at
-        if (yield Shell("[[ -e $1 || -L $1 ]]", (path,))) is None:
-            return fail(f"{call.name}: {path}: No such file or directory")
-        world.owners[inside] = operands[0]
+        world.owners[f"/mnt{at}" if call.phase == "installed" else at] = operands[0]
     return Done()
 
 
