@@ -131,6 +131,25 @@ def test_packages_that_need_each_other_end(shop: Shop) -> None:
     assert sorted(names(shop.obtain("a", optional=()))) == ["a-1", "b-1"]
 
 
+def test_branches_of_one_stem_live_side_by_side(shop: Shop) -> None:
+    more = {
+        "python-2.7.16": (),
+        "python-3.7.4": (),
+        "x-1": ("lang/python/2.7:python->=2.7,<2.8:python-2.7.16",),
+        "y-1": ("lang/python/3.7:python->=3.7,<3.8:python-3.7.4", "x/x:x-*:x-1"),
+    }
+    shop.put(MAIN, {n: signed(package(n, d), KEY) for n, d in more.items()})
+    found = names(shop.obtain("y", optional=()))
+    assert found == ["python-3.7.4", "python-2.7.16", "x-1", "y-1"]
+
+
+def test_a_package_asked_for_by_full_name_serves_as_dependency(shop: Shop) -> None:
+    name = "bash-5.0.11p1"
+    shop.put(STABLE, {name: signed(package(name, RELEASE["bash-5.0.11"]), KEY)})
+    found = names(shop.obtain("bash-5.0.11", "wireguard-tools", optional=()))
+    assert "bash-5.0.11" in found and name not in found
+
+
 def test_a_missing_dependency_names_who_needs_it(shop: Shop) -> None:
     shop.put(MAIN, {"a-1": signed(package("a-1", ("x/gone:gone-*:gone-2.0",)), KEY)})
     with pytest.raises(PackageError, match=r"gone-2\.0, which a-1 needs"):

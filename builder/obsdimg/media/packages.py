@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from obsdimg.errors import ObsdimgError
 from obsdimg.files import FileError, describe, read_file, write_file
@@ -188,17 +189,17 @@ def obtain_packages(
         return tuple(resolver.chosen.values())
 
 
-class _Shelf:
-    """A folder of packages."""
+class _Shelf(Protocol):
+    """A folder of packages, here or on mirrors."""
 
     def names(self) -> frozenset[str]:
-        raise NotImplementedError
+        """The packages that are said to be there."""
 
     def take(self, name: str, check: Callable[[bytes, str], VerifiedPackage]) -> VerifiedPackage:
-        raise NotImplementedError
+        """The package `name` as `check` (bytes and origin) makes it."""
 
 
-class _Folder(_Shelf):
+class _Folder:
     def __init__(self, path: Path) -> None:
         self.path = path
 
@@ -213,7 +214,7 @@ class _Folder(_Shelf):
         return check(read_file(path, "package"), str(path))
 
 
-class _Remote(_Shelf):
+class _Remote:
     def __init__(
         self,
         directory: str,
@@ -282,7 +283,8 @@ class _Resolver:
     shelves: Sequence[tuple[_Shelf, frozenset[str]]]
     progress: Progress
     chosen: dict[str, VerifiedPackage] = field(default_factory=dict)
-    _waiting: list[str] = field(default_factory=list)
+    _waiting: dict[str, PackageName] = field(default_factory=dict)
+    """What was taken or is being taken, by full name."""
 
     def look(self, wanted: str, specification: str = "") -> _Found | None:
         """The newest package of the first shelf that has one: a full name, or a stem."""
@@ -315,15 +317,11 @@ class _Resolver:
         return found
 
     def want(self, found: _Found) -> None:
-        """Verify `found` and take it, after all that it depends on.
-
-        A stem is chosen once: pkg_add could not install two versions of it.
-        """
-        stem = found.name.stem
-        if stem in self.chosen or stem in self._waiting:
-            return
-        self._waiting.append(stem)
+        """Verify `found` and take it, after all that it depends on."""
         name = found.name.name
+        if name in self.chosen or name in self._waiting:
+            return
+        self._waiting[name] = found.name
         package = found.shelf.take(
             name,
             lambda data, origin: verify_package(
@@ -331,13 +329,19 @@ class _Resolver:
             ),
         )
         for depend in package.contents.depends:
-            self.want(self._depend(depend, name))
-        self._waiting.remove(stem)
-        self.chosen[stem] = package
+            if (other := self._depend(depend, name)) is not None:
+                self.want(other)
+        self.chosen[name] = package
 
-    def _depend(self, depend: Dependency, needed_by: str) -> _Found:
+    def _depend(self, depend: Dependency, needed_by: str) -> _Found | None:
+        """What `depend` needs, or None if something already taken will do."""
         default = PackageName.parse(depend.default)
         assert default is not None  # read_contents saw to it
+        if any(
+            taken.stem == default.stem and matches(taken, depend.specification)
+            for taken in self._waiting.values()
+        ):
+            return None
         stable = None if default.flavors else self.look(default.stem, depend.specification)
         return stable or self.find(depend.default, needed_by)
 
