@@ -35,7 +35,8 @@ case $n in
 cat)	known benstuv '' "$@" && tool cat "$@";;
 cp)	known afHiLPpRv '' "$@" && tool cp "$@";;
 ln)	known fhLnPs '' "$@" && tool ln "$@";;
-ls)	known 1AaCcdFfgHhikLlmnopqRrSsTtux '' "$@" && tool ls "$@";;
+ls)	[[ $1 == -1dF ]] ||
+		{ known 1AaCcdFfgHhikLlmnopqRrSsTtux '' "$@" && tool ls "$@"; };;
 mkdir)	known p m "$@" && tool mkdir "$@";;
 chmod)	known HLPRhrwxXst,=+augo '' "$@" && tool chmod "$@";;
 tee)	known ai '' "$@" && tool tee "$@";;

@@ -6,9 +6,8 @@ install CD (`cd0`), one virtio network interface with DHCP, VGA and a serial por
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 GIB = 1 << 30
 SECTOR = 512
@@ -106,5 +105,11 @@ class Operator:
         return cls(tuple(answers))
 
 
-Known = Callable[[str], bool]
-"""Whether a question's text is one that the release is known to ask."""
+class Known(Protocol):
+    """What a release is known to ask."""
+
+    def asks(self, text: str) -> bool:
+        """Whether `text` is one of its questions."""
+
+    def answers(self, key: str) -> bool:
+        """Whether a line with `key` (lower case) would answer one of its questions."""

@@ -11,6 +11,7 @@ import re
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -89,7 +90,7 @@ def rehearse_iso(
 ) -> Rehearsal:
     """Rehearse the boot kernel that /etc/boot.conf of the ISO at `path` starts.
 
-    `known` tells whether a question is one of the release; `secrets` are masked in what is
+    `known` says what the release asks; `secrets` are masked in what is
     reported.  Raises SandboxError, RamdiskError, and what reading the ISO raises.
     """
     host = find_host()
@@ -130,6 +131,8 @@ def rehearse_tree(
     operator = Operator.default() if operator is None else operator
     host = host or find_host()
     world = World(machine, files)
+    if "/var/tzlist" in tree:
+        world.zones = tuple(tree["/var/tzlist"].data.decode().split())
     world.secrets.update(secrets)
     world.secrets.update(reply.answer for reply in operator.answers if reply.secret)
     started = time.monotonic()
@@ -168,9 +171,7 @@ def _result(
     found = transcript.events(world.snapshots, last, original)
     questions = transcript.questions(console, found)
     if known is not None:
-        questions = [
-            transcript.Asked(q.text, q.default, q.answer, q.line, known(q.text)) for q in questions
-        ]
+        questions = [replace(q, known=known.asks(q.text)) for q in questions]
     used = {q.line for q in questions if q.line}
     unused = [ln for ln in read_lines(original) if parse(ln.text) and ln.number not in used]
     strays = [ln for ln in unused if known is None or not _fits(ln, known)]
@@ -193,7 +194,7 @@ def _result(
         verdict,
         mask(message),
         mask(hint),
-        tuple(questions),
+        tuple(replace(q, answer=mask(q.answer)) for q in questions),
         tuple((ln.number, mask(ln.text.strip())) for ln in unused),
         tuple(
             Action(a.program, a.target, mask(a.detail), mask(a.stdin), a.status)
@@ -212,7 +213,7 @@ def _result(
 
 def _fits(line: Line, known: Known) -> bool:
     entry = parse(line.text)
-    return entry is not None and known(entry.key)
+    return entry is not None and known.answers(entry.key)
 
 
 class _Mask:

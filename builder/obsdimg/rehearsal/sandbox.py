@@ -152,8 +152,7 @@ class Root:
         self._programs(programs)
         self._devices(tree)
         self._cd(cd)
-        zones = tree["/var/tzlist"].data.decode().split() if "/var/tzlist" in tree else ["UTC"]
-        self._skeleton(skeleton.files(version, zones))
+        self._skeleton(skeleton.files(version))
 
     def _machinery(self) -> None:
         first = self.path / OURS
@@ -297,9 +296,15 @@ def _copy(source: Path, target: Path) -> None:
     target.chmod(0o755)
 
 
+_UNUSED_NODE = re.compile(r"/dev/r?(wd|fd|sd[3-9])\d*[a-p]?$")
+"""Nodes of disks that no stand-in machine has; MAKEDEV can still make them."""
+
+
 def _unpack(root: Path, tree: Mapping[str, Node]) -> None:
     """Write the ramdisk's files; no path has links on its way, since they come parents first."""
     for path, node in sorted(tree.items()):
+        if _UNUSED_NODE.match(path):
+            continue
         target = root / path.lstrip("/")
         if ".." in target.parts:
             raise SandboxError(f"the ramdisk holds a strange name: {path}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from obsdimg.standin.sets import gzip
 
@@ -86,8 +86,8 @@ ETC: Mapping[str, tuple[int, str]] = {
 CRONTAB = "0\t*\t*\t*\t*\t/usr/bin/newsyslog\n30\t1\t*\t*\t*\t/bin/sh /etc/daily\n"
 
 
-def files(version: str, zones: Iterable[str]) -> dict[str, tuple[int, bytes]]:
-    """Path (relative) to mode and content; `zones` are the time zones of the ramdisk's list."""
+def files(version: str) -> dict[str, tuple[int, bytes]]:
+    """Path (relative) to mode and content.  The time zones are listed, not made: `World.zones`."""
     found = {path: (mode, content.encode()) for path, (mode, content) in ETC.items()}
     found["var/cron/tabs/root"] = (0o600, CRONTAB.encode())
     found["dev/MAKEDEV"] = (0o555, b"#!/bin/sh\n# of the installed system: nothing to make here\n")
@@ -96,10 +96,11 @@ def files(version: str, zones: Iterable[str]) -> dict[str, tuple[int, bytes]]:
     digits = version.replace(".", "")
     for kind in ("base", "pkg", "fw", "syspatch"):
         found[f"etc/signify/openbsd-{digits}-{kind}.pub"] = (0o644, b"untrusted comment: none\n")
-    for zone in zones:
-        if zone and not zone.endswith("/"):
-            found[f"usr/share/zoneinfo/{zone}"] = (0o444, b"TZif2")
-    found["var/sysmerge/etc.tgz"] = (0o444, _tgz({p: c for p, c in found.items() if p in ETC}))
+    found["usr/share/zoneinfo/UTC"] = (0o444, b"TZif2")
+    found["var/sysmerge/etc.tgz"] = (
+        0o444,
+        _tgz({f"./{p}": c for p, c in found.items() if p in ETC}),
+    )
     kernel = {"GENERIC/Makefile": (0o644, b"newbsd newinstall:\n")}
     kernel["GENERIC.MP/Makefile"] = kernel["GENERIC/Makefile"]
     found["usr/share/relink/kernel.tgz"] = (0o400, _tgz(kernel))
@@ -110,7 +111,7 @@ def _tgz(members: Mapping[str, tuple[int, bytes]]) -> bytes:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for path, (mode, content) in sorted(members.items()):
-            member = tarfile.TarInfo(f"./{path}")
+            member = tarfile.TarInfo(path)
             member.mode, member.size = mode, len(content)
             archive.addfile(member, io.BytesIO(content))
     return gzip(stream.getvalue())

@@ -104,7 +104,7 @@ class World:
         self.installing = ""
         self.landed: list[tarfile.TarInfo] = []
         self.echo = True
-        self.console_columns = 80
+        self.zones: tuple[str, ...] = ("UTC",)
 
     def act(self, program: str, target: str, detail: str, stdin: str = "", status: int = 0) -> None:
         """Add to the journal."""

@@ -182,8 +182,9 @@ def _note_listed(world: World, message: bytes) -> None:
 def tar(call: Call, world: World) -> Steps:
     """tar(1): unpack sets and other archives, list the time zones."""
     if call.args[:2] == ("cvf", "/dev/null"):
-        listed = yield Shell('$H/tar cvf /dev/null -- "$@"', call.args[2:])
-        return Done(0, listed or b"")
+        if call.cwd != "/mnt/usr/share/zoneinfo":
+            raise refuse(call)
+        return Done(0, text([zone.rstrip("/") for zone in world.zones]))
     words = list(call.args)
     if words and not words[0].startswith("-"):
         words[0] = "-" + words[0]
