@@ -7,10 +7,12 @@ asked for.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import hashlib
 import ipaddress
 import socket
+import socketserver
 import ssl
 import threading
 import time
@@ -177,6 +179,30 @@ def serve(certificate: Path | None = None) -> Iterator[Mirror]:
         server.shutdown()
         server.server_close()
         thread.join(timeout=10)
+
+
+@contextmanager
+def raw_answers(answer: bytes) -> Iterator[str]:
+    """The URL of a server that answers every request with exactly `answer`, and hangs up."""
+
+    class Raw(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.settimeout(5)
+            with contextlib.suppress(OSError):
+                self.request.recv(65536)
+                self.request.sendall(answer)
+
+    class Server(socketserver.ThreadingTCPServer):
+        daemon_threads = True
+
+    with Server(("127.0.0.1", 0), Raw) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join(timeout=10)
 
 
 def certificate(path: Path) -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mirror import Fault, Mirror, certificate, closed_port, serve
+from mirror import Fault, Mirror, certificate, closed_port, raw_answers, serve
 from obsdimg.files import FileError
 from obsdimg.media.download import Downloader, DownloadError, ExpiredMirror
 from obsdimg.media.httpget import Limits
@@ -270,3 +270,40 @@ def test_spoiled_notes_of_an_earlier_run_start_it_anew(mirror: Mirror, target: P
         (target.parent / ".f.part").write_bytes(b"x" * 1000)
         (target.parent / ".f.part.json").write_bytes(notes)
         assert fetch(target, f"{mirror.url}/f") == 0
+
+
+RAW = [
+    (b"", "the connection was cut"),
+    (b"garbage\r\n\r\n", "not proper HTTP"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\nabc", "not proper HTTP"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nabc", "not proper HTTP"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", "not proper HTTP"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nZZ\r\nabc", "not proper HTTP"),
+    (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc", "the connection was cut"),
+    (b"HTTP/1.1 200 OK\r\nX: " + b"a" * 200_000 + b"\r\n\r\nabc", "not proper HTTP"),
+    (b"HTTP/1.1 206 P\r\nContent-Range: bytes 0-2/3\r\nContent-Length: 3\r\n\r\nabc", "206"),
+    (b"HTTP/1.1 302 F\r\nLocation: http://[::x\r\nContent-Length: 0\r\n\r\n", "not proper HTTP"),
+    (b"HTTP/1.1 302 F\r\nLocation: file:///x\r\nContent-Length: 0\r\n\r\n", "not a URL"),
+    (b"HTTP/1.1 503 Busy\r\nRetry-After: " + b"9" * 400 + b"\r\nContent-Length: 0\r\n\r\n", "503"),
+]
+
+
+@pytest.mark.parametrize(("answer", "reason"), RAW, ids=range(len(RAW)))
+def test_nonsense_from_a_server_is_a_failed_attempt(
+    target: Path, answer: bytes, reason: str
+) -> None:
+    with raw_answers(answer) as url, Downloader(QUICK) as net:
+        with pytest.raises(DownloadError) as caught:
+            net.download([f"{url}/f"], target, genuine)
+        assert reason in caught.value.attempts[0].reason
+        with pytest.raises(DownloadError):
+            net.get([f"{url}/f"], "f", 1000, len)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "x", "/etc/passwd", "http://", "http://[::x/f", "http://a b/f", "http://\udcff/f"]
+)
+def test_what_is_no_url_is_a_failed_attempt(target: Path, url: str) -> None:
+    with Downloader(QUICK) as net, pytest.raises(DownloadError) as caught:
+        net.download([url], target, genuine)
+    assert len(caught.value.attempts) == 1

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 
@@ -30,8 +29,8 @@ from obsdimg.progress import Progress, Step
 
 T = TypeVar("T")
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_UNSATISFIED = re.compile(r"bytes \*/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
+_UNSATISFIED = re.compile(r"bytes \*/(\d{1,18})", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -230,7 +229,7 @@ class Downloader:
         for _ in range(self.limits.all_tries):
             reached = position()
             try:
-                return attempt(url, f"Fetching {name} from {urlsplit(url).hostname}")
+                return attempt(url, f"Fetching {name} from {httpget.host(url)}")
             except RequestFailed as failure:
                 tries = 1 if position() > reached else tries + 1
                 if not failure.again or tries >= self.limits.tries:

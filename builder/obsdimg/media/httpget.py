@@ -10,7 +10,6 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 
@@ -71,25 +70,31 @@ def get(
     """
     try:
         with session.stream("GET", url, headers=headers) as response:
-            if urlsplit(url).scheme == "https" and response.url.scheme != "https":
+            if url.lower().startswith("https:") and response.url.scheme != "https":
                 raise RequestFailed("redirects from https to plain http", again=False)
             if response.status_code not in accept:
                 raise _refused(response)
             yield response
-    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError, UnicodeError) as error:
         raise _failed(error) from error
 
 
 def shown(url: str) -> str:
     """`url` without user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    scheme, colon, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{colon}{authority.rpartition('@')[2]}{slash}{path}"
+
+
+def host(url: str) -> str:
+    """The host of `url`, or all of it where it is not a URL."""
+    return shown(url).partition("://")[2].partition("/")[0] or shown(url)
 
 
 def length(response: httpx.Response) -> int | None:
     """Content-Length in bytes, if the server says it."""
     text = response.headers.get("content-length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def validator(response: httpx.Response) -> str:
@@ -109,7 +114,7 @@ def _refused(response: httpx.Response) -> RequestFailed:
         reason,
         again=code in _BUSY,
         gone=code in GONE,
-        wait=float(after) if after.isascii() and after.isdigit() else 0.0,
+        wait=float(after[:9]) if after.isascii() and after.isdigit() else 0.0,
     )
 
 
@@ -128,10 +133,13 @@ def _failed(error: Exception) -> RequestFailed:
             return RequestFailed("no answer in time", again=True)
         case httpx.TooManyRedirects():
             return RequestFailed("redirects without end", again=False)
-        case httpx.UnsupportedProtocol() | httpx.InvalidURL():
+        case httpx.UnsupportedProtocol() | httpx.InvalidURL() | UnicodeError():
             return RequestFailed("not a URL for http or https", again=False)
         case httpx.RemoteProtocolError():
-            return RequestFailed("the connection was cut", again=True)
+            words = str(error).lower()
+            if "disconnected" in words or "closed" in words:
+                return RequestFailed("the connection was cut", again=True)
+            return RequestFailed("its answer is not proper HTTP", again=True)
         case httpx.ConnectError():
             refused = "refused" in str(error).lower()
             words = "connection refused" if refused else f"no connection: {error}"

@@ -10,12 +10,19 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-_NAME = re.compile(r"(?P<stem>[A-Za-z0-9][\w+.,-]*?)-(?P<version>\d[^-]*)(?P<flavors>(?:-[^-]+)*)")
-_VERSION = re.compile(r"(?P<dewey>.*?)(?:p(?P<p>\d+))?(?:v(?P<v>\d+))?")
-_PART = re.compile(r"(\d+)(.*)")
-_SUFFIX = re.compile(r"(\d+)(rc|alpha|beta|pre|pl)(\d*)")
+_NAME = re.compile(
+    r"(?P<stem>[A-Za-z0-9][\w+.,-]*?)-(?P<version>\d[\w+.,]*)(?P<flavors>(?:-[\w+.,]+)*)", re.ASCII
+)
+_VERSION = re.compile(
+    r"(?P<dewey>.*?)(?:p(?P<p>\d{1,18}))?(?:v(?P<v>\d{1,18}))?", re.ASCII | re.DOTALL
+)
+_PART = re.compile(r"(\d{1,18})(.*)", re.ASCII | re.DOTALL)
+_SUFFIX = re.compile(r"(\d{1,18})(rc|alpha|beta|pre|pl)(\d{0,18})", re.ASCII)
 _SUFFIX_ORDER = {"alpha": -3, "beta": -2, "pre": -1, "rc": -1, "": 0, "pl": 1}
 _BOUND = re.compile(r"(>=|<=|>|<|=)(.+)")
+
+_LONGEST = 250
+"""Characters in a package's name: with `.tgz` it must fit into a file name."""
 
 VersionKey = tuple[int, tuple[tuple[int, str], ...], int, int, int]
 """Compares as pkg_add does: epoch, dewey parts, suffix and its number, p."""
@@ -33,7 +40,7 @@ class PackageName:
     @classmethod
     def parse(cls, name: str) -> PackageName | None:
         """`bash-5.0.11p0` taken apart, or None for something else (a bare stem)."""
-        match = _NAME.fullmatch(name)
+        match = _NAME.fullmatch(name) if len(name) < _LONGEST else None
         if match is None:
             return None
         flavors = tuple(sorted(filter(None, match["flavors"].split("-"))))

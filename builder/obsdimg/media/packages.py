@@ -29,7 +29,7 @@ from obsdimg.media.signify import PublicKey
 from obsdimg.media.verification import VerificationError
 from obsdimg.progress import Progress
 
-_LISTED = re.compile(r"(?<![^\s\"'/>=])([A-Za-z0-9][\w+.,-]*)\.tgz(?![^\s\"'<])")
+_LISTED = re.compile(r"(?<![^\s\"'/>=])([A-Za-z0-9][\w+.,-]{0,249})\.tgz(?![^\s\"'<])", re.ASCII)
 _LARGEST_LIST = 64 << 20
 _LARGEST_PACKAGE = 512 << 20
 _LARGEST_CONTENTS = 32 << 20
