@@ -76,7 +76,10 @@ _START = ". /.profile"
 _SETUP = f"""
 set -e
 cd "$1"
-for d in {" ".join(_DEVICES)}; do mount --bind /dev/$d dev/$d; done
+for d in {" ".join(_DEVICES)}; do
+	mount --bind /dev/$d dev/$d
+	mount --bind /dev/$d mnt/dev/$d
+done
 setsid --ctty --wait chroot . /bin/ksh -c '{_START}'
 """
 
@@ -188,15 +191,16 @@ class Root:
             os.link(self.path / OURS / ("ksh" if shell else "client"), target)
 
     def _devices(self, tree: Mapping[str, Node]) -> None:
-        dev = self.path / "dev"
-        dev.mkdir(exist_ok=True)
-        for name in _DEVICES:
-            (dev / name).unlink(missing_ok=True)
-            if self.host.namespaces:
-                (dev / name).touch()
-            else:
-                number = Path(f"/dev/{name}").stat().st_rdev
-                os.mknod(dev / name, stat.S_IFCHR | 0o666, number)
+        # The new system's too: install.site may ask on /dev/tty.
+        for dev in (self.path / "mnt/dev", self.path / "dev"):
+            dev.mkdir(parents=True, exist_ok=True)
+            for name in _DEVICES:
+                (dev / name).unlink(missing_ok=True)
+                if self.host.namespaces:
+                    (dev / name).touch()
+                else:
+                    number = Path(f"/dev/{name}").stat().st_rdev
+                    os.mknod(dev / name, stat.S_IFCHR | 0o666, number)
         for name in ("console", "stderr"):
             (dev / name).unlink(missing_ok=True)
             (dev / name).symlink_to("tty")
