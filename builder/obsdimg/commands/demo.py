@@ -5,8 +5,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from obsdimg.ui import Ui
+
+if TYPE_CHECKING:
+    from obsdimg.media.signify import SecretKey
+    from obsdimg.release import Release
 
 HELP = "build against the embedded stand-in medium: nothing to download, shows everything"
 
@@ -49,7 +54,6 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     from obsdimg.media.upstream import obtain_iso
     from obsdimg.passphrase import Secret
     from obsdimg.project import Project
-    from obsdimg.release import SourcedKey, load_release
 
     folder: Path = args.folder
     marker = folder / "DEMO"
@@ -71,18 +75,8 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     config = folder / "obsdimg.toml"
     write_file(config, commented(CONFIG).encode(), 0o644)
     project = Project.open(config)
-    genuine = load_release("6.6")
-    public = vendor.public()
-    key = SourcedKey(
-        comment=public.comment, key=public.base64, source="made by this demo", checked=True
-    )
-    port = genuine.port("amd64").model_copy(update={"iso_hash": None})
-    stand_in = {
-        "keys": genuine.keys.model_copy(update={"base": key}),
-        "ports": (port,),
-        "mirrors": (),
-    }
-    release = genuine.model_copy(update=stand_in)
+    release = standin_release(vendor)
+    port = release.port("amd64")
     keys = project.keys()
     plan = build.plan(project, release, port, keys)
     upstream = obtain_iso(
@@ -104,3 +98,17 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     ui.say(f"look into it: obsdimg inspect {output}")
     ui.say(f"what was asked and answered: obsdimg check -c {config}")
     return 0
+
+
+def standin_release(vendor: SecretKey) -> Release:
+    """6.6 as if `vendor` had signed it: no mirrors, no pinned hash."""
+    from obsdimg.release import SourcedKey, load_release
+
+    genuine = load_release("6.6")
+    public = vendor.public()
+    key = SourcedKey(
+        comment=public.comment, key=public.base64, source="made by this demo", checked=True
+    )
+    port = genuine.port("amd64").model_copy(update={"iso_hash": None})
+    keys = genuine.keys.model_copy(update={"base": key})
+    return genuine.model_copy(update={"keys": keys, "ports": (port,), "mirrors": ()})
