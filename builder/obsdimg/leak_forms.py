@@ -18,6 +18,7 @@ from urllib.parse import quote
 HALVED = 32
 WORD = 4
 LONG_WORD = 8
+FEW = 16
 Kind = Literal["I", "Q"]
 """How memoryview.cast names an unsigned word of 4 and of 8 bytes."""
 
@@ -45,8 +46,8 @@ def needles(secrets: Mapping[str, bytes]) -> list[Needle]:
 def forms(value: bytes) -> dict[str, bytes]:
     """A secret in every form, name of the form -> bytes.
 
-    A value that is itself base64 of 16 bytes or more (a WireGuard key, say) is taken in its
-    decoded form too.
+    A value that is itself base64 or hexadecimal of 16 bytes or more (a WireGuard key, say) is
+    taken in its decoded form too.
     """
     found = _encodings(value, "")
     decoded = _decoded(value)
@@ -95,10 +96,14 @@ def base64_core(value: bytes, shift: int) -> bytes:
 
 
 def _decoded(value: bytes) -> bytes | None:
+    text = value.strip()
     try:
-        decoded = base64.b64decode(value.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        return None
+        decoded = binascii.unhexlify(text)
+    except ValueError:
+        try:
+            decoded = base64.b64decode(text, validate=True)
+        except ValueError:
+            return None
     return decoded if len(decoded) >= 16 else None
 
 
@@ -114,10 +119,12 @@ class Scanner:
         self._hit = hit
         long = [n for n in wanted if len(n.data) >= 2 * LONG_WORD - 1]
         short = [n for n in wanted if len(n.data) < 2 * LONG_WORD - 1]
+        # A few are looked for one by one, which is faster than going through all words.
+        self._few = short if len(short) <= FEW else []
         self._classes: list[tuple[int, Kind, list[Needle], frozenset[int]]] = []
         if long:
             self._classes.append((LONG_WORD, "Q", long, _words(long, LONG_WORD, "Q")))
-        if short:
+        if len(short) > FEW:
             self._classes.append((WORD, "I", short, _words(short, WORD, "I")))
         self._keep = max((len(n.data) for n in wanted), default=1) - 1
         self._tail = b""
@@ -131,6 +138,7 @@ class Scanner:
             padded = piece + bytes(-len(piece) % word)
             if not words.isdisjoint(memoryview(padded).cast(kind)):
                 self._find(piece, start, chosen)
+        self._find(piece, start, self._few)
         self._offset += len(data)
         self._tail = piece[-self._keep :] if self._keep else b""
 

@@ -69,6 +69,22 @@ def test_a_wireguard_key_is_found_decoded_and_in_halves(data: bytes) -> None:
     assert found({"server key": KEY}, b"\0" * 999 + data)
 
 
+def test_a_hexadecimal_key_is_found_decoded() -> None:
+    key = bytes(range(32))
+    assert found({"seal": key.hex().encode()}, b"-" * 77 + key)
+    assert found({"seal": key.hex().encode()}, b"-" * 77 + base64.b64encode(key))
+
+
+@pytest.mark.parametrize("how", WRITTEN)
+def test_among_many_short_secrets_nothing_is_lost(how: str) -> None:
+    many = {f"other {i}": os.urandom(9) for i in range(30)} | {"short": SECRET[:9]}
+    data = WRITTEN[how]
+    names = {name for name, _, _ in found(many, b"-" * 501 + data)}
+    assert names <= {"short"}
+    if how in ("plain", "UTF-16, little", "hexadecimal"):
+        assert names == {"short"}
+
+
 def test_random_data_and_near_misses_are_not_findings() -> None:
     assert found({"a": SECRET, "b": KEY}, os.urandom(1 << 20)) == []
     assert found({"a": SECRET}, SECRET[:-1] + b"x") == []
