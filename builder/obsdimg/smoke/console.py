@@ -21,6 +21,7 @@ from obsdimg.errors import ObsdimgError
 from obsdimg.smoke.plan import Secret, mask
 
 EVIDENCE_LINES = 40
+RAW = 65536  # characters of unmasked text kept in memory, never shown
 _Pattern = re.Pattern[str] | type[pexpect.EOF] | type[pexpect.TIMEOUT]
 
 POLL = 0.5  # seconds between looks at the machine while the serial line is silent
@@ -177,6 +178,8 @@ class Console:
         self._start = time.monotonic()
         self._lines: list[Line] = []
         self._partial = ""
+        self._raw = ""
+        self._said = ""
         self.failures: tuple[Failure, ...] = ()
         """Failures that every expectation carries on top of its own."""
 
@@ -184,6 +187,7 @@ class Console:
 
     def _arrived(self, text: str) -> None:
         at = time.monotonic() - self._start
+        self._raw = (self._raw + text)[-RAW:]
         *complete, self._partial = (self._partial + text).split("\n")
         for raw in complete:
             line = Line(at, self._clean(raw))
@@ -240,7 +244,7 @@ class Console:
         texts = [*(m.pattern for m in marks), *(f.pattern for f in failures)]
         patterns: list[_Pattern] = [re.compile(text, re.MULTILINE) for text in texts]
         seconds = (max(m.limit for m in marks) if limit is None else limit) * self._slowness
-        wanted = " or ".join(m.says or m.name for m in marks)
+        wanted = " or ".join(m.says or m.name for m in (marks if len(marks) < 4 else marks[-1:]))
         end = time.monotonic() + seconds
         while True:
             try:
@@ -261,6 +265,7 @@ class Console:
             if index < len(marks):
                 return marks[index]
             failure = failures[index - len(marks)]
+            self._said = self.matched()
             with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
                 self._serial.expect_list([re.compile("\n")], timeout=1)  # the rest of the line
             raise self.failed(
@@ -270,16 +275,23 @@ class Console:
                 failure,
             )
 
+    def matched(self) -> str:
+        """The text that the last mark matched, secrets masked."""
+        match = self._serial.match
+        return self._clean(match.group(0)) if isinstance(match, re.Match) else ""
+
+    def shown(self, secret: Secret) -> bool:
+        """Whether the guest itself has printed `secret` on one line."""
+        return secret.reveal() in self._raw
+
     def drain(self, seconds: float = 0.0) -> None:
         """Log what is there, without waiting longer than `seconds` for more."""
         with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
             self._serial.expect_list([re.compile(r"\Zx")], timeout=seconds)
 
     def _quote(self, failure: Failure) -> str:
-        for text in reversed(self.last()):
-            if re.search(failure.pattern, text):
-                return text.strip()
-        return failure.name
+        said = self._said.strip().splitlines()[-1:] or [failure.name]
+        return next((t.strip() for t in reversed(self.last()) if said[0] in t), said[0])
 
     def failed(
         self, message: str, hint: str | None, mark: Mark | None, failure: Failure | None

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -39,10 +39,13 @@ class Peer:
     private_key: Secret
     server_public_key: str
     preshared_key: Secret | None
-    address: str
+    addresses: tuple[str, ...]
+    """Its own in the tunnel, e.g. `10.0.0.2/32`."""
     server_port: int
     ping: tuple[str, ...] = ()
-    """Addresses inside the tunnel to ping, e.g. the server's own; the gateway comes on top."""
+    """Addresses inside the tunnel to ping, e.g. the server's own."""
+    internet: bool = True
+    """It may reach the internet through the server: the emulated gateway is pinged too."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +83,6 @@ class SmokePlan:
     """More secrets, named: masked in every log, searched for on the disk."""
     offline: bool = False
     """No network beyond the emulated gateway: first-boot downloads fail quickly."""
-    expect_failed_services: tuple[str, ...] = field(default=())
 
 
 _MASK = "***"

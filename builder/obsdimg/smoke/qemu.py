@@ -14,7 +14,7 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,11 @@ class MachineSpec:
     uefi: bool = False
     network_card: str = "virtio-net-pci"
     program: str = "qemu-system-x86_64"
-    extra: tuple[str, ...] = field(default=())
+    cd_inserted: bool = True
+    """Whether the CD is in its drive at power-on; `Machine.insert` puts it there later."""
+    offline: bool = False
+    """The guest reaches the emulated gateway and nothing beyond it."""
+    extra: tuple[str, ...] = ()
 
 
 def find_qemu(program: str = "qemu-system-x86_64") -> Qemu:
@@ -215,7 +219,7 @@ def command_line(
     drive = "ide-cd,bus=ide.1,id=cd,bootindex=1"
     if spec.cdrom:
         words += _node("raw", "cd-medium", spec.cdrom, **{"read-only": True})
-        drive += ",drive=cd-medium"
+        drive += ",drive=cd-medium" if spec.cd_inserted else ""
     words += ["-device", drive]
     if spec.disk:
         # Flushes of the guest are not passed on: the disk outlives the guest, not the host.
@@ -224,7 +228,8 @@ def command_line(
     rules = "".join(
         f",hostfwd={f.protocol}:127.0.0.1:{f.host_port}-:{f.guest_port}" for f in spec.forwards
     )
-    words += ["-netdev", f"user,id=net,{NETWORK}{rules}"]
+    restrict = ",restrict=on" if spec.offline else ""
+    words += ["-netdev", f"user,id=net,{NETWORK}{restrict}{rules}"]
     # Without its option ROM: no network boot, which would cost seconds at every start.
     words += ["-device", f"{spec.network_card},netdev=net,romfile="]
     return [*words, *spec.extra]

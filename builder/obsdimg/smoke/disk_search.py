@@ -1,0 +1,181 @@
+"""Searches a machine's disk image for what must not be readable in it.
+
+The image (qcow2) is read in the guest's order, as the extents of `qemu-img map` say, so a
+text is found wherever the file keeps it.  The search proves itself on what must be readable
+on an encrypted OpenBSD disk: its boot loader and the softraid metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from obsdimg.errors import ObsdimgError
+from obsdimg.process import run
+from obsdimg.smoke.result import Check
+
+STEP = 4 * 1024 * 1024  # bytes read at a time
+SAMPLE = 65536  # bytes between two looks at how random the disk is
+PLAIN_START = 4 * 1024 * 1024
+"""Bytes at the start of the disk that may be readable: partition table, label, boot loader
+(softraid's metadata and boot area end 528 sectors into the partition, sys/dev/softraidvar.h)."""
+
+MUST_BE_THERE = (("softraid metadata", b"marcCRAM"), ("the boot loader", b">> OpenBSD/"))
+PLAIN_TEXTS = (
+    ("password file", b"root:*:0:0:"),
+    ("password file", b"daemon:*:1:1:"),
+    ("scripts of the base system", b"#!/bin/ksh\n#"),
+    ("scripts of the base system", b"#\t$OpenBSD: "),
+    ("scripts of the base system", b"# $OpenBSD: "),
+    ("an ssh host key", b"-----BEGIN OPENSSH PRIVATE KEY-----"),
+    ("WireGuard configuration", b"PrivateKey ="),
+    ("WireGuard configuration", b"wgkey "),
+)
+"""Found in every installed system, and in no boot loader."""
+
+
+class DiskSearchError(ObsdimgError):
+    """The image cannot be read."""
+
+
+@dataclass
+class Extent:
+    """Bytes of the guest's disk that the file holds: `length` from `start`, at `offset`."""
+
+    start: int
+    length: int
+    offset: int
+
+
+@dataclass
+class Findings:
+    """What a search found: offsets in bytes from the start of the guest's disk."""
+
+    size: int = 0
+    stored: int = 0
+    found: dict[str, list[int]] = field(default_factory=dict)
+    samples: int = 0
+    readable: list[int] = field(default_factory=list)
+    """Samples that compress, although not empty: not random, so not encrypted."""
+
+    def beyond_start(self) -> list[int]:
+        return [at for at in self.readable if at >= PLAIN_START]
+
+
+def extents(image: Path, timeout: float = 120.0) -> tuple[list[Extent], int]:
+    """The stored extents of `image` in the guest's order, and the disk's size in bytes.
+
+    `-U`: also while a paused machine holds the image.  Raises ProcessError, DiskSearchError.
+    """
+    said = run(["qemu-img", "map", "-U", "-f", "qcow2", "--output=json", image], timeout=timeout)
+    found, size = [], 0
+    for entry in json.loads(said.stdout):
+        size = max(size, entry["start"] + entry["length"])
+        if not entry["data"] or entry.get("zero"):
+            continue
+        if "offset" not in entry:
+            raise DiskSearchError(f"{image}: holds compressed clusters", "use an uncompressed one")
+        if Path(entry.get("filename", image)).resolve() == image.resolve() or not entry["depth"]:
+            found.append(Extent(entry["start"], entry["length"], entry["offset"]))
+    return found, size
+
+
+def backing_file(image: Path) -> Path | None:
+    """The image below `image`, if it is an overlay."""
+    said = run(["qemu-img", "info", "-U", "-f", "qcow2", "--output=json", image], timeout=60)
+    name = json.loads(said.stdout).get("full-backing-filename")
+    return Path(name) if name else None
+
+
+def _pieces(image: Path, parts: Sequence[Extent], keep: int) -> Iterator[tuple[int, bytes, int]]:
+    """Pieces of the disk in order: offset of the first byte, the bytes, and how many of them
+    were already part of the piece before (so that no text is cut in two)."""
+    tail, expected = b"", -1
+    with image.open("rb") as stream:
+        for part in parts:
+            at = 0
+            while at < part.length:
+                stream.seek(part.offset + at)
+                data = stream.read(min(STEP, part.length - at))
+                if not data:
+                    break
+                start = part.start + at
+                if start != expected:
+                    tail = b""
+                yield start - len(tail), tail + data, len(tail)
+                at += len(data)
+                expected = start + len(data)
+                tail = (tail + data)[-keep:] if keep else b""
+
+
+def search(
+    image: Path,
+    needles: Sequence[tuple[str, bytes]],
+    advance: Callable[[int], None] = lambda count: None,
+) -> Findings:
+    """Look for every needle (a name and its bytes) and for samples that are not random.
+
+    An overlay is searched together with what is below it.  `advance` is told of bytes read.
+    Raises DiskSearchError, ProcessError.
+    """
+    findings = Findings()
+    for name, _ in needles:
+        findings.found.setdefault(name, [])
+    keep = max((len(needle) for _, needle in needles), default=1) - 1
+    below = image
+    while True:
+        parts, size = extents(below)
+        findings.size = max(findings.size, size)
+        for start, data, again in _pieces(below, parts, keep):
+            _look(findings, needles, start, data, again)
+            findings.stored += len(data) - again
+            advance(len(data) - again)
+        if (lower := backing_file(below)) is None:
+            return findings
+        below = lower
+
+
+def _look(
+    findings: Findings, needles: Sequence[tuple[str, bytes]], start: int, data: bytes, again: int
+) -> None:
+    for name, needle in needles:
+        at = data.find(needle, max(0, again - len(needle) + 1))
+        while at >= 0 and len(findings.found[name]) < 100:
+            findings.found[name].append(start + at)
+            at = data.find(needle, at + 1)
+    for at in range(again, len(data) - 511, SAMPLE):
+        sample = data[at : at + 512]
+        findings.samples += 1
+        if sample.count(0) < 512 and len(zlib.compress(sample, 1)) < 480:
+            findings.readable.append(start + at)
+
+
+def check_disk(findings: Findings, secrets: Sequence[str], encrypted: bool) -> list[Check]:
+    """What the findings mean; `secrets` are the names of needles that are secrets.
+
+    Every other needle is one of MUST_BE_THERE or a plain text of the installed system.
+    """
+    required = {name for name, _ in MUST_BE_THERE}
+    checks = []
+    for name, places in findings.found.items():
+        where = ", ".join(f"byte {at}" for at in places[:3]) + (" ..." if len(places) > 3 else "")
+        if name in secrets:
+            checks.append(Check.of(f"{name} is not on the disk in clear", not places, where))
+        elif not encrypted:
+            continue
+        elif name in required:
+            detail = where or "not found: the search is blind, or this is no encrypted disk"
+            checks.append(Check.of(f"{name} is readable, as it must be", bool(places), detail))
+        else:
+            checks.append(Check.of(f"{name}: not readable", not places, where))
+    if encrypted:
+        beyond = findings.beyond_start()
+        detail = (
+            f"{findings.samples} samples of {findings.stored} bytes stored,"
+            f" {len(findings.readable)} readable, {len(beyond)} of them beyond the boot area"
+        )
+        checks.append(Check.of("everything beyond the boot area looks random", not beyond, detail))
+    return checks

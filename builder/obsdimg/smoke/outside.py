@@ -1,0 +1,158 @@
+"""Looks at the running guest from outside: the tunnel, the TCP ports, ssh's greeting.
+
+A forwarded TCP port always accepts on this host, whatever the guest does, so the answer is
+read from the emulated network cable: QEMU writes the packets to a file, and a port is open
+when the guest itself sent SYN and ACK.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from obsdimg.smoke.machine import Machine
+from obsdimg.smoke.plan import Peer
+from obsdimg.smoke.qemu import GATEWAY, Forward
+from obsdimg.smoke.result import Check
+from obsdimg.tunnel.endpoint import Endpoint
+from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
+from obsdimg.tunnel.probe import Target, probe
+from obsdimg.tunnel.report import ProbeResult, Role
+
+Prober = Callable[[Peer, int, float], ProbeResult]
+"""Calls the server as a peer, over a UDP port of this host, within so many seconds."""
+
+SYN, ACK, RST = 0x02, 0x10, 0x04
+
+
+def probe_peer(peer: Peer, port: int, timeout: float) -> ProbeResult:
+    """Handshake as `peer` with the server behind 127.0.0.1:`port`; ping its addresses, and
+    the emulated gateway where the peer's plan says so.  Raises ObsdimgError for bad keys."""
+    place = f"peer {peer.name}"
+    targets = [Target(ipaddress.ip_address(a), Role.SERVER) for a in peer.ping]
+    if peer.internet:
+        targets.append(Target(ipaddress.ip_address(GATEWAY), Role.OUTSIDE))
+    preshared = peer.preshared_key
+    return probe(
+        Endpoint.parse(f"127.0.0.1:{port}"),
+        PublicKey.parse(peer.server_public_key, place),
+        PrivateKey.parse(peer.private_key.reveal(), place),
+        PresharedKey.parse(preshared.reveal(), place) if preshared else None,
+        [ipaddress.ip_interface(a).ip for a in peer.addresses],
+        targets,
+        count=3,
+        interval=0.3,
+        timeout=timeout,
+    )
+
+
+def check_tunnel(
+    peers: Sequence[Peer], ports: dict[int, int], prober: Prober, timeout: float
+) -> list[Check]:
+    """A check for every peer: handshake, pings to the server, ping through NAT."""
+    checks = []
+    for peer in peers:
+        result = prober(peer, ports[peer.server_port], timeout)
+        lines = "; ".join(t.line() for t in result.targets)
+        name = f"tunnel of {peer.name}: handshake, pings, NAT"
+        detail = lines if result.works else f"{result.message} {lines}".strip()
+        checks.append(Check.of(name, result.works, detail, "E66 14"))
+    return checks
+
+
+# -- TCP ports
+
+
+@contextlib.contextmanager
+def capture(machine: Machine) -> Iterator[Path]:
+    """While open, the first 128 bytes of every packet of the guest's card go to a file."""
+    path = machine.folder / "packets"
+    machine.qmp.execute(
+        "object-add",
+        {"qom-type": "filter-dump", "id": "dump", "netdev": "net", "file": str(path),
+         "maxlen": 128},
+    )  # fmt: skip
+    try:
+        yield path
+    finally:
+        machine.qmp.execute("object-del", {"id": "dump"})
+
+
+def tcp_answers(pcap: bytes) -> dict[int, str]:
+    """From packets of the guest: per TCP port of its own, `open` (it sent SYN and ACK) or
+    `refused` (RST).  Ports that kept silent are missing.  Format: pcap 2.4, Ethernet."""
+    answers: dict[int, str] = {}
+    at = 24
+    while at + 16 <= len(pcap):
+        size = struct.unpack_from("<I", pcap, at + 8)[0]
+        frame = pcap[at + 16 : at + 16 + size]
+        at += 16 + size
+        if len(frame) < 34 or frame[12:14] != b"\x08\x00" or frame[23] != 6:
+            continue
+        tcp = 14 + (frame[14] & 15) * 4
+        if len(frame) < tcp + 14:
+            continue
+        source = struct.unpack_from(">H", frame, tcp)[0]
+        flags = frame[tcp + 13]
+        if flags & (SYN | ACK) == (SYN | ACK):
+            answers[source] = "open"
+        elif flags & RST:
+            answers.setdefault(source, "refused")
+    return answers
+
+
+def knock(machine: Machine, ports: Sequence[int], seconds: float) -> tuple[dict[int, str], str]:
+    """Connect to every forwarded TCP port at once; give the guest `seconds` to answer.
+
+    Returns `open`, `refused` or `silent` per guest port, and ssh's greeting if it came.
+    """
+    greeting = b""
+    with contextlib.ExitStack() as stack:
+        path = stack.enter_context(capture(machine))
+        sockets: dict[socket.socket, int] = {}
+        for port in ports:
+            connection = stack.enter_context(socket.socket())
+            connection.settimeout(2)
+            with contextlib.suppress(OSError):
+                connection.connect(("127.0.0.1", machine.ports[Forward("tcp", port)]))
+                sockets[connection] = port
+        end = time.monotonic() + seconds
+        waiting = dict(sockets)
+        while waiting and (left := end - time.monotonic()) > 0:
+            ready, _, _ = select.select(list(waiting), [], [], left)
+            for connection in ready:
+                port = waiting.pop(connection)
+                with contextlib.suppress(OSError):
+                    data = connection.recv(256)
+                    if port == 22:
+                        greeting = data
+    packets = path.read_bytes() if path.exists() else b""
+    answers = tcp_answers(packets)
+    line = greeting.decode("ascii", "replace").split("\r")[0].strip()
+    return {port: answers.get(port, "silent") for port in ports}, line
+
+
+def check_ports(
+    machine: Machine, ports: Sequence[int], ssh_open: bool, slowness: float
+) -> list[Check]:
+    """ssh as configured, every other TCP port not open."""
+    answers, greeting = knock(machine, ports, 3 + 2 * slowness)
+    checks = []
+    if 22 in answers:
+        wanted = "open" if ssh_open else "closed"
+        good = (answers[22] == "open") == ssh_open and (
+            not ssh_open or greeting.startswith("SSH-2.0-")
+        )
+        detail = answers[22] + (f", says {greeting}" if greeting else "")
+        checks.append(Check.of(f"ssh from outside is {wanted}", good, detail))
+    others = {p: a for p, a in answers.items() if p != 22}
+    bad = [p for p, a in others.items() if a == "open"]
+    kinds = ", ".join(f"{p} {a}" for p, a in sorted(others.items()))
+    checks.append(Check.of("no other TCP port is open from outside", not bad, kinds))
+    return checks

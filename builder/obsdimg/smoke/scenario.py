@@ -1,0 +1,287 @@
+"""The scenario: install from the ISO, boot the disk, use the server, look for what must not be.
+
+Every stage is a method; `run_smoke` plays them in order and turns whatever goes wrong into a
+failed stage with its evidence.  Nothing sleeps: every wait is an expectation.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from obsdimg.progress import Progress
+from obsdimg.smoke import expectations as says
+from obsdimg.smoke import loader
+from obsdimg.smoke.console import Console, ExpectationError
+from obsdimg.smoke.disk_search import MUST_BE_THERE, PLAIN_TEXTS, check_disk, search
+from obsdimg.smoke.inside import check_inside
+from obsdimg.smoke.machine import AcceleratorError, Machine, MachineError, make_disk
+from obsdimg.smoke.outside import check_ports, check_tunnel
+from obsdimg.smoke.plan import Secret, SmokePlan
+from obsdimg.smoke.play import Options, Play, StageError, named_secrets
+from obsdimg.smoke.qemu import Accelerator, Forward
+from obsdimg.smoke.result import Check, SmokeResult, Verdict
+
+WRONG = "not the passphrase"
+"""Typed where a wrong passphrase must be refused; long enough for the hook's rules."""
+TUNNEL_SECONDS = 30.0  # handshakes are retried for so long, times the slowness up to 3
+
+
+class Scenario(Play):
+    """Installation, use, absence, second boot, restart."""
+
+    # -- installing
+
+    def install(self, disk: Path) -> None:
+        """From an empty disk to the reboot that ends the installation."""
+        make_disk(disk, self.plan.disk_size)
+        with self.machine(disk, cd=True) as (machine, console):
+            self._boot_cd(machine, console)
+            self._dialogue(console)
+            self._installation(machine, console)
+
+    def _boot_cd(self, machine: Machine, console: Console) -> None:
+        with self.stage("cd", "boots from the ISO") as stage:
+            loader.to_serial_line(machine, console, self.slowness)
+            stage.checks.append(Check.of("boot loader of the ISO", True, "", "E66 13"))
+            console.send("")
+            self.expect(console, says.KERNEL)
+            first = replace(says.WELCOME, failures=(says.NO_BOOT,))
+            self.expect(console, first)
+            start = replace(says.NON_INTERACTIVE, failures=(says.NO_AUTOINSTALL,))
+            self.expect(console, start)
+            stage.checks.append(Check.of("automatic installation starts", True, "", "R66"))
+
+    def _dialogue(self, console: Console) -> None:
+        """The encryption step's questions: first two different passphrases, then the right one."""
+        with self.stage("dialogue", "encryption step asks for the passphrase") as stage:
+            mark = self.expect(console, says.HOOK, replace(says.DISKS, failures=()))
+            if mark.name != says.HOOK.name:
+                raise StageError(
+                    "the installer went on without the encryption step",
+                    "this ISO was not made by `obsdimg build`, or by another version",
+                )
+            if not self.plan.encrypted or self.plan.unattended:
+                stage.checks.append(Check.of("asks nothing, as configured", True))
+                self.expect(console, says.INSTALLING)
+                return
+            right = self.plan.passphrase.reveal()
+            mark = self.expect(console, says.NEW_PASSPHRASE, says.NOT_EMPTY)
+            if mark.name == says.NOT_EMPTY.name:
+                raise StageError("the fresh disk is not empty to the encryption step")
+            console.send(right)
+            self.expect(console, says.SAME_AGAIN)
+            console.send(WRONG)
+            self.expect(console, says.DIFFER)
+            stage.checks.append(Check.of("two different passphrases are refused", True))
+            self.expect(console, says.NEW_PASSPHRASE)
+            console.send(right)
+            self.expect(console, says.SAME_AGAIN)
+            console.send(right)
+            self.expect(console, says.INSTALLING)
+            echoed = console.shown(self.plan.passphrase)
+            stage.checks.append(Check.of("the passphrase is not shown", not echoed))
+
+    def _installation(self, machine: Machine, console: Console) -> None:
+        with self.stage("install", "installs") as stage:
+            seen: list[str] = []
+            while True:
+                mark = console.expect(*says.INSTALL_STEPS)
+                self.note(console.matched().strip())
+                if mark.name not in seen:
+                    seen.append(mark.name)
+                if mark.name == says.SEALED_ASKS.name:
+                    if seen.count("asked") or self.plan.sealing_passphrase is None:
+                        raise StageError(
+                            "the passphrase does not open the sealed secrets",
+                            "give the one of the build with --sealing-passphrase-file",
+                        )
+                    seen.append("asked")
+                    console.send(self.plan.sealing_passphrase.reveal())
+                if mark.name == says.CONGRATULATIONS.name:
+                    break
+            if self.plan.encrypted:
+                stage.checks.append(Check.of("an encrypted volume was made", "volume" in seen))
+            stage.checks.append(
+                Check.of("the sets' signature was verified", "verified" in seen, "", "E66 13")
+            )
+            reason = self._wait_shutdown(machine, console, 120)
+            stage.checks.append(
+                Check.of("it reboots by itself", reason == "guest-reset", reason or "it does not")
+            )
+
+    def _wait_shutdown(
+        self, machine: Machine, console: Console, limit: float, since: int = 0
+    ) -> str | None:
+        """Wait for a reset or power-off, keeping the console read; `limit` with hardware."""
+        end = time.monotonic() + limit * self.slowness
+        while time.monotonic() < end:
+            reason = machine.wait_shutdown(0.2, since)
+            console.drain()
+            if reason is not None:
+                return reason
+            machine.check()
+        return None
+
+    # -- the installed system
+
+    def use(self, disk: Path) -> None:
+        """Boot the installed disk and look at everything."""
+        with self.machine(disk, cd=False) as (machine, console):
+            self._unlock(machine, console, first=True)
+            self._first_boot(console, "first-boot", "first boot")
+            self._tunnel(machine, "tunnel", "tunnel of every client")
+            self._ports(machine)
+            self._inside(machine)
+            self._power_off(machine, console)
+            self._disk(disk)
+            self._guard(machine, console)
+            machine.eject()
+            machine.restart()
+            self._unlock(machine, console, first=False)
+            self._first_boot(console, "again", "boots again")
+            self._tunnel(machine, "tunnel-again", "tunnel after the restart")
+
+    def _unlock(self, machine: Machine, console: Console, *, first: bool) -> None:
+        name = "unlock" if first else "unlock-again"
+        title = "boots from the disk" if first else "boots from the disk again"
+        with self.stage(name, title) as stage:
+            if self.plan.encrypted:
+                wrong = Secret(WRONG) if first else None
+                loader.unlock(machine, console, self.plan.passphrase, wrong, self.slowness)
+                if first:
+                    stage.checks.append(
+                        Check.of("a wrong passphrase is refused at boot", True, "", "E66 13")
+                    )
+                stage.checks.append(Check.of("the passphrase unlocks", True, "", "E66 13"))
+            else:
+                loader.to_serial_line(machine, console, self.slowness)
+            console.send("")
+            self.expect(console, says.KERNEL)
+            self.expect(console, says.ROOT_ON)
+            root = console.matched().split()[-1]
+            good = root == "sd1a" if self.plan.encrypted else root == "sd0a"
+            stage.checks.append(Check.of("root file system", good, root, "E66 13"))
+
+    def _first_boot(self, console: Console, name: str, title: str) -> None:
+        with self.stage(name, title) as stage:
+            self.expect(console, says.BOOTED)
+            stage.checks.append(Check.of("the system is up", True, "", "E66 13"))
+
+    def _tunnel(self, machine: Machine, name: str, title: str) -> None:
+        with self.stage(name, title) as stage:
+            if not self.plan.peers:
+                stage.checks.append(
+                    Check("tunnel", Verdict.SKIPPED, "no client configuration was given")
+                )
+                return
+            ports = {f.guest_port: p for f, p in machine.ports.items() if f.protocol == "udp"}
+            limit = TUNNEL_SECONDS * min(3.0, self.slowness)
+            stage.checks += check_tunnel(self.plan.peers, ports, self.options.prober, limit)
+            machine.check()
+
+    def _ports(self, machine: Machine) -> None:
+        with self.stage("ports", "other ports from outside") as stage:
+            ports = sorted({22, *self.plan.tcp_ports})
+            stage.checks += check_ports(machine, ports, self.plan.ssh_open, self.slowness)
+
+    def _inside(self, machine: Machine) -> None:
+        if self.plan.login is None:
+            self.skip("inside", "looks from inside", "no login was given (--login)")
+            return
+        with self.stage("inside", "looks from inside") as stage:
+            port = machine.ports[Forward("tcp", 22)]
+            stage.checks += check_inside(
+                self.plan.login, port, self.plan.encrypted, 30 * self.slowness
+            )
+
+    def _power_off(self, machine: Machine, console: Console) -> None:
+        with self.stage("power-off", "powers off") as stage:
+            since = machine.qmp.count()
+            machine.power_button()
+            reason = self._wait_shutdown(machine, console, 120, since)
+            good = reason == "guest-shutdown"
+            stage.checks.append(
+                Check.of("the power button shuts it down cleanly", good, reason or "no reaction")
+            )
+
+    def _disk(self, disk: Path) -> None:
+        with self.stage("disk", "searches the disk for what must not be readable") as stage:
+            known = [(n, s.reveal().encode()) for n, s in named_secrets(self.plan)]
+            names = [name for name, _ in known]
+            plain = [*MUST_BE_THERE, *PLAIN_TEXTS] if self.plan.encrypted else []
+            needles = [*known, *self.plan.absent, *plain]
+            findings = search(disk, [(n, b) for n, b in needles if b])
+            stage.checks += check_disk(findings, names, self.plan.encrypted)
+
+    def _guard(self, machine: Machine, console: Console) -> None:
+        """The ISO is still attached at the next boot: the disk must be left alone."""
+        with self.stage("guard", "starts with the ISO still attached") as stage:
+            before = machine.written()
+            machine.insert()
+            machine.restart()
+            loader.to_serial_line(machine, console, self.slowness)
+            console.send("")
+            self.expect(console, replace(says.NON_INTERACTIVE, failures=(says.NO_AUTOINSTALL,)))
+            self.expect(console, says.HOOK)
+            unguarded = replace(says.INSTALLING, failures=())
+            mark = self.expect(console, says.NOT_EMPTY, says.NEW_PASSPHRASE, unguarded)
+            noticed = mark.name == says.NOT_EMPTY.name
+            if noticed:
+                mark = self.expect(console, says.ANSWER, says.NEW_PASSPHRASE, unguarded)
+                noticed = mark.name == says.ANSWER.name
+                if noticed:
+                    console.send("yes")
+                    self.expect(console, says.LEFT_ALONE)
+            stage.checks.append(
+                Check.of("the encryption step notices the installed system", noticed, "", "OURS")
+            )
+            written = machine.written() - before
+            stage.checks.append(
+                Check.of("nothing was written to the disk", written == 0, f"{written} writes")
+            )
+
+
+def run_smoke(
+    plan: SmokePlan, options: Options, progress: Progress, result: SmokeResult
+) -> SmokeResult:
+    """Play the scenario; what goes wrong ends in `result`, which is returned.
+
+    Raises AcceleratorError where the accelerator does not run the guest (start over with
+    another), and MachineError before the first stage.
+    """
+    play = Scenario(plan, options, progress, result)
+    disk = options.folder / "disk.qcow2"
+    try:
+        if options.installed is None:
+            play.install(disk)
+            installed = options.finished_install(disk) if options.finished_install else disk
+        else:
+            installed = options.installed
+        if result.failed:
+            return result
+        if installed != disk:
+            make_disk(disk, plan.disk_size, backing=installed)
+        play.use(disk)
+    except AcceleratorError:
+        raise
+    except (ExpectationError, StageError, MachineError) as error:
+        if result.failed is None:
+            raise
+        if isinstance(error, ExpectationError) and _accelerator_is_suspect(options, result, error):
+            raise AcceleratorError(
+                f"{options.accelerator.value} does not get through the boot loader: "
+                + error.message
+            ) from error
+    finally:
+        result.seconds = time.monotonic() - play.started
+    return result
+
+
+def _accelerator_is_suspect(options: Options, result: SmokeResult, error: ExpectationError) -> bool:
+    """With hardware acceleration the boot loader was not even reached, or the BIOS read
+    nothing: seen where /dev/kvm opens and does not work."""
+    early = result.failed is not None and result.failed.name in ("start", "cd", "unlock")
+    loader_mark = error.mark is not None and error.mark.name.startswith("loader")
+    return options.accelerator is not Accelerator.TCG and early and loader_mark

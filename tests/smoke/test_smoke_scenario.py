@@ -1,0 +1,261 @@
+"""The scenario against the scripted guest: the good way, and everything that can go wrong."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from obsdimg.progress import Progress
+from obsdimg.smoke import expectations as says
+from obsdimg.smoke.machine import AcceleratorError
+from obsdimg.smoke.plan import Peer, Secret, SmokePlan
+from obsdimg.smoke.play import Options
+from obsdimg.smoke.qemu import Accelerator, find_qemu
+from obsdimg.smoke.result import SmokeResult, Verdict
+from obsdimg.smoke.scenario import run_smoke
+from obsdimg.tunnel.client import HandshakeLog
+from obsdimg.tunnel.endpoint import Endpoint
+from obsdimg.tunnel.report import ProbeResult, Role, TargetReport
+from obsdimg.tunnel.report import Verdict as TunnelVerdict
+from smoke import scripted_guest
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("qemu-img") is None, reason="qemu-img is not installed"
+)
+
+STAGES = [
+    "start", "cd", "dialogue", "install", "start", "unlock", "first-boot", "tunnel", "ports",
+    "inside", "power-off", "disk", "guard", "unlock-again", "again", "tunnel-again",
+]  # fmt: skip
+
+
+def _program(folder: Path, branch: str) -> str:
+    """A program that looks like QEMU and runs the scripted guest."""
+    path = folder / "qemu"
+    imports = os.pathsep.join(sys.path)
+    words = f'"{sys.executable}" "{scripted_guest.__file__}" {branch}'
+    path.write_text(f'#!/bin/sh\nPYTHONPATH="{imports}" exec {words} "$@"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+def _peer() -> Peer:
+    return Peer("phone", Secret("K" * 43 + "="), "P" * 43 + "=", Secret("S" * 43 + "="),
+                ("10.0.0.3/32",), 53, ("10.0.0.1",))  # fmt: skip
+
+
+def _plan(folder: Path) -> SmokePlan:
+    iso = folder / "x.iso"
+    iso.write_bytes(bytes(65536))
+    return SmokePlan(
+        iso=iso,
+        release="6.6",
+        passphrase=Secret(scripted_guest.PASSPHRASE),
+        peers=(_peer(),),
+        disk_size=16 * 1024 * 1024,
+        tcp_ports=(25, 80),
+    )
+
+
+def _works(peer: Peer, port: int, timeout: float) -> ProbeResult:
+    target = TargetReport(ipaddress.ip_address("10.0.0.1"), Role.SERVER, 3, (1.0, 1.0, 1.0))
+    endpoint = Endpoint.parse(f"127.0.0.1:{port}")
+    return ProbeResult(TunnelVerdict.WORKS, endpoint, HandshakeLog(), (target,))
+
+
+def _play(
+    folder: Path, branch: str, plan: SmokePlan | None = None, **options: object
+) -> SmokeResult:
+    folder.chmod(0o700)
+    work = folder / "work"
+    work.mkdir(exist_ok=True)
+    chosen = Options(
+        folder=work, qemu=find_qemu(_program(folder, branch)), prober=_works, slowness=0.1
+    )
+    chosen = replace(chosen, **options)  # type: ignore[arg-type]
+    result = SmokeResult("x.iso", "6.6")
+    return run_smoke(plan or _plan(folder), chosen, Progress(), result)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limits that are minutes, for guests that hang."""
+    monkeypatch.setattr(says, "BOOTED", replace(says.BOOTED, limit=20))
+    steps = tuple(replace(mark, limit=30) for mark in says.INSTALL_STEPS)
+    monkeypatch.setattr(says, "INSTALL_STEPS", steps)
+
+
+def _text(result: SmokeResult) -> str:
+    return "\n".join(line.text for line in result.transcript)
+
+
+@pytest.mark.parametrize("mirror", [True, False], ids=["serial mirror", "keyboard and screen"])
+def test_a_good_iso_passes_every_stage(tmp_path: Path, mirror: bool) -> None:
+    result = _play(tmp_path, "good", serial_mirror=mirror)
+    assert [s.name for s in result.stages] == STAGES, result.sentence
+    bad = [c for s in result.stages for c in s.checks if c.verdict is Verdict.FAILED]
+    assert not bad and result.verdict is Verdict.PASSED, result.sentence
+    assert all(s.screenshots for s in result.stages if s.name not in ("start", "inside"))
+    assert scripted_guest.PASSPHRASE not in _text(result)
+    assert "typed: ***" in _text(result) or not mirror
+
+
+BROKEN = [
+    # branch, stage that must fail, what the error must say
+    ("no-boot", "cd", "No bootable device|Could not read from CDROM"),
+    ("mute", "cd", "waited .* the guest printed nothing"),
+    ("loader-error", "cd", "No such file or directory"),
+    ("no-autoinstall", "cd", "the guest said: .I.nstall"),
+    ("no-hook", "dialogue", "without the encryption step"),
+    ("no-disk", "dialogue", "STOPPED: No disk was found"),
+    ("fresh-not-empty", "dialogue", "not empty"),
+    ("takes-anything", "dialogue", "refusal of two different passphrases"),
+    ("hangs", "install", "waited"),
+    ("dies", "install", "QEMU ended with exit code 3"),
+    ("disk-full", "install", "this host's disk is full"),
+    ("sealed-other", "install", "does not open the sealed secrets"),
+    ("refuses-all", "unlock", "incorrect passphrase"),
+    ("unlocks-with-anything", "unlock", "refusal of a wrong passphrase"),
+    ("boot-hangs", "first-boot", "last lines of the boot"),
+]
+CHECKED = [
+    # branch, stage whose check fails although the play goes on, the check
+    ("no-volume", "install", "an encrypted volume was made"),
+    ("unsigned", "install", "signature was verified"),
+    ("no-reboot", "install", "reboots by itself"),
+    ("echoes", "dialogue", "the passphrase is not shown"),
+    ("plain-root", "unlock", "root file system"),
+    ("ssh-open", "ports", "ssh from outside is closed"),
+    ("smtp-open", "ports", "no other TCP port is open"),
+    ("plain-text", "disk", "password file"),
+    ("secret-on-disk", "disk", "the disk's passphrase is not on the disk"),
+    ("not-encrypted", "disk", "looks random"),
+    ("no-guard", "guard", "notices the installed system"),
+    ("guard-erases", "guard", "notices the installed system"),
+    ("guard-writes", "guard", "nothing was written"),
+]
+
+
+@pytest.mark.parametrize(("branch", "stage", "words"), BROKEN, ids=[b[0] for b in BROKEN])
+def test_what_goes_wrong_ends_the_play_and_is_named(
+    tmp_path: Path, branch: str, stage: str, words: str
+) -> None:
+    result = _play(tmp_path, branch)
+    failed = result.failed
+    assert failed is not None and result.verdict is Verdict.FAILED
+    assert failed.name == stage, result.sentence
+    assert re.search(words, failed.error), failed.error
+    assert result.stages[-1] is failed
+    if branch not in ("mute",):
+        assert failed.evidence
+
+
+@pytest.mark.parametrize("branch", scripted_guest.INSTALL_TROUBLE)
+def test_every_failure_text_of_the_installer_is_recognised(tmp_path: Path, branch: str) -> None:
+    result = _play(tmp_path, branch)
+    failed = result.failed
+    assert failed is not None and failed.name == "install"
+    wanted = scripted_guest.INSTALL_TROUBLE[branch].strip()
+    assert wanted in failed.error, failed.error
+    assert failed.screenshots and "failed" in failed.screenshots[-1].title
+    assert any(wanted in line for line in failed.evidence)
+
+
+@pytest.mark.parametrize("branch", scripted_guest.BOOT_TROUBLE)
+def test_every_failure_text_of_the_boot_is_recognised(tmp_path: Path, branch: str) -> None:
+    result = _play(tmp_path, branch)
+    assert result.failed is not None and result.failed.name == "first-boot"
+    assert scripted_guest.BOOT_TROUBLE[branch].strip() in result.failed.error
+
+
+@pytest.mark.parametrize(("branch", "stage", "check"), CHECKED, ids=[c[0] for c in CHECKED])
+def test_what_must_not_be_is_a_failed_check(
+    tmp_path: Path, branch: str, stage: str, check: str
+) -> None:
+    result = _play(tmp_path, branch)
+    failed = result.failed
+    assert failed is not None and failed.name == stage, result.sentence
+    bad = [c.name for c in failed.checks if c.verdict is Verdict.FAILED]
+    assert len(bad) == 1 and check in bad[0], failed.checks
+    assert check in result.sentence
+
+
+def test_a_button_without_effect_fails_the_stage(tmp_path: Path) -> None:
+    result = _play(tmp_path, "no-button", slowness=0.02)
+    failed = {s.name for s in result.stages if s.verdict is Verdict.FAILED}
+    assert "power-off" in failed
+
+
+def test_the_sealing_passphrase_is_given_when_asked_for(tmp_path: Path) -> None:
+    plan = replace(_plan(tmp_path), sealing_passphrase=Secret(scripted_guest.SEALING))
+    result = _play(tmp_path, "sealed-other", plan)
+    assert result.verdict is Verdict.PASSED, result.sentence
+    assert scripted_guest.SEALING not in _text(result)
+
+
+def test_a_wrong_sealing_passphrase_ends_the_installation(tmp_path: Path) -> None:
+    plan = replace(_plan(tmp_path), sealing_passphrase=Secret("not it"))
+    result = _play(tmp_path, "sealed-wrong", plan)
+    assert result.failed and "does not open the sealed secrets" in result.failed.error
+
+
+def test_an_open_ssh_passes_where_it_is_configured(tmp_path: Path) -> None:
+    result = _play(tmp_path, "good-ssh", replace(_plan(tmp_path), ssh_open=True))
+    assert result.verdict is Verdict.PASSED, result.sentence
+    (ports,) = (s for s in result.stages if s.name == "ports")
+    assert any("OpenSSH" in c.detail for c in ports.checks)
+
+
+def test_a_closed_ssh_fails_where_it_should_be_open(tmp_path: Path) -> None:
+    result = _play(tmp_path, "good", replace(_plan(tmp_path), ssh_open=True))
+    assert result.failed and result.failed.name == "ports"
+
+
+def test_an_iso_with_its_passphrase_inside_is_asked_nothing(tmp_path: Path) -> None:
+    result = _play(tmp_path, "unattended", replace(_plan(tmp_path), unattended=True))
+    (dialogue,) = (s for s in result.stages if s.name == "dialogue")
+    assert dialogue.verdict is Verdict.PASSED, result.sentence
+
+
+def test_a_dead_tunnel_is_a_failed_check_with_the_probes_words(tmp_path: Path) -> None:
+    def silent(peer: Peer, port: int, timeout: float) -> ProbeResult:
+        return ProbeResult(TunnelVerdict.NO_ANSWER, Endpoint.parse("127.0.0.1:1"), HandshakeLog())
+
+    result = _play(tmp_path, "good", prober=silent)
+    assert result.failed and result.failed.name == "tunnel"
+    assert result.failed.checks[0].detail
+    assert result.stages[-1].name == "tunnel-again"
+
+
+def test_an_accelerator_that_gives_up_is_told_apart_from_the_guest(tmp_path: Path) -> None:
+    with pytest.raises(AcceleratorError, match="internal error"):
+        _play(tmp_path, "kvm-internal-error", accelerator=Accelerator.KVM)
+
+
+def test_an_accelerator_that_does_not_reach_the_loader_is_suspected(tmp_path: Path) -> None:
+    with pytest.raises(AcceleratorError, match="boot loader"):
+        _play(tmp_path, "no-boot", accelerator=Accelerator.KVM)
+
+
+def test_an_installed_disk_is_used_and_never_written_to(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    cache.mkdir()
+
+    def keep(disk: Path) -> Path:
+        return disk.rename(cache / "installed.qcow2")
+
+    first = _play(tmp_path, "good", finished_install=keep)
+    assert first.verdict is Verdict.PASSED, first.sentence
+    before = (cache / "installed.qcow2").read_bytes()
+    (tmp_path / "work" / "disk.qcow2").unlink()
+    second = _play(tmp_path, "good", installed=cache / "installed.qcow2")
+    assert [s.name for s in second.stages] == STAGES[4:]
+    assert second.verdict is Verdict.PASSED, second.sentence
+    assert (cache / "installed.qcow2").read_bytes() == before
