@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def plan(
     release: Release,
     port: Port,
     keys: Keys,
-    packages: Mapping[str, bytes] | None = None,
+    packages: Sequence[SiteFile] = (),
 ) -> Plan:
     """Decide the response file, the hook's settings and the files of the site set.
 
@@ -99,7 +99,7 @@ def plan(
     config = project.config
     template = _template(project, release)
     materials = Materials(
-        packages=packages or {},
+        packages=packages,
         block_list=read_block_lists(project.root / p for p in config.tunnel.block_lists),
         overlay=read_overlay(project.overlay),
         installurl=_installurl(project, release),

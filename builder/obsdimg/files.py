@@ -1,12 +1,14 @@
 """Files on the host: private folders, and files that appear whole or not at all.
 
-Everything is written to a temporary name in the target's own folder, synced, and renamed;
-a run that is killed leaves at most a `.NAME.XXXXXX.part` file, never a half result.
+Everything is written in the target's own folder without its name, synced, and named at last;
+a run that is killed never leaves a half result.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,20 +33,27 @@ def describe(error: OSError) -> str:
 
 @contextmanager
 def atomic_file(path: Path, mode: int = PRIVATE_FILE) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path`; on a clean exit it becomes `path` with `mode`.
+    """Open a file in `path`'s folder; on a clean exit it becomes `path` with `mode`.
 
-    Any exception, ctrl-C included, removes the temporary file and leaves `path` as it was.
+    Any exception, ctrl-C included, leaves `path` as it was and nothing beside it.  On Linux the
+    file has no name until it is finished (O_TMPFILE, open(2)), so that even SIGKILL leaves
+    nothing; elsewhere that may leave a `.NAME.XXXXXX.part`.
     Raises FileError where the folder is missing, read-only or full.
     """
-    part: str | None = None
+    part: Path | None = None
     try:
-        fd, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        fd, part = _temporary(path)
         with os.fdopen(fd, "w+b") as stream:
             yield cast(BinaryIO, stream)
             stream.flush()
             os.fsync(stream.fileno())
             os.fchmod(stream.fileno(), mode)
-        os.replace(part, path)  # noqa: PTH105
+            if part is None:
+                part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+                # Naming a folder makes Python use linkat(2), which alone follows the link.
+                own = f"/proc/self/fd/{stream.fileno()}"
+                os.link(own, part, src_dir_fd=stream.fileno(), follow_symlinks=True)
+        part.replace(path)
         part = None
     except OSError as error:
         raise FileError(
@@ -53,7 +62,21 @@ def atomic_file(path: Path, mode: int = PRIVATE_FILE) -> Iterator[BinaryIO]:
         ) from error
     finally:
         if part is not None:
-            Path(part).unlink(missing_ok=True)
+            part.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> tuple[int, Path | None]:
+    """A new file in the folder of `path`, open for reading and writing: without a name if the
+    system can do that, else with the one given back."""
+    flag = getattr(os, "O_TMPFILE", 0)
+    if flag and Path("/proc/self/fd").exists():
+        try:
+            return os.open(path.parent, flag | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE), None
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    return fd, Path(name)
 
 
 def write_file(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:

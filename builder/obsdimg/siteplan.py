@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv6Interface
 from typing import Any
 
 from obsdimg.config import Config
@@ -23,6 +24,8 @@ from obsdimg.tunnelplan import SERVER_KEY_MARK, TunnelPlan, plan_tunnel
 
 PACKAGES = "/var/obsdimg/packages"
 SEALED = "/obsdimg.sealed"
+OUTSIDE6 = "<outside6>"
+"""The pf table of the server's global IPv6 addresses, where they are not known beforehand."""
 
 
 class SitePlanError(ObsdimgError):
@@ -42,8 +45,8 @@ class SitePlan:
 class Materials:
     """What a site set is made of besides the settings."""
 
-    packages: Mapping[str, bytes] = field(default_factory=dict, repr=False)
-    """Package files to carry, by file name."""
+    packages: Sequence[SiteFile] = ()
+    """Package files to carry, below PACKAGES; the origin says how each was verified."""
     block_list: bytes = field(default=b"", repr=False)
     overlay: Sequence[SiteFile] = ()
     installurl: str = ""
@@ -108,6 +111,7 @@ def _public_templates(
         (bool(tunnel.service), "common/usr/local/sbin/obsdimg-watch", 0o555),
         (tunnel.audit, "common/usr/local/sbin/obsdimg-audit", 0o555),
         (config.upkeep.schedule != "never", "common/usr/local/sbin/obsdimg-upkeep", 0o555),
+        (_nat6(config) == OUTSIDE6, "common/usr/local/sbin/obsdimg-outside6", 0o555),
         (True, "common/usr/local/sbin/obsdimg-firsttime", 0o555),
         (tunnel.first_boot_key, "common/usr/local/sbin/obsdimg-qr", 0o555),
         (tunnel.backend == "wireguard-go", "wireguard-go/etc/hostname.tun0", 0o640),
@@ -147,9 +151,7 @@ def _tunnel_files(tunnel: TunnelPlan, materials: Materials) -> list[SiteFile]:
             link = {"interface": interface, "config": f"/etc/wireguard/{conf}", "what": what}
             data = render("siteXX", template, tunnel=tunnel, link=link)
             files.append(SiteFile(f"/etc/rc.d/{service}", data, 0o555, f"siteXX/{template}"))
-    for name, data in materials.packages.items():
-        files.append(SiteFile(f"{PACKAGES}/{name}", data, 0o644, "package, verified"))
-    return files
+    return [*files, *materials.packages]
 
 
 def _key_files(tunnel: TunnelPlan, keys: Keys, values: Mapping[str, Any]) -> dict[str, SealedFile]:
@@ -197,6 +199,8 @@ def _values(
         "egress": network.interface,
         "egress_ipv6": network.ipv6 != "none",
         "private_interfaces": [i.name for i in network.interfaces],
+        "private_ipv6": [_fixed(i.ipv6) for i in network.interfaces],
+        "nat6": _nat6(config),
         "dns": [str(a) for a in network.dns],
         "ssh": _ssh(config),
         "admin": admin.name if admin else "",
@@ -211,6 +215,22 @@ def _values(
             "first_boot_syspatch": config.upkeep.first_boot_syspatch,
         },
     }
+
+
+def _nat6(config: Config) -> str:
+    """What clients' IPv6 traffic leaves under: an address, OUTSIDE6, or nothing.
+
+    Not `(egress:0)`: of an interface's IPv6 addresses pf takes the first, the link-local one
+    (6.6, sys/net/pf_if.c, pfi_instance_add).
+    """
+    if config.tunnel.ipv6 is None or config.tunnel.upstream is not None:
+        return ""
+    return OUTSIDE6 if config.network.ipv6 == "autoconf" else _fixed(config.network.ipv6)
+
+
+def _fixed(address: IPv6Interface | str) -> str:
+    """A static address without its prefix; nothing for `autoconf` and `none`."""
+    return "" if isinstance(address, str) else str(address.ip)
 
 
 def _ssh(config: Config) -> dict[str, Any]:

@@ -51,6 +51,8 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     from obsdimg.media.upstream import obtain_iso
     from obsdimg.project import Project
     from obsdimg.release import load_release
+    from obsdimg.siteplan import PACKAGES
+    from obsdimg.siteset import SiteFile
 
     project = Project.open(args.config)
     wanted = project.config.release
@@ -90,7 +92,7 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
             mirrors=mirrors,
             progress=progress,
         )
-        carried = {package.file_name: package.data for package in found}
+        carried = [SiteFile(f"{PACKAGES}/{p.file_name}", p.data, 0o644, p.evidence) for p in found]
         plan = build.plan(project, release, port, keys, carried)
     passphrase = ask_passphrase(plan, args.passphrase_file, ui)
     built = build.write(project, release, port, keys, plan, upstream, output, passphrase, progress)

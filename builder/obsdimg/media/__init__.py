@@ -1,1 +1,1 @@
-"""Media: downloads, signify, checksum lists, the ISO, the boot kernel; nothing of the configuration."""
+"""Media: downloads, signify, checksum lists, ISO, boot kernel; nothing of the configuration."""

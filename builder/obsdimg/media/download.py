@@ -16,9 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
-
-import httpx
+from typing import TYPE_CHECKING, Self, TypeVar
 
 from obsdimg.errors import ObsdimgError
 from obsdimg.files import FileError, describe, private_dir, write_file
@@ -26,6 +24,9 @@ from obsdimg.media import httpget
 from obsdimg.media.httpget import Limits, RequestFailed, shown
 from obsdimg.media.verification import VerificationError
 from obsdimg.progress import Progress, Step
+
+if TYPE_CHECKING:
+    import httpx
 
 T = TypeVar("T")
 

@@ -6,14 +6,17 @@ and SSL_CERT_FILE are honoured by the usual variables (httpx).
 
 from __future__ import annotations
 
+# httpx takes a tenth of a second to import, which a build from the cache need not wait for.
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-
-import httpx
+from typing import TYPE_CHECKING
 
 from obsdimg import __version__
+
+if TYPE_CHECKING:
+    import httpx
 
 GONE = (404, 410)
 _BUSY = (408, 425, 429, 500, 502, 503, 504)
@@ -52,6 +55,8 @@ class RequestFailed(Exception):
 
 def client(limits: Limits) -> httpx.Client:
     """A client that follows redirects and never asks for a compressed answer."""
+    import httpx
+
     return httpx.Client(
         timeout=httpx.Timeout(limits.read, connect=limits.connect),
         follow_redirects=True,
@@ -68,6 +73,8 @@ def get(
 
     Raises RequestFailed, also for what goes wrong while the caller reads the body.
     """
+    import httpx
+
     try:
         with session.stream("GET", url, headers=headers) as response:
             if url.lower().startswith("https:") and response.url.scheme != "https":
@@ -119,6 +126,8 @@ def _refused(response: httpx.Response) -> RequestFailed:
 
 
 def _failed(error: Exception) -> RequestFailed:
+    import httpx
+
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
