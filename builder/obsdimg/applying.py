@@ -37,7 +37,8 @@ def apply_command(config: Config, release: Release) -> str | None:
     if release.wireguard.backend == "wireguard-go":
         restart = f"{as_root}rcctl reload obsdimg_wg"
     else:
-        restart = f"{as_root}sh /etc/netstart wg0"
+        # netstart only adds: without this a removed client would keep its way in.
+        restart = f"{as_root}ifconfig wg0 -wgpeerall && {as_root}sh /etc/netstart wg0"
     remote = (
         f"{as_root}tar -xzpf - -C / && {as_root}pfctl -nf /etc/pf.conf"
         f" && {as_root}pfctl -f /etc/pf.conf && {restart}"

@@ -15,6 +15,19 @@ class ClientError(ObsdimgError):
     """There is no such client, or its configuration is not complete yet."""
 
 
+_TO_DO = {
+    OWN_KEY: "the client's own private key: put it into PrivateKey on the client itself",
+    UNKNOWN_SERVER: "the server's key, which it shows on its console at first boot:"
+    " obsdimg client --server-key KEY",
+    UNKNOWN_ENDPOINT: "the server's address: set tunnel.endpoint in obsdimg.toml",
+}
+
+
+def still_missing(text: str) -> list[str]:
+    """What a client's configuration still lacks, and how it gets there; one line each."""
+    return [what for mark, what in _TO_DO.items() if mark in text]
+
+
 def find_peer(config: Config, name: str) -> Peer:
     """The peer called `name`.  Raises ClientError, naming those there are."""
     for peer in config.tunnel.peers:

@@ -108,7 +108,7 @@ def _public_templates(
         (static_dns and release.number >= (7, 0), "common/etc/dhcpleased.conf", 0o644),
         (static_dns and release.number >= (7, 0), "common/etc/resolv.conf", 0o644),
         (tunnel.unbound, "common/var/unbound/etc/unbound.conf", 0o644),
-        (bool(tunnel.service), "common/usr/local/sbin/obsdimg-watch", 0o555),
+        (tunnel.watched, "common/usr/local/sbin/obsdimg-watch", 0o555),
         (tunnel.audit, "common/usr/local/sbin/obsdimg-audit", 0o555),
         (config.upkeep.schedule != "never", "common/usr/local/sbin/obsdimg-upkeep", 0o555),
         (_nat6(config) == OUTSIDE6, "common/usr/local/sbin/obsdimg-outside6", 0o555),

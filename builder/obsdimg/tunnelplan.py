@@ -107,6 +107,11 @@ class TunnelPlan:
         return "inet6" in self.families
 
     @property
+    def watched(self) -> bool:
+        """Whether something of the tunnel can be down and be brought back by cron."""
+        return bool(self.service) or self.upstream is not None
+
+    @property
     def mss4(self) -> int:
         """The largest TCP segment that fits into a packet of the tunnel, bytes."""
         return self.mtu - _TCP_IP4

@@ -209,7 +209,8 @@ _RULE = re.compile(
     r"(?: icmp6?-type (?P<icmp>\w+))?"
     r"(?: tagged (?P<tagged>\w+))?(?: tag (?P<tag>\w+))?(?: rtable (?P<rtable>\d+))?"
     r"(?: keep state(?P<state> \(.*\))?)?"
-    r"(?: (?P<translate>rdr-to|nat-to) (?P<target>\S+)(?: port (?P<target_port>\d+))?)?"
+    r"(?: (?P<translate>rdr-to|nat-to) (?P<target>\S+)(?: port (?P<target_port>\d+))?"
+    r"(?: (?P<pool>round-robin))?)?"
 )
 
 

@@ -180,31 +180,24 @@ def test_the_safety_window_is_an_anchor_that_starts_empty() -> None:
     assert rules.anchors == ['anchor "obsdimg-window" in on egress proto tcp']
 
 
+WORLD6 = World(
+    {
+        **WORLD.addresses,
+        "tun0": ["10.0.0.1/24", "fd00:66::1/64"],
+        "vio0": [f"{SERVER}/24", "2001:db8::5/64"],
+    },
+    "vio0",
+)
+STATIC6 = 'ipv6 = "2001:db8::5/64"\ngateway6 = "2001:db8::1"'
+
+
+def six(network: str) -> str:
+    """SIX with these settings in [network]."""
+    return SIX.replace("[[network.interfaces]]", f"[network]\n{network}\n[[network.interfaces]]")
+
+
 def test_ipv6_inside_the_tunnel_is_judged_by_the_same_rules() -> None:
-    world = World(
-        {
-            **WORLD.addresses,
-            "tun0": ["10.0.0.1/24", "fd00:66::1/64"],
-            "vio0": [f"{SERVER}/24", "2001:db8::5/64"],
-        },
-        "vio0",
-    )
-    rules = (
-        pf(SIX + '[network]\nipv6 = "autoconf"\n', world)
-        if "[network]" not in SIX
-        else pf(
-            SIX.replace(
-                "[[network.interfaces]]", '[network]\nipv6 = "autoconf"\n[[network.interfaces]]'
-            ),
-            world,
-        )
-    )
-    first, second = rules.route(
-        Packet("in", "tun0", "fd00:66::3", "2001:db8:9::1", "tcp", 443), "vio0"
-    )
-    assert first.passed
-    assert second is not None
-    assert second.options["nat-to"] == "(egress:0)"
+    rules = pf(six(STATIC6), WORLD6)
     assert rules.decide(Packet("in", "tun0", "fd00:66::3", "fd00:66::1", "tcp", 22)).passed
     assert not rules.decide(Packet("in", "tun0", "fd00:66::3", "fd00:77::1", "tcp", 22)).passed
     assert rules.decide(
@@ -213,6 +206,31 @@ def test_ipv6_inside_the_tunnel_is_judged_by_the_same_rules() -> None:
     assert not rules.decide(
         Packet("in", "vio0", "2001:db8:9::1", "2001:db8::5", "icmp6", icmp="echoreq")
     ).passed
+
+
+@pytest.mark.parametrize(
+    ("network", "address"),
+    [(STATIC6, "2001:db8::5"), ('ipv6 = "autoconf"', "<outside6>")],
+    ids=["static", "autoconf"],
+)
+def test_ipv6_leaves_under_a_global_address_and_not_under_egress_0_the_link_local_one(
+    network: str, address: str
+) -> None:
+    packet = Packet("in", "tun0", "fd00:66::3", "2001:db8:9::1", "tcp", 443)
+    first, second = pf(six(network), WORLD6).route(packet, "vio0")
+    assert first.passed
+    assert second is not None
+    assert second.options["nat-to"] == address
+    planned_files = {f.path for f in planned(six(network)).files}
+    assert ("/usr/local/sbin/obsdimg-outside6" in planned_files) is (address == "<outside6>")
+
+
+def test_without_ipv6_outside_clients_ipv6_goes_nowhere() -> None:
+    world = World({**WORLD6.addresses, "vio0": WORLD.addresses["vio0"]}, "vio0")
+    packet = Packet("in", "tun0", "fd00:66::3", "2001:db8:9::1", "tcp", 443)
+    _, second = pf(SIX, world).route(packet, "vio0")
+    assert second is not None
+    assert not second.passed
 
 
 UPSTREAM = (

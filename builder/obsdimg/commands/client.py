@@ -101,11 +101,13 @@ def _list(project: Project, as_json: bool, ui: Ui) -> None:
 
 
 def _show(project: Project, name: str, args: argparse.Namespace, ui: Ui) -> None:
-    from obsdimg.clients import client_conf, find_peer
+    from obsdimg.clients import client_conf, find_peer, still_missing
     from obsdimg.files import write_file
     from obsdimg.tunnel.qr import qr_png, qr_svg, qr_text
 
     text = client_conf(project.config, project.keys(), find_peer(project.config, name)).decode()
+    for what in still_missing(text):
+        ui.warn(f"{name}: still missing: {what}")
     if args.png:
         write_file(args.png, qr_png(text))
         ui.info(f"wrote {args.png} (it holds the client's keys)")

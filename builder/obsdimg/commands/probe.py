@@ -83,6 +83,7 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     from obsdimg.tunnel.wgconf import load
 
     path, inside = _choose(args)
+    _refuse_unfinished(path, args.endpoint is not None)
     conf = load(path)
     if path.stat().st_mode & 0o077:
         ui.warn(f"{path}: others may read this private key; chmod 600 {path}")
@@ -155,6 +156,19 @@ def _choose(args: argparse.Namespace) -> tuple[Path, list[Address]]:
         )
     tunnel = project.config.tunnel
     return path, [own.ip for own in (tunnel.ipv4, tunnel.ipv6) if own is not None]
+
+
+def _refuse_unfinished(path: Path, has_endpoint: bool) -> None:
+    """A file with a placeholder in it says what to do, not that some key is no key."""
+    from obsdimg.clients import UNKNOWN_ENDPOINT, still_missing
+    from obsdimg.files import read_file
+
+    text = read_file(path, "client configuration").decode("utf-8", "replace")
+    if has_endpoint:
+        text = text.replace(UNKNOWN_ENDPOINT, "")
+    if missing := still_missing(text):
+        what, _, how = missing[0].partition(": ")
+        raise ProbeUsageError(f"{path}: not complete yet, it lacks {what}", how)
 
 
 def _server(conf: ClientConf, path: Path, has_endpoint: bool) -> ConfPeer:

@@ -16,6 +16,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
+from obsdimg.tunnel.errors import KeyTextError
+
 
 def _pattern(regex: str, what: str, example: str) -> tuple[AfterValidator, WithJsonSchema]:
     compiled = re.compile(regex)
@@ -94,6 +96,14 @@ Hour = Annotated[str, *_pattern(r"(?:[01][0-9]|2[0-3]):[0-5][0-9]", "a time of d
 Url = Annotated[
     str,
     *_pattern(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~%/-]*)?", "a URL", "https://host/p"),
+]
+PlaceName = Annotated[str, *_pattern(r"[a-z0-9][a-z0-9.-]{0,62}", "a provider's name", "ams")]
+BucketName = Annotated[str, *_pattern(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket", "my-isos")]
+KeyPrefix = Annotated[
+    str, *_pattern(r"(?:[A-Za-z0-9][A-Za-z0-9._/-]{0,126})?", "the beginning of a key", "isos/")
+]
+PrivateNetwork = Annotated[
+    str, *_pattern(r"none|create|[0-9a-f-]{36}", "none, create, or the id of a network", "create")
 ]
 
 Ip4 = Annotated[
@@ -185,15 +195,16 @@ EndpointHost = Annotated[str, AfterValidator(_endpoint_host)]
 
 
 def _wg_key(value: str) -> str:
+    from obsdimg.tunnel.keys import PublicKey  # with cryptography, which --version need not load
+
     try:
-        raw = base64.b64decode(value, validate=True)
-    except binascii.Error:
-        raw = b""
-    if len(raw) != 32 or base64.b64encode(raw).decode() != value:
+        key = PublicKey.parse(value, "key")
+    except KeyTextError as error:
+        problem = error.message.removeprefix("key: ")
         raise ValueError(
-            "not a WireGuard public key (44 signs of base64, as `wg pubkey` prints it)"
-        )
-    return value
+            f"not a WireGuard public key (44 signs, as `wg pubkey` prints it): {problem}"
+        ) from None
+    return key.text()
 
 
 WgPublicKey = Annotated[str, AfterValidator(_wg_key)]

@@ -1,0 +1,333 @@
+"""obsdimg-watch, -upkeep, -outside6 and -firsttime, run for real with stand-ins around them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from server_bench import SHELLS, ServerBench, program
+from site_fixtures import RECIPE, planned
+
+from obsdimg.tunnel.keys import PrivateKey
+
+FIRST_BOOT = RECIPE.replace("[tunnel]\n", '[tunnel]\nkeys = "first-boot"\n')
+UPSTREAM = """
+[tunnel.upstream]
+endpoint = "hop.example.net"
+public_key = "W2qfaT2eY2S8mcmmzQVCkFz4jSXFpwdgFMfjC2xTZV0="
+ipv4 = "10.9.0.2/24"
+"""
+SIX = RECIPE.replace("[tunnel]\n", '[tunnel]\nipv6 = "fd00:66::1/64"\n')
+SIX = SIX.replace('"10.0.0.2"', '"10.0.0.2"\nipv6 = "fd00:66::2"')
+SIX = SIX.replace('"10.0.0.3"', '"10.0.0.3"\nipv6 = "fd00:66::3"')
+
+
+@pytest.fixture(params=SHELLS)
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> ServerBench:
+    return ServerBench(tmp_path, request.param)
+
+
+class TestWatch:
+    """obsdimg-watch brings a dead daemon back."""
+
+    @pytest.fixture
+    def script(self, bench: ServerBench) -> Path:
+        bench.stand_in("logger")
+        bench.stand_in("rcctl", '[ "$1" = restart ] || ! [ -e $T/dead.$2 ]')
+        return bench.install("/usr/local/sbin/obsdimg-watch", RECIPE + UPSTREAM)
+
+    def test_what_runs_is_left_alone(self, bench: ServerBench, script: Path) -> None:
+        assert bench.run(script) == ""
+        assert bench.journal() == ["rcctl check obsdimg_wg_up", "rcctl check obsdimg_wg"]
+
+    def test_what_died_is_started_again_and_that_is_logged(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        (bench.root / "dead.obsdimg_wg").touch()
+        bench.run(script)
+        assert bench.journal()[1:] == [
+            "rcctl check obsdimg_wg",
+            "rcctl restart obsdimg_wg",
+            "logger -t obsdimg-watch -p daemon.warning obsdimg_wg had died; started again",
+        ]
+
+    def test_what_does_not_start_is_an_error_in_the_log(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        bench.stand_in("rcctl", "exit 1")
+        bench.run(script)
+        assert [line for line in bench.journal() if "does not start" in line] == [
+            "logger -t obsdimg-watch -p daemon.err obsdimg_wg_up does not start",
+            "logger -t obsdimg-watch -p daemon.err obsdimg_wg does not start",
+        ]
+
+    def test_what_was_stopped_on_purpose_stays_stopped(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        (bench.root / "dead.obsdimg_wg").touch()
+        (bench.root / "etc/wireguard/stopped").touch()
+        bench.run(script)
+        assert bench.journal() == []
+
+
+class TestWatchWg:
+    """From 6.8 there is no daemon; what can be missing is the next server's address."""
+
+    @pytest.fixture
+    def script(self, bench: ServerBench) -> Path:
+        bench.stand_in("logger")
+        bench.stand_in("ifconfig", "cat $T/ifconfig 2>/dev/null")
+        (bench.root / "etc/netstart").write_text(
+            f'echo "netstart $*" >>{bench.root}/journal\n'
+            f"[ -e {bench.root}/resolves ] && echo wgpeer >{bench.root}/ifconfig\n"
+            "echo 'ifconfig: wgkey SECRET' >&2\n"
+        )
+        return bench.install("/usr/local/sbin/obsdimg-watch", RECIPE + UPSTREAM, "7.5")
+
+    def test_a_peer_that_is_there_is_left_alone(self, bench: ServerBench, script: Path) -> None:
+        (bench.root / "ifconfig").write_text("wg1: flags=80c3\n\twgpeer x\n")
+        bench.run(script)
+        assert bench.journal() == ["ifconfig wg1"]
+
+    def test_a_missing_one_is_tried_again_every_minute(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        assert bench.run(script) == "", "no key reaches cron's mail"
+        assert bench.journal()[1] == "netstart wg1"
+        assert "is not known (does its name resolve?)" in bench.journal()[-1]
+        (bench.root / "resolves").touch()
+        assert bench.run(script) == ""
+        assert "it is now" in bench.journal()[-1]
+
+    def test_one_hop_needs_no_watch(self) -> None:
+        paths = {f.path for f in planned(RECIPE, "7.5").files}
+        assert "/usr/local/sbin/obsdimg-watch" not in paths
+
+
+class TestUpkeep:
+    """obsdimg-upkeep installs patches, says so, and reboots only if it may."""
+
+    def prepare(self, bench: ServerBench, text: str = RECIPE, code: int = 0) -> Path:
+        bench.stand_in("logger")
+        bench.stand_in("shutdown")
+        bench.stand_in("pkg_add", "echo noise; exit $(cat $T/pkg 2>/dev/null || echo 0)")
+        bench.stand_in(
+            "syspatch",
+            '[ "$1" = -l ] && { cat $T/patches 2>/dev/null; exit 0; }\n'
+            f"[ -e $T/new ] && mv $T/new $T/patches\necho noise; exit {code}",
+        )
+        return bench.install("/usr/local/sbin/obsdimg-upkeep", text)
+
+    @pytest.mark.parametrize("code", [0, 2])
+    def test_without_a_new_patch_it_is_silent(self, bench: ServerBench, code: int) -> None:
+        script = self.prepare(bench, code=code)
+        assert bench.run(script) == ""
+        assert bench.journal() == [
+            *("syspatch -l", "syspatch ", "syspatch ", "syspatch -l"),
+            "pkg_add -Iu",
+        ]
+
+    def test_a_patch_is_logged_and_without_leave_nothing_reboots(self, bench: ServerBench) -> None:
+        script = self.prepare(bench)
+        (bench.root / "new").write_text("001_rpki\n")
+        bench.run(script)
+        said = [line for line in bench.journal() if line.startswith(("logger", "shutdown"))]
+        assert said == [
+            "logger -t obsdimg-upkeep -p daemon.notice patches installed: 001_rpki",
+            "logger -t obsdimg-upkeep -p daemon.notice"
+            " a reboot makes them take effect (upkeep.reboot is off)",
+        ]
+
+    def test_with_leave_it_reboots_after_a_patch_and_only_then(self, bench: ServerBench) -> None:
+        script = self.prepare(bench, RECIPE + "[upkeep]\nreboot = true\n")
+        bench.run(script)
+        assert not any(line.startswith("shutdown") for line in bench.journal())
+        (bench.root / "new").write_text("001_rpki\n")
+        bench.run(script)
+        assert bench.journal()[-1] == "shutdown -r now patched by obsdimg-upkeep"
+
+    def test_failures_are_logged(self, bench: ServerBench) -> None:
+        script = self.prepare(bench, code=1)
+        (bench.root / "pkg").write_text("1\n")
+        bench.run(script)
+        assert [line for line in bench.journal() if line.startswith("logger")] == [
+            "logger -t obsdimg-upkeep -p daemon.notice syspatch failed (see syspatch -c)",
+            "logger -t obsdimg-upkeep -p daemon.notice updates of packages failed (see pkg_add -u)",
+        ]
+
+
+class TestOutside6:
+    """obsdimg-outside6 tells pf the lasting global addresses."""
+
+    IFCONFIG = """\
+vio0: flags=a48843<UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST,AUTOCONF6TEMP,AUTOCONF6> mtu 1500
+\tinet6 fe80::1%vio0 prefixlen 64 scopeid 0x1
+\tinet6 2001:db8::5 prefixlen 64 autoconf pltime 604734 vltime 2591934
+\tinet6 2001:db8::77 prefixlen 64 autoconf autoconfprivacy pltime 86134 vltime 172534
+\tinet6 2001:db8::88 prefixlen 64 deprecated autoconf pltime 0 vltime 100
+\tinet6 fd00::5 prefixlen 64
+\tinet6 2001:db8:1::5 prefixlen 64
+"""
+
+    @pytest.fixture
+    def script(self, bench: ServerBench) -> Path:
+        bench.stand_in("pfctl")
+        bench.stand_in("ifconfig", "cat $T/ifconfig")
+        text = SIX.replace("[[network.int", '[network]\nipv6 = "autoconf"\n[[network.int')
+        return bench.install("/usr/local/sbin/obsdimg-outside6", text)
+
+    def test_link_local_private_and_temporary_addresses_are_left_out(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        (bench.root / "ifconfig").write_text(self.IFCONFIG)
+        bench.run(script)
+        assert bench.journal() == [
+            "ifconfig vio0 inet6",
+            "pfctl -q -t outside6 -T replace 2001:db8::5 2001:db8:1::5",
+        ]
+
+    def test_without_an_address_the_table_stays_as_it_is(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        bench.run(script, code=None)
+        assert bench.journal() == ["ifconfig vio0 inet6"]
+
+
+class TestFirstTime:
+    """obsdimg-firsttime: packages, the key, the safety window, patches; then it is gone."""
+
+    def prepare(self, bench: ServerBench, text: str = RECIPE, version: str = "6.6") -> Path:
+        for name in ("pkg_add", "syspatch", "at", "pfctl"):
+            bench.stand_in(name, f"cat >>$T/{name}.stdin 2>/dev/null")
+        (bench.root / "var/obsdimg/packages").mkdir(parents=True)
+        return bench.install("/usr/local/sbin/obsdimg-firsttime", text, version)
+
+    def with_key(
+        self, bench: ServerBench, version: str = "6.6", more: str = ""
+    ) -> tuple[Path, list[Path]]:
+        """A server that makes its own key; real `wg` and openssl behind journals."""
+        script = self.prepare(bench, FIRST_BOOT + more, version)
+        bench.stand_in("wg", f'exec {program("wg")} "$@"')
+        bench.stand_in("openssl", f'exec {program("openssl")} "$@"')
+        bench.stand_in(
+            "ifconfig",
+            f"printf '\\twgpubkey '; sed -n 's/^wgkey \\([^ ]*\\).*/\\1/p'"
+            f" $T/etc/hostname.wg0 | {program('wg')} pubkey",
+        )
+        paths = ["/etc/wireguard/server.conf", "/etc/wireguard/upstream.conf"]
+        if version != "6.6":
+            paths = ["/etc/hostname.wg0", "/etc/hostname.wg1"]
+            (bench.root / "etc/netstart").write_text(f'echo "netstart $*" >>{bench.root}/journal\n')
+        files = [bench.install(p, FIRST_BOOT + more, version) for p in paths[: 2 if more else 1]]
+        bench.install("/usr/local/sbin/obsdimg-qr", FIRST_BOOT, version).write_text(
+            f'#!/bin/sh\necho "QR of $1"; echo "qr $1" >>{bench.root}/journal\n'
+        )
+        return script, files
+
+    def test_carried_packages_are_installed_and_then_removed(self, bench: ServerBench) -> None:
+        script = self.prepare(bench)
+        bench.stand_in("pkg_add", 'echo "PKG_PATH=$PKG_PATH" >>$T/journal')
+        bench.run(script)
+        assert bench.journal() == [
+            "pkg_add -I wireguard-go wireguard-tools",
+            f"PKG_PATH={bench.root}/var/obsdimg/packages/",
+            *("syspatch ", "syspatch "),
+        ]
+        assert not (bench.root / "var/obsdimg").exists()
+        assert not script.exists()
+
+    def test_packages_that_fail_are_kept_for_a_second_try_by_hand(self, bench: ServerBench) -> None:
+        script = self.prepare(bench)
+        bench.stand_in("pkg_add", "exit 1")
+        said = bench.run(script)
+        assert "packages FAILED" in said
+        assert f"PKG_PATH={bench.root}/var/obsdimg/packages/ pkg_add wireguard-go" in said
+        assert (bench.root / "var/obsdimg/packages").exists()
+        assert "syspatch " in bench.journal(), "the rest goes on"
+
+    def test_packages_from_a_mirror(self, bench: ServerBench) -> None:
+        script = self.prepare(bench, RECIPE + "[packages]\ncarry = false\n")
+        bench.run(script)
+        assert bench.journal()[0] == "pkg_add -I wireguard-go wireguard-tools"
+
+    @pytest.mark.parametrize("more", ["", UPSTREAM], ids=["one hop", "two hops"])
+    @pytest.mark.parametrize("version", ["6.6", "7.5"])
+    def test_the_key_is_made_here_and_only_its_public_half_is_shown(
+        self, bench: ServerBench, version: str, more: str
+    ) -> None:
+        script, files = self.with_key(bench, version, more)
+        mail = bench.run(script)
+        console = bench.read("dev/console")
+        public = bench.read("etc/wireguard/server.pub").strip()
+        for path in files:
+            text = path.read_text()
+            assert "@SERVER-KEY@" not in text
+            words = text.split()
+            found = words[words.index("wgkey" if version != "6.6" else "PrivateKey") + 1 :]
+            key = next(word for word in found if word != "=")
+            assert PrivateKey.parse(key).public().text() == public
+            for place in (mail, console, "\n".join(bench.journal())):
+                assert key not in place
+            assert path.stat().st_mode & 0o777 == (0o600 if version == "6.6" else 0o640)
+            left = [p.name for p in path.parent.iterdir() if p.name.startswith(path.name + ".")]
+            assert left == []
+        assert f"QR of {public}" in console
+        assert f"obsdimg client --server-key {public}" in console
+        if version != "6.6":
+            assert f"netstart wg0{' wg1' if more else ''}" in bench.journal()
+
+    def test_the_rest_of_the_key_file_is_as_it_was(self, bench: ServerBench) -> None:
+        script, files = self.with_key(bench)
+        before = files[0].read_text()
+        bench.run(script)
+        key = files[0].read_text().split("PrivateKey = ")[1].split("\n")[0]
+        assert files[0].read_text() == before.replace("@SERVER-KEY@", key)
+
+    @pytest.mark.parametrize("version", ["6.6", "7.5"])
+    def test_without_a_key_nothing_is_written_and_it_can_be_run_again(
+        self, bench: ServerBench, version: str
+    ) -> None:
+        script, files = self.with_key(bench, version)
+        before = files[0].read_text()
+        bench.stand_in("wg" if version == "6.6" else "openssl", "exit 127")
+        said = bench.run(script)
+        assert "could NOT be made" in said
+        assert files[0].read_text() == before
+        assert script.exists()
+        assert bench.read("dev/console") == ""
+        bench.stand_in("wg", f'exec {program("wg")} "$@"')
+        bench.stand_in("openssl", f'exec {program("openssl")} "$@"')
+        bench.run(script)
+        assert "@SERVER-KEY@" not in files[0].read_text()
+        assert not script.exists()
+
+    def test_a_second_run_does_not_make_a_second_key(self, bench: ServerBench) -> None:
+        script, files = self.with_key(bench)
+        text = script.read_text()
+        bench.run(script)
+        first = files[0].read_text()
+        script.write_text(text)
+        assert "has its key already" in bench.run(script)
+        assert files[0].read_text() == first
+
+    WINDOW = RECIPE + "[access]\nssh_window_minutes = 30\n"
+
+    def test_the_window_opens_and_is_told_to_close(self, bench: ServerBench) -> None:
+        bench.run(self.prepare(bench, self.WINDOW))
+        assert "pfctl -q -a obsdimg-window -f -" in bench.journal()
+        assert "at -q a now + 30 minutes" in bench.journal()
+        assert bench.read("at.stdin") == "pfctl -q -a obsdimg-window -F rules\n"
+        assert "pass in quick on egress proto tcp to (egress) port 22" in bench.read("pfctl.stdin")
+
+    def test_a_window_that_nobody_would_close_is_closed_at_once(self, bench: ServerBench) -> None:
+        script = self.prepare(bench, self.WINDOW)
+        bench.stand_in("at", "exit 1")
+        bench.run(script)
+        commands = [line for line in bench.journal() if line.startswith("pfctl")]
+        assert commands[-1] == "pfctl -q -a obsdimg-window -F rules"
+
+    def test_a_window_that_pf_refuses_is_not_scheduled(self, bench: ServerBench) -> None:
+        script = self.prepare(bench, self.WINDOW)
+        bench.stand_in("pfctl", "exit 1")
+        bench.run(script)
+        assert not any(line.startswith("at ") for line in bench.journal())
