@@ -106,16 +106,21 @@ obsdimg_bytes() {
 	dd if=/dev/r${1}c bs=64k count=2 2>/dev/null | dd bs=1 skip=$2 count=$3 2>/dev/null
 }
 
+# The used partitions of a disk's label, a line each: LETTER TYPE.
+obsdimg_label() {
+	disklabel $1 2>/dev/null | sed -En '/^  c: /d;/ unused /d
+		s/^  ([a-z]): +[0-9]+ +[0-9]+ +([^ ]+).*$/\1 \2/p'
+}
+
 # What a disk holds, a line for each thing; nothing for a blank disk and for random data.
 # Fails if the disk cannot be judged, which must never be taken for "empty".
 obsdimg_contents() {
-	local _disk=$1 _fdisk _label _line _offset _magic _what
+	local _disk=$1 _fdisk _line _offset _magic _what
 
 	dd if=/dev/r${_disk}c of=/dev/null bs=64k count=1 2>/dev/null || return 1
 	_fdisk=$(fdisk $_disk 2>/dev/null)
 	[[ $_fdisk == *Disk:* ]] || return 1
-	_label=$(disklabel $_disk 2>/dev/null)
-	[[ $_label == *partitions:* ]] || return 1
+	[[ $(disklabel $_disk 2>/dev/null) == *partitions:* ]] || return 1
 
 	obsdimg_volumes | while read _what _line; do
 		[[ $_line == ${_disk}[a-z] ]] &&
@@ -128,14 +133,9 @@ obsdimg_contents() {
 		print -r -- "$_fdisk" |
 		    sed -En '/^[ *][0-3]: 00 /d;s/^[ *]([0-3]): (..) .*\] *(.*[^ ]) *$/MBR partition \1: type \2 \3/p'
 	fi
-	print -r -- "$_label" | sed -En '/^  c: /d
-		s/^  ([a-z]): +[0-9]+ +[0-9]+ +([^ ]+).*$/\1 \2/p' |
-	    while read _line _what; do
-		case $_what in
-		unused)	;;
-		RAID)	print -r -- "label $_line: RAID (an encrypted volume, or part of one)";;
-		*)	print -r -- "label $_line: $_what";;
-		esac
+	obsdimg_label $_disk | while read _line _what; do
+		[[ $_what == RAID ]] && _what="RAID (an encrypted volume, or part of one)"
+		print -r -- "label $_line: $_what"
 	done
 	# Without a label: the trace of a softraid volume whose label is gone, and file
 	# systems put on the whole disk.  Offset in bytes, magic, name.
@@ -245,8 +245,7 @@ obsdimg_check_keydisk() {
 		obsdimg_die "The key disk $_part is on $_disk, the disk to be encrypted."
 	obsdimg_nodes $_disk && obsdimg_writable $_disk ||
 		obsdimg_die "The key disk $_part cannot be written."
-	disklabel $_disk 2>/dev/null |
-	    grep -Eq "^  ${_part#$_disk}: +[0-9]+ +[0-9]+ +RAID( |\$)" ||
+	obsdimg_label $_disk | grep -q "^${_part#$_disk} RAID\$" ||
 		obsdimg_die "$_part is no partition of type RAID." \
 		    "Make one with disklabel (1 MB is enough). Nothing was changed."
 	dd if=/dev/r$_part bs=64k count=1 2>/dev/null | grep -q marcCRAM || return
@@ -421,11 +420,15 @@ obsdimg_make_chunk() {
 	else
 		_said=$(fdisk -gy -b 532480 $_disk 2>&1)
 	fi || obsdimg_die "fdisk could not write the partition table of $_disk:" "$_said"
+	# fdisk made the kernel read the label again.  An old one that is still there would stay
+	# in memory only, and the disk would have none after the next start.
+	[[ -z $(obsdimg_label $_disk) ]] || obsdimg_die "The old label of $_disk is still in use." \
+	    "Restart the machine and try again."
 	# `a`: partition a, default offset, default size, type RAID; write; quit.
 	# disklabel -T of 6.6 cannot make this type.
 	_said=$(print 'a a\n\n\nRAID\nw\nq\n' | disklabel -E $_disk 2>&1) ||
 		obsdimg_die "disklabel failed on $_disk:" "$_said"
-	disklabel $_disk 2>/dev/null | grep -Eq '^  a: +[0-9]+ +[0-9]+ +RAID( |$)' ||
+	[[ $(obsdimg_label $_disk) == "a RAID" ]] ||
 		obsdimg_die "disklabel made no RAID partition on $_disk:" "$_said"
 }
 

@@ -59,6 +59,7 @@ _PROGRAMS = {
         for d; do :; done
         if [[ $1 == -* ]]; then
             [[ -f $T/fail/fdisk ]] && { print -u2 "fdisk: $d: I/O error"; exit 1; }
+            [[ -f $T/fail/old-label ]] || rm -f "$T/state/$d.label"
             print "Signature: 0xAA55\n*3: A6  0 1 2 - 7 [  64:  16321 ] OpenBSD" >"$T/state/$d.mbr"
             exit
         fi

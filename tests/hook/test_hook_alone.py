@@ -256,6 +256,14 @@ def test_after_a_failure_nothing_continues(bench: Bench, failure: str, message: 
     assert run.answers == ["System hostname = vpn"]
 
 
+def test_an_old_label_that_the_kernel_still_uses_stops(bench: Bench) -> None:
+    bench.state("sd0.label", RAID_LABEL)
+    bench.fail("old-label")
+    run = bench.run(DEFAULT, "wipe sd0\n" + TWICE)
+    assert "STOPPED: The old label of sd0 is still in use." in run.output
+    assert run.writes[-1] == "fdisk -iy sd0"
+
+
 def test_a_disk_that_fdisk_cannot_read_is_not_taken_for_empty(bench: Bench) -> None:
     (bench.root / "bin/fdisk").write_text("#!/bin/sh\nexit 1\n")
     run = bench.run(DEFAULT, TWICE)
