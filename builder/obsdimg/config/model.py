@@ -299,6 +299,47 @@ class Answer(Section):
     answer: t.AnswerText = Field(description="The answer.", examples=["done"])
 
 
+class S3(Section):
+    """An S3-compatible object store from which the provider fetches the ISO."""
+
+    endpoint: t.Url = Field(
+        description="Address of the store.", examples=["https://ams1.vultrobjects.com"]
+    )
+    region: t.PlaceName = Field("us-east-1", description="Region that signatures name.")
+    bucket: t.BucketName = Field(description="Bucket; it must be there.", examples=["my-isos"])
+    prefix: t.KeyPrefix = Field("obsdimg/", description="Beginning of the object's key.")
+    hours: Annotated[int, Field(ge=1, le=168)] = Field(
+        6, description="How long the URL given to the provider is valid."
+    )
+
+
+class Deploy(Section):
+    """Where `obsdimg deploy` makes the server (docs/vultr.md)."""
+
+    provider: Literal["vultr"] = Field("vultr", description="The provider.")
+    region: t.PlaceName | None = Field(
+        None, description="Region, as the provider calls it.", examples=["ams"]
+    )
+    plan: t.PlaceName = Field("vc2-1c-1gb", description="Size of the machine, and its price.")
+    label: t.HostName | None = Field(
+        None,
+        description="Name of the instance at the provider; default: host.name.",
+        examples=["vpn"],
+    )
+    firewall: bool = Field(
+        True, description="Make a firewall group that lets in the tunnel's ports only."
+    )
+    private_network: t.PrivateNetwork = Field(
+        "none",
+        description="none, create (for the subnet of the first of network.interfaces that has an"
+        " address), or the id of one that is there.",
+    )
+    keep_iso: bool = Field(False, description="Keep the ISO in the account afterwards.")
+    keep_object: bool = Field(False, description="Keep the object in the store afterwards.")
+    api: t.Url = Field("https://api.vultr.com/v2", description="Address of the provider's API.")
+    s3: S3 | None = Field(None, description="The object store, in [deploy.s3].")
+
+
 class Config(Section):
     """All of obsdimg.toml."""
 
@@ -312,4 +353,5 @@ class Config(Section):
     upkeep: Upkeep = Field(default_factory=Upkeep.model_construct)
     sets: Sets = Field(default_factory=Sets.model_construct)
     site: Site = Field(default_factory=Site.model_construct)
+    deploy: Deploy = Field(default_factory=Deploy.model_construct)
     answers: list[Answer] = Field([], description="Raw extra answers: one [[answers]] table each.")

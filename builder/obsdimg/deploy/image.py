@@ -1,0 +1,92 @@
+"""The ISO on this machine, held against its manifest before a byte of it leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obsdimg.deploy.provider import DeployError
+from obsdimg.files import FileError, describe, read_file
+from obsdimg.progress import Progress
+
+BUFFER = 1 << 20
+"""Bytes read at a time."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An ISO that is what its manifest says: size in bytes, checksums in hexadecimal."""
+
+    path: Path
+    size: int
+    sha256: str
+    sha512: str
+
+
+def load_image(path: Path, allow_secrets: bool, progress: Progress | None = None) -> Image:
+    """The ISO at `path`, hashed and compared with `path`.json.
+
+    Raises DeployError: no ISO of ours, changed since it was built, or it holds a secret in
+    clear and `allow_secrets` does not say that this is wanted.
+    """
+    manifest = _manifest(path)
+    if manifest["secrets_in_clear"] and not allow_secrets:
+        raise DeployError(
+            f"{path}: holds its passphrase in clear; whoever hosts it can read it",
+            "build with disk.encryption = passphrase, or say --allow-secrets",
+        )
+    image = _hash(path, progress or Progress())
+    iso = manifest["iso"]
+    if (image.size, image.sha256) != (iso["size"], iso["sha256"]):
+        raise DeployError(
+            f"{path}: is not the ISO that {path.name}.json describes: changed since it was built",
+            "build it again: obsdimg build",
+        )
+    return image
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    """The manifest beside the ISO, with the values that are needed here checked for type."""
+    beside = path.with_name(path.name + ".json")
+    if not path.is_file():
+        raise DeployError(f"{path}: there is no such ISO", "make it: obsdimg build")
+    if not beside.is_file():
+        raise DeployError(
+            f"{path}: there is no manifest {beside.name}: not an ISO that obsdimg built here",
+            "only what is known to hold no secret is uploaded: obsdimg build",
+        )
+    try:
+        value = json.loads(read_file(beside, "manifest"))
+        assert str(value["tool"]).startswith("obsdimg ")
+        assert isinstance(value["secrets_in_clear"], bool)
+        assert isinstance(value["iso"]["size"], int)
+        assert isinstance(value["iso"]["sha256"], str)
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        raise DeployError(
+            f"{beside}: is no manifest of obsdimg", "build the ISO again: obsdimg build"
+        ) from error
+    return dict(value)
+
+
+def _hash(path: Path, progress: Progress) -> Image:
+    """Both checksums in one reading."""
+    one, two = hashlib.sha256(), hashlib.sha512()
+    size = 0
+    buffer = bytearray(BUFFER)
+    view = memoryview(buffer)
+    try:
+        with path.open("rb", buffering=0) as stream:
+            total = os.fstat(stream.fileno()).st_size
+            with progress.step(f"Hashing {path.name}", total=total) as step:
+                while count := stream.readinto(buffer):
+                    one.update(view[:count])
+                    two.update(view[:count])
+                    size += count
+                    step.advance(count)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read: {describe(error)}") from error
+    return Image(path, size, one.hexdigest(), two.hexdigest())

@@ -1,0 +1,185 @@
+"""From the command line and the configuration to a provider, a host for the ISO, and a wish."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Interface
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from obsdimg.config import Config
+from obsdimg.deploy.api import Api
+from obsdimg.deploy.credentials import find_s3_keys, find_token
+from obsdimg.deploy.hosting import FromHere, Hosted, Hosting, InBucket
+from obsdimg.deploy.image import Image
+from obsdimg.deploy.provider import DeployError, Provider
+from obsdimg.deploy.s3 import Bucket
+from obsdimg.deploy.state import State, Store
+from obsdimg.deploy.steps import Wish
+from obsdimg.deploy.vultr import Vultr
+from obsdimg.deploy.work import Limits
+from obsdimg.project import Project
+
+_PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
+
+SMALLEST_DISK = 4
+"""Gigabytes.  The sets without games and X take about 1.2 GB (6.6 amd64); swap, /var and room for
+patches come on top."""
+
+
+@contextmanager
+def open_provider(project: Project, token_file: Path | None) -> Iterator[Provider]:
+    """The configured provider.  Raises TokenError without a token."""
+    settings = project.config.deploy
+    with Api("Vultr", settings.api, find_token(token_file)) as api:
+        yield Vultr(api)
+
+
+def store_of(project: Project) -> Store:
+    """The folder with the deployments of `project`."""
+    return Store(project.root / "deploy")
+
+
+def add_hosting_options(parser: argparse.ArgumentParser) -> None:
+    """Options of `upload` and `deploy` about the ISO, its host and the token."""
+    parser.add_argument(
+        "--iso", type=Path, metavar="F", help="default: images/HOST-RELEASE-PORT.iso"
+    )
+    parser.add_argument("--name", help="name of the deployment (default: host.name)")
+    host = parser.add_mutually_exclusive_group()
+    host.add_argument("--url", metavar="URL", help="the ISO is hosted there already")
+    host.add_argument(
+        "--serve",
+        metavar="HOST:PORT",
+        help="serve it from this machine, which the provider reaches at HOST:PORT",
+    )
+    parser.add_argument(
+        "--listen", metavar="ADDR:PORT", help="with --serve: listen there (default: HOST:PORT)"
+    )
+    parser.add_argument(
+        "--s3-keys", type=Path, metavar="F", help="keys of the object store (default: AWS_...)"
+    )
+    parser.add_argument(
+        "--allow-secrets", action="store_true", help="upload an ISO that holds its passphrase"
+    )
+    add_token_option(parser)
+    parser.add_argument(
+        "--pause",
+        type=float,
+        default=None,
+        metavar="S",
+        help=f"longest pause between two looks (default: {Limits.longest_pause:g} s)",
+    )
+
+
+def add_token_option(parser: argparse.ArgumentParser) -> None:
+    """`--token-file`: never the token itself."""
+    parser.add_argument(
+        "--token-file", type=Path, metavar="F", help="the token (default: VULTR_API_KEY, keyring)"
+    )
+
+
+def limits_of(args: argparse.Namespace) -> Limits:
+    """Limits, with the pauses of `--pause` and the time of `--install-limit`."""
+    given: dict[str, float] = {}
+    if args.pause is not None:
+        if not 0.05 <= args.pause <= 600:
+            raise DeployError("--pause: between 0.05 and 600 seconds")
+        given["longest_pause"] = args.pause
+        given["first_pause"] = min(args.pause, Limits.first_pause)
+    if getattr(args, "install_limit", None) is not None:
+        given["install"] = given["unlock"] = 60 * args.install_limit
+    return Limits(**given)  # type: ignore[arg-type]
+
+
+def image_path(project: Project, given: Path | None) -> Path:
+    """The ISO to upload."""
+    return given.expanduser() if given else project.images / project.image_name()
+
+
+def hosting_of(project: Project, args: argparse.Namespace, state: State | None) -> Hosting:
+    """How the provider gets the ISO.  Raises DeployError where nothing says it."""
+    if args.listen and not args.serve:
+        raise DeployError("--listen goes with --serve")
+    if args.url:
+        return Hosted(args.url)
+    if args.serve:
+        public = _place(args.serve, "--serve")
+        return FromHere(public, _place(args.listen, "--listen") if args.listen else public)
+    if (bucket := bucket_of(project, args.s3_keys)) is not None:
+        return bucket
+    if state is not None and state.iso_verified:
+        return Hosted("")  # nothing is left to host
+    raise DeployError(
+        "the provider fetches the ISO from a URL, and there is none",
+        "give --url URL or --serve HOST:PORT, or configure an object store in [deploy.s3]",
+    )
+
+
+def bucket_of(project: Project, keys: Path | None) -> InBucket | None:
+    """The configured object store; its keys are looked for when it is used."""
+    settings = project.config.deploy.s3
+    if settings is None:
+        return None
+    where = f"{settings.endpoint.rstrip('/')}/{settings.bucket}"
+    return InBucket(
+        lambda: Bucket(settings.endpoint, settings.region, settings.bucket, find_s3_keys(keys)),
+        where,
+        settings.prefix,
+        settings.hours * 3600,
+    )
+
+
+def begin(project: Project, store: Store, name: str, label: str, image: Image) -> State:
+    """The state to go on from, or a fresh one.  Raises DeployError: begun with another ISO."""
+    state = store.load(name)
+    if state is None:
+        return State.begin(
+            name, project.config.deploy.provider, label, image.sha256, image.sha512, image.size
+        )
+    if state.removing:
+        raise DeployError(
+            f"{store.path(name)}: this deployment is being destroyed",
+            "obsdimg deploy destroy goes on with it",
+        )
+    if state.iso_sha256 != image.sha256:
+        raise DeployError(
+            f"{store.path(name)}: this deployment was begun with another ISO"
+            f" (sha256 {state.iso_sha256[:16]}…, now {image.sha256[:16]}…)",
+            "obsdimg deploy destroy, or give the new one another --name",
+        )
+    return state
+
+
+def wish_of(config: Config, region: str | None, plan: str | None) -> Wish:
+    """What the configuration asks for.  Raises DeployError for a network without a subnet."""
+    settings = config.deploy
+    network, subnet = settings.private_network, ""
+    if network == "create":
+        given = [i.ipv4 for i in config.network.interfaces if isinstance(i.ipv4, IPv4Interface)]
+        if not given:
+            raise DeployError(
+                "deploy.private_network = create: no interface has an address in it",
+                'add [[network.interfaces]] with name = "vio1" and ipv4 = "172.16.1.3/24"',
+            )
+        subnet = str(given[0].network)
+    ports = (config.tunnel.port, *config.tunnel.also_ports) if settings.firewall else ()
+    return Wish(
+        region=region or settings.region or "",
+        plan=plan or settings.plan,
+        hostname=config.host.name,
+        ipv6=config.network.ipv6 == "autoconf",
+        firewall_ports=ports,
+        network=network,
+        subnet=subnet,
+    )
+
+
+def _place(text: str, option: str) -> tuple[str, int]:
+    found = _PLACE.fullmatch(text)
+    if found is None or not 1 <= int(found[2]) <= 65535:
+        raise DeployError(f"{option}: {text!r} is not HOST:PORT", "for instance 203.0.113.7:8080")
+    return str(urlsplit(f"//{text}").hostname), int(found[2])
