@@ -98,7 +98,7 @@ class Guest:
         return socket.socket(fileno=int(found[1]))
 
     def _forward(self, words: str) -> None:
-        for protocol, guest in re.findall(r"hostfwd=(\w+):127\.0\.0\.1:\d+-:(\d+)", words):
+        for protocol, guest in re.findall(r"hostfwd=(\w+):127\.0\.0\.1:\d+-[\d.]+:(\d+)", words):
             kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
             listener = socket.socket(socket.AF_INET, kind)
             listener.bind(("127.0.0.1", 0))

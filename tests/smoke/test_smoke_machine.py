@@ -49,15 +49,18 @@ def _wait_gone(pid: int, folder: Path, seconds: float = 10) -> bool:
     return False
 
 
-def test_nothing_is_left_after_a_normal_end() -> None:
+def test_nothing_is_left_after_a_normal_end(tmp_path: Path) -> None:
     before = {p.name for p in Path("/proc/self/fd").iterdir()}
-    with Machine(MachineSpec(memory_mib=64)) as machine:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    with Machine(MachineSpec(memory_mib=64, doomed=kept)) as machine:
         pid, folder = machine.pid, machine.folder
         assert _alive(pid)
         assert folder.stat().st_mode & 0o777 == 0o700
         assert machine.qmp.execute("query-status")["running"]
     assert not _alive(pid)
     assert not folder.exists()
+    assert kept.exists()
     assert {p.name for p in Path("/proc/self/fd").iterdir()} == before
 
 
@@ -70,8 +73,9 @@ def test_nothing_is_left_after_an_exception() -> None:
 
 CHILD = """
     import sys, time
+    from pathlib import Path
     from obsdimg.smoke.machine import Machine, MachineSpec
-    with Machine(MachineSpec(memory_mib=64)) as machine:
+    with Machine(MachineSpec(memory_mib=64, doomed=Path(sys.argv[1]))) as machine:
         print(machine.pid, machine._supervisor.pid, machine.folder, flush=True)
         time.sleep(60)
 """
@@ -81,21 +85,25 @@ CHILD = """
 def child(tmp_path: Path) -> subprocess.Popen[str]:
     script = tmp_path / "child.py"
     script.write_text(textwrap.dedent(CHILD))
+    (tmp_path / "doomed").mkdir()
     return subprocess.Popen(
-        [sys.executable, str(script)],
+        [sys.executable, str(script), str(tmp_path / "doomed")],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
 
 
-def test_nothing_is_left_after_kill_minus_nine(child: subprocess.Popen[str]) -> None:
+def test_nothing_is_left_after_kill_minus_nine(
+    child: subprocess.Popen[str], tmp_path: Path
+) -> None:
     assert child.stdout is not None
     pid, _, folder = child.stdout.readline().split()
     assert _alive(int(pid))
     child.kill()
     child.wait()
     assert _wait_gone(int(pid), Path(folder))
+    assert _wait_gone(int(pid), tmp_path / "doomed")
     child.stdout.close()
 
 

@@ -182,7 +182,9 @@ def test_the_screen_can_be_left_to_itself() -> None:
 def test_ports_are_forwarded_on_loopback_only() -> None:
     spec = MachineSpec(forwards=(Forward("udp", 53), Forward("tcp", 22, 2222)))
     netdev = next(w for w in _words(spec) if w.startswith("user,"))
-    assert netdev.endswith(",hostfwd=udp:127.0.0.1:0-:53,hostfwd=tcp:127.0.0.1:2222-:22")
+    assert netdev.endswith(
+        ",hostfwd=udp:127.0.0.1:0-198.51.100.15:53,hostfwd=tcp:127.0.0.1:2222-198.51.100.15:22"
+    )
 
 
 def test_the_monitor_tells_which_port_was_chosen() -> None:
@@ -209,7 +211,7 @@ def test_the_supervisor_is_a_script_of_the_standard_library_alone() -> None:
     from obsdimg.smoke import supervisor
 
     run = subprocess.run(
-        ["python3", "-I", "-S", supervisor.__file__, "/nonexistent", "", "true"],
+        ["python3", "-I", "-S", supervisor.__file__, "/nonexistent", "", "", "true"],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=10,

@@ -64,7 +64,7 @@ def _plan(folder: Path) -> SmokePlan:
     )
 
 
-def _works(peer: Peer, port: int, timeout: float) -> ProbeResult:
+def _works(peer: Peer, port: int, outside: str | None, timeout: float) -> ProbeResult:
     target = TargetReport(ipaddress.ip_address("10.0.0.1"), Role.SERVER, 3, (1.0, 1.0, 1.0))
     endpoint = Endpoint.parse(f"127.0.0.1:{port}")
     return ProbeResult(TunnelVerdict.WORKS, endpoint, HandshakeLog(), (target,))
@@ -225,7 +225,7 @@ def test_an_iso_with_its_passphrase_inside_is_asked_nothing(tmp_path: Path) -> N
 
 
 def test_a_dead_tunnel_is_a_failed_check_with_the_probes_words(tmp_path: Path) -> None:
-    def silent(peer: Peer, port: int, timeout: float) -> ProbeResult:
+    def silent(peer: Peer, port: int, outside: str | None, timeout: float) -> ProbeResult:
         return ProbeResult(TunnelVerdict.NO_ANSWER, Endpoint.parse("127.0.0.1:1"), HandshakeLog())
 
     result = _play(tmp_path, "good", prober=silent)

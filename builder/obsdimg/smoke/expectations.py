@@ -171,6 +171,8 @@ CONGRATULATIONS = Mark(
     r"CONGRATULATIONS! Your OpenBSD install has been successfully completed!",
     "E66 13", 300, INSTALL_FAILURES, "the installer's congratulations",
 )  # fmt: skip
+HALTED = Mark("halted", r"The operating system has halted\.", "E66 13", 120,
+              says="the halt after the installation")  # fmt: skip
 INSTALL_STEPS = (FILL, VOLUME, DISKS, VERIFIED, SET, NODES, RELINK, SEALED, SEALED_ASKS,
                  CONGRATULATIONS)  # fmt: skip
 
@@ -189,4 +191,5 @@ BOOTED = Mark(
     "E66 13", 900, BOOT_FAILURES,
     "the last lines of the boot (`starting local daemons: cron.` and the date)",
 )  # fmt: skip
-SHELL_PROMPT = Mark("single-user-shell", r"^# ", "K", 30, (), "a shell prompt")
+SERVER_KEY = r"==== public key of this server: ([A-Za-z0-9+/]{43}=) ===="
+"""From siteXX/common/usr/local/sbin/obsdimg-firsttime (OURS)."""

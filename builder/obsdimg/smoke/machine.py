@@ -139,6 +139,7 @@ class Machine:
             try:
                 self._supervisor = subprocess.Popen(
                     [sys.executable, "-I", "-S", supervisor.__file__, str(self.folder),
+                     str(self.spec.doomed or ""),
                      ",".join(map(str, fds)), *self._argv],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
@@ -172,6 +173,9 @@ class Machine:
             shutil.rmtree(self.folder, ignore_errors=True)
             return
         assert child.stdin is not None and child.stdout is not None
+        with contextlib.suppress(OSError):
+            child.stdin.write(b".")
+            child.stdin.flush()
         with contextlib.suppress(OSError):
             child.stdin.close()
         try:

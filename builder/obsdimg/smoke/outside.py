@@ -16,28 +16,36 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from obsdimg.errors import ObsdimgError
 from obsdimg.smoke.machine import Machine
-from obsdimg.smoke.plan import Peer
-from obsdimg.smoke.qemu import GATEWAY, Forward
+from obsdimg.smoke.plan import Network, Peer
+from obsdimg.smoke.qemu import Forward
 from obsdimg.smoke.result import Check
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
 from obsdimg.tunnel.probe import Target, probe
 from obsdimg.tunnel.report import ProbeResult, Role
 
-Prober = Callable[[Peer, int, float], ProbeResult]
-"""Calls the server as a peer, over a UDP port of this host, within so many seconds."""
+Prober = Callable[[Peer, int, str | None, float], ProbeResult]
+"""Calls the server as a peer: over a UDP port of this host, pinging an address beyond the
+server if one is given, within so many seconds."""
 
 SYN, ACK, RST = 0x02, 0x10, 0x04
 
 
-def probe_peer(peer: Peer, port: int, timeout: float) -> ProbeResult:
+class KeyMissingError(ObsdimgError):
+    """The server's public key is not known."""
+
+
+def probe_peer(peer: Peer, port: int, outside: str | None, timeout: float) -> ProbeResult:
     """Handshake as `peer` with the server behind 127.0.0.1:`port`; ping its addresses, and
-    the emulated gateway where the peer's plan says so.  Raises ObsdimgError for bad keys."""
+    `outside`, which is beyond the server.  Raises ObsdimgError for bad keys."""
     place = f"peer {peer.name}"
     targets = [Target(ipaddress.ip_address(a), Role.SERVER) for a in peer.ping]
-    if peer.internet:
-        targets.append(Target(ipaddress.ip_address(GATEWAY), Role.OUTSIDE))
+    if outside is not None:
+        targets.append(Target(ipaddress.ip_address(outside), Role.OUTSIDE))
+    if peer.server_public_key is None:
+        raise KeyMissingError("the server has not shown its public key on the console")
     preshared = peer.preshared_key
     return probe(
         Endpoint.parse(f"127.0.0.1:{port}"),
@@ -53,14 +61,19 @@ def probe_peer(peer: Peer, port: int, timeout: float) -> ProbeResult:
 
 
 def check_tunnel(
-    peers: Sequence[Peer], ports: dict[int, int], prober: Prober, timeout: float
+    peers: Sequence[Peer],
+    ports: dict[int, int],
+    network: Network,
+    prober: Prober,
+    timeout: float,
 ) -> list[Check]:
     """A check for every peer: handshake, pings to the server, ping through NAT."""
     checks = []
     for peer in peers:
-        result = prober(peer, ports[peer.server_port], timeout)
+        outside = network.gateway if peer.internet and network.gateway_is_internet else None
+        result = prober(peer, ports[peer.server_port], outside, timeout)
         lines = "; ".join(t.line() for t in result.targets)
-        name = f"tunnel of {peer.name}: handshake, pings, NAT"
+        name = f"tunnel of {peer.name}: handshake, pings{', NAT' if outside else ''}"
         detail = lines if result.works else f"{result.message} {lines}".strip()
         checks.append(Check.of(name, result.works, detail, "E66 14"))
     return checks

@@ -5,27 +5,41 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from obsdimg.passphrase import Secret
 
-class Secret:
-    """A text that must not be shown: no `str`, `repr` or comparison gives it away."""
+__all__ = ["Login", "Network", "Peer", "Secret", "SmokePlan", "mask"]
 
-    __slots__ = ("_value",)
 
-    def __init__(self, value: str) -> None:
-        self._value = value
+@dataclass(frozen=True)
+class Network:
+    """The emulated IPv4 network.  By default documentation addresses (RFC 5737): to the
+    guest's packet filter its gateway is then the internet, where QEMU's usual 10.0.2.0/24
+    would be a private network.  A guest with a fixed address gets the network it expects.
+    """
 
-    def reveal(self) -> str:
-        """The text itself: for typing and for masking, nothing else."""
-        return self._value
+    guest: str = "198.51.100.15"
+    prefix: int = 24
+    gateway: str = "198.51.100.2"
 
-    def __repr__(self) -> str:
-        return "Secret(***)"
+    @property
+    def option(self) -> str:
+        """For QEMU's `-netdev user`.  The name server is another free address."""
+        net = ipaddress.ip_network(f"{self.guest}/{self.prefix}", strict=False)
+        taken = {self.guest, self.gateway}
+        name_server = next(str(a) for a in net.hosts() if str(a) not in taken)
+        return f"net={net},host={self.gateway},dns={name_server},dhcpstart={self.guest}"
 
-    __str__ = __repr__
+    @property
+    def gateway_is_internet(self) -> bool:
+        """The server's packet filter counts private networks (RFC 1918, 6598) as its own."""
+        inside = ("10.0.0.0/8", "100.64.0.0/10", "172.16.0.0/12", "192.168.0.0/16")
+        gateway = ipaddress.ip_address(self.gateway)
+        return not any(gateway in ipaddress.ip_network(n) for n in inside)
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,8 @@ class Peer:
 
     name: str
     private_key: Secret
-    server_public_key: str
+    server_public_key: str | None
+    """None: the server makes its key at the first boot and shows it on its console."""
     preshared_key: Secret | None
     addresses: tuple[str, ...]
     """Its own in the tunnel, e.g. `10.0.0.2/32`."""
@@ -81,6 +96,11 @@ class SmokePlan:
     """What must not be readable on the disk: a name for the report, and the bytes."""
     secrets: tuple[tuple[str, Secret], ...] = ()
     """More secrets, named: masked in every log, searched for on the disk."""
+    network: Network = Network()
+    guarded: bool = True
+    """An installed disk is left alone; False where the configuration says to overwrite it."""
+    halts: bool = False
+    """After the installation the machine halts and waits instead of rebooting."""
     offline: bool = False
     """No network beyond the emulated gateway: first-boot downloads fail quickly."""
 

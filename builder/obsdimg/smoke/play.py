@@ -28,6 +28,7 @@ class Options:
     """
 
     folder: Path
+    """Where the machine's disk is made."""
     qemu: Qemu
     accelerator: Accelerator = Accelerator.TCG
     serial_mirror: bool = True
@@ -35,6 +36,8 @@ class Options:
     finished_install: Callable[[Path], Path] | None = None
     prober: Prober = probe_peer
     slowness: float | None = None
+    folder_doomed: bool = False
+    """`folder` is to be removed even if this process is killed."""
     on_line: Callable[[Line], None] | None = None
 
 
@@ -115,8 +118,10 @@ class Play:
             disk=disk,
             forwards=(*(Forward("udp", p) for p in udp), *(Forward("tcp", p) for p in tcp)),
             serial_mirror=self.options.serial_mirror,
+            network=self.plan.network,
             uefi=self.plan.uefi,
             offline=self.plan.offline,
+            doomed=self.options.folder if self.options.folder_doomed else None,
         )
         with contextlib.ExitStack() as stack:
             with self.stage("start", "starts the machine") as stage:

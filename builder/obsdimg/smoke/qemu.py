@@ -14,22 +14,17 @@ import re
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from obsdimg.errors import ObsdimgError
 from obsdimg.process import ProcessError, run
+from obsdimg.smoke.plan import Network
 
 MIB = 1024 * 1024
 OLDEST = (6, 0)  # -action (what a reset does) came with 6.0
 PNG_SINCE = (7, 1)  # screendump format=png
-
-GATEWAY = "198.51.100.2"
-GUEST = "198.51.100.15"
-NETWORK = f"net=198.51.100.0/24,host={GATEWAY},dns=198.51.100.3,dhcpstart={GUEST}"
-"""The emulated network: documentation addresses (RFC 5737), so that to the guest's packet
-filter its gateway is the internet, where QEMU's usual 10.0.2.0/24 is a private network."""
 
 INSTALL_HINT = (
     "install it: Debian/Ubuntu `apt install qemu-system-x86 qemu-utils`,"
@@ -91,6 +86,7 @@ class MachineSpec:
     floppy: Path | None = None
     disk: Path | None = None  # qcow2
     forwards: tuple[Forward, ...] = ()
+    network: Network = field(default_factory=Network)
     serial_mirror: bool = True
     """The BIOS shows its text on the serial line and reads keys from it (graphics=off)."""
     uefi: bool = False
@@ -100,6 +96,8 @@ class MachineSpec:
     """Whether the CD is in its drive at power-on; `Machine.insert` puts it there later."""
     offline: bool = False
     """The guest reaches the emulated gateway and nothing beyond it."""
+    doomed: Path | None = None
+    """A folder that goes away, too, if this process dies (kill -9) while the machine runs."""
     extra: tuple[str, ...] = ()
 
 
@@ -226,10 +224,11 @@ def command_line(
         words += _node("qcow2", "disk", spec.disk, unsafe=True, discard="unmap")
         words += ["-device", "virtio-blk-pci,drive=disk,id=disk0,bootindex=2"]
     rules = "".join(
-        f",hostfwd={f.protocol}:127.0.0.1:{f.host_port}-:{f.guest_port}" for f in spec.forwards
+        f",hostfwd={f.protocol}:127.0.0.1:{f.host_port}-{spec.network.guest}:{f.guest_port}"
+        for f in spec.forwards
     )
     restrict = ",restrict=on" if spec.offline else ""
-    words += ["-netdev", f"user,id=net,{NETWORK}{restrict}{rules}"]
+    words += ["-netdev", f"user,id=net,{spec.network.option}{restrict}{rules}"]
     # Without its option ROM: no network boot, which would cost seconds at every start.
     words += ["-device", f"{spec.network_card},netdev=net,romfile="]
     return [*words, *spec.extra]

@@ -6,6 +6,7 @@ failed stage with its evidence.  Nothing sleeps: every wait is an expectation.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,9 @@ TUNNEL_SECONDS = 30.0  # handshakes are retried for so long, times the slowness 
 
 class Scenario(Play):
     """Installation, use, absence, second boot, restart."""
+
+    server_key: str | None = None
+    """Shown by a server that makes its key at the first boot."""
 
     # -- installing
 
@@ -101,6 +105,10 @@ class Scenario(Play):
                     console.send(self.plan.sealing_passphrase.reveal())
                 if mark.name == says.CONGRATULATIONS.name:
                     break
+            if self.plan.halts:
+                self.expect(console, says.HALTED)
+                stage.checks.append(Check.of("it halts, as configured", True))
+                return
             if self.plan.encrypted:
                 stage.checks.append(Check.of("an encrypted volume was made", "volume" in seen))
             stage.checks.append(
@@ -136,7 +144,11 @@ class Scenario(Play):
             self._inside(machine)
             self._power_off(machine, console)
             self._disk(disk)
-            self._guard(machine, console)
+            if self.plan.guarded:
+                self._guard(machine, console)
+            else:
+                reason = "the configuration says overwrite = true: it would be erased"
+                self.skip("guard", "starts with the ISO still attached", reason)
             machine.eject()
             machine.restart()
             self._unlock(machine, console, first=False)
@@ -167,6 +179,9 @@ class Scenario(Play):
     def _first_boot(self, console: Console, name: str, title: str) -> None:
         with self.stage(name, title) as stage:
             self.expect(console, says.BOOTED)
+            for line in console.lines:
+                if found := re.search(says.SERVER_KEY, line.text):
+                    self.server_key = found[1]
             stage.checks.append(Check.of("the system is up", True, "", "E66 13"))
 
     def _tunnel(self, machine: Machine, name: str, title: str) -> None:
@@ -178,7 +193,13 @@ class Scenario(Play):
                 return
             ports = {f.guest_port: p for f, p in machine.ports.items() if f.protocol == "udp"}
             limit = TUNNEL_SECONDS * min(3.0, self.slowness)
-            stage.checks += check_tunnel(self.plan.peers, ports, self.options.prober, limit)
+            peers = [
+                p if p.server_public_key else replace(p, server_public_key=self.server_key)
+                for p in self.plan.peers
+            ]
+            stage.checks += check_tunnel(
+                peers, ports, self.plan.network, self.options.prober, limit
+            )
             machine.check()
 
     def _ports(self, machine: Machine) -> None:

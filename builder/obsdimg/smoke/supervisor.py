@@ -1,12 +1,13 @@
 """Holds one program's life to its parent's: a stand-alone script, run by `machine.py`.
 
-    python supervisor.py FOLDER FDS PROGRAM [ARGUMENT...]
+    python supervisor.py FOLDER DOOMED FDS PROGRAM [ARGUMENT...]
 
 Starts PROGRAM with the file descriptors FDS (comma-separated numbers) and its output in
 FOLDER/program.log, prints its exit status as one line on standard output when it ends, and
 waits for the end of standard input.  That comes when the parent closes the pipe or dies,
-by kill -9 too: then the program is killed and FOLDER removed.  Uses the standard library
-only, so that it starts within milliseconds (`python -I -S`).
+by kill -9 too: then the program is killed and FOLDER removed, and DOOMED (a folder, or
+empty), too, unless the parent has written a byte before: its sign of a proper end.  Uses the
+standard library only, so that it starts within milliseconds (`python -I -S`).
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def die_with_parent() -> None:
 
 
 def main(argv: list[str]) -> int:
-    folder, fds, words = Path(argv[1]), argv[2], argv[3:]
+    folder, doomed, fds, words = Path(argv[1]), argv[2], argv[3], argv[4:]
     with (folder / "program.log").open("wb") as log:
         try:
             child = subprocess.Popen(
@@ -51,14 +52,17 @@ def main(argv: list[str]) -> int:
     print(child.pid if child else 0, flush=True)
     reporter = threading.Thread(target=report, args=(child,), daemon=True)
     reporter.start()
+    proper = False
     while os.read(0, 1):
-        pass
+        proper = True
     if child:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         child.wait()
     reporter.join(timeout=5)
     shutil.rmtree(folder, ignore_errors=True)
+    if doomed and not proper:
+        shutil.rmtree(doomed, ignore_errors=True)
     return 0
 
 

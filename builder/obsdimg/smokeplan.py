@@ -1,0 +1,173 @@
+"""From a project, or single files, to what the smoke test needs to know (SmokePlan).
+
+What the ISO itself says (release, encryption, guard) is read from the ISO; the clients and
+what ssh should do come from the project, or from options where there is none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from obsdimg.clients import still_missing
+from obsdimg.errors import ObsdimgError
+from obsdimg.files import read_file
+from obsdimg.inspection import Inspection
+from obsdimg.passphrase import Secret
+from obsdimg.project import Project
+from obsdimg.smoke.plan import Login, Network, Peer, SmokePlan
+from obsdimg.tunnel.errors import ConfError
+from obsdimg.tunnel.wgconf import ClientConf, load
+
+DEFAULT_PORT = 53
+ADMIN_GROUP_PORTS = (25, 53, 80, 111, 113, 443, 587, 2049, 6000, 8080)
+
+
+class SmokePlanError(ObsdimgError):
+    """It is not clear what is to be tested, or how."""
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line says about the machine.  Sizes in bytes, memory in MiB."""
+
+    disk_size: int
+    memory_mib: int
+    uefi: bool = False
+    offline: bool = False
+    login: Login | None = None
+
+
+def ours(found: Inspection) -> str:
+    """The release of an ISO that obsdimg made, e.g. `6.6`.  Raises SmokePlanError."""
+    if not found.boot_entries:
+        raise SmokePlanError(f"{found.path}: cannot be booted: it has no boot entry")
+    if not found.hook:
+        raise SmokePlanError(
+            f"{found.path}: was not made by obsdimg: its boot kernel has no encryption step",
+            "give the ISO that `obsdimg build` wrote",
+        )
+    return found.directory.strip("/").split("/")[0] or "unknown"
+
+
+def mode(found: Inspection) -> str:
+    """How the ISO encrypts: passphrase, embedded, none.  Raises SmokePlanError for keydisk."""
+    how = found.hook.get("mode", "passphrase")
+    if how == "keydisk":
+        raise SmokePlanError(
+            f"{found.path}: encrypts with a key disk, which the smoke test has none of",
+            "test a build with encryption = passphrase; the key disk by hand",
+        )
+    return how
+
+
+def project_clients(project: Project) -> tuple[list[Path], list[str]]:
+    """The client files of a project that can be used, and why others cannot."""
+    files, notes = [], []
+    for peer in project.config.tunnel.peers:
+        path = project.clients / f"{peer.name}.conf"
+        if peer.public_key is not None:
+            notes.append(f"client {peer.name}: made its own key, so it cannot be tried here")
+        elif not path.exists():
+            notes.append(f"client {peer.name}: {path} is missing; `obsdimg build` writes it")
+        else:
+            files.append(path)
+    return files, notes
+
+
+def peer_from_file(path: Path, servers: Sequence[str] = (), port: int | None = None) -> Peer:
+    """A client's wg-quick file as a peer of the test; `servers` are the server's addresses in
+    the tunnel (default: the first host of the client's network), `port` its UDP port.
+
+    Raises SmokePlanError, FileError, ConfError.
+    """
+    text = read_file(path, "client configuration").decode("utf-8", "replace")
+    first_boot = any("first boot" in what for what in still_missing(text))
+    conf = _load(path, text) if first_boot else load(path)
+    with_endpoint = [p for p in conf.peers if p.endpoint is not None] or list(conf.peers)
+    if len(with_endpoint) != 1:
+        raise SmokePlanError(f"{path}: has {len(with_endpoint)} peers", "give one with one server")
+    server = with_endpoint[0]
+    addresses = [ip_address(a) for a in servers] or [
+        network.network_address + 1
+        for own in conf.addresses
+        for network in [own.network, *(n for n in server.allowed_ips if own.ip in n)]
+        if 0 < network.prefixlen < network.max_prefixlen
+    ][:1]
+    versions = {own.version for own in conf.addresses}
+    inside = [str(a) for a in addresses if a.version in versions]
+    if not inside:
+        raise SmokePlanError(
+            f"{path}: does not tell the server's address in the tunnel", "give --server-address"
+        )
+    gateway = ip_address(Network().gateway)
+    return Peer(
+        name=path.stem,
+        private_key=Secret(conf.private_key.reveal()),
+        server_public_key=None if first_boot else server.public_key.text(),
+        preshared_key=Secret(server.preshared_key.reveal()) if server.preshared_key else None,
+        addresses=tuple(str(own) for own in conf.addresses),
+        server_port=port or (server.endpoint.port if server.endpoint else DEFAULT_PORT),
+        ping=tuple(inside),
+        internet=server.allows(gateway),
+    )
+
+
+def _load(path: Path, text: str) -> ClientConf:
+    """A client's file whose server is not known yet: any valid key stands in its place."""
+    from obsdimg.clients import UNKNOWN_SERVER
+    from obsdimg.tunnel.keys import PrivateKey
+    from obsdimg.tunnel.wgconf import parse
+
+    try:
+        known = text.replace(UNKNOWN_SERVER, PrivateKey.generate().public().text())
+        return parse(known, str(path))
+    except ConfError as error:
+        raise SmokePlanError(error.message, error.hint) from error
+
+
+def network_of(project: Project | None) -> Network:
+    """The emulated network: the fixed address and gateway of the configuration, if any."""
+    if project is None:
+        return Network()
+    own = project.config.network
+    if isinstance(own.ipv4, str) or own.gateway4 is None:
+        return Network()
+    return Network(str(own.ipv4.ip), own.ipv4.network.prefixlen, str(own.gateway4))
+
+
+def make_plan(
+    found: Inspection,
+    passphrase: Secret,
+    sealing: Secret | None,
+    peers: Sequence[Peer],
+    project: Project | None,
+    wishes: Wishes,
+    *,
+    ssh_open: bool | None = None,
+) -> SmokePlan:
+    """The plan for the ISO that `found` describes.  Raises SmokePlanError."""
+    how = mode(found)
+    if ssh_open is None and project is not None:
+        access = project.config.access
+        ssh_open = access.sshd and (access.ssh_from == "anywhere" or access.ssh_window_minutes > 0)
+    return SmokePlan(
+        iso=found.path.resolve(),
+        release=ours(found),
+        passphrase=passphrase,
+        sealing_passphrase=sealing,
+        peers=tuple(peers),
+        encrypted=how != "none",
+        unattended=how in ("embedded", "none"),
+        disk_size=wishes.disk_size,
+        memory_mib=wishes.memory_mib,
+        uefi=wishes.uefi,
+        ssh_open=bool(ssh_open),
+        login=wishes.login,
+        network=network_of(project),
+        guarded=found.hook.get("overwrite") != "yes",
+        halts=found.hook.get("after") == "halt",
+        offline=wishes.offline,
+    )
