@@ -60,6 +60,21 @@ def boot_image_path(boot_conf: str) -> str:
     return str(found[-1])
 
 
+def medium_release(iso: Iso) -> tuple[str, str]:
+    """Release and port of an install ISO, `("6.6", "amd64")`, by the place of its boot kernel.
+
+    Raises RamdiskError.
+    """
+    path = boot_image_path(iso.read("/etc/boot.conf").decode("latin-1"))
+    found = re.match(r"/(\d\.\d)/(\w+)/", path)
+    if found is None:
+        raise RamdiskError(
+            f"the boot kernel {path} lies in no folder such as /6.6/amd64",
+            "is this an OpenBSD install ISO?",
+        )
+    return found[1], found[2]
+
+
 def read_ramdisk(iso: Iso) -> tuple[str, dict[str, Node]]:
     """The boot kernel's path and its ramdisk.  Raises RamdiskError, and what reading raises."""
     path = boot_image_path(iso.read("/etc/boot.conf").decode("latin-1"))

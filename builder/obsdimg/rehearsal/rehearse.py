@@ -96,10 +96,11 @@ def rehearse_iso(
     host = find_host()
     with Iso.open(path) as iso:
         _, tree = ramdisk.read_ramdisk(iso)
+        version, arch = ramdisk.medium_release(iso)
         return rehearse_tree(
             tree,
             IsoCd(iso),
-            machine,
+            replace(machine or Machine(), version=version, arch=arch),
             operator,
             known=known,
             limit=limit,

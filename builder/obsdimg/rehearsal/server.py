@@ -45,7 +45,7 @@ MENU = "(I)nstall, (U)pgrade, (A)utoinstall or (S)hell? "
 REFUSED_STATUS = 70
 MAX_INPUT = 256 << 20
 """Bytes of a stand-in's input."""
-MAX_TRANSCRIPT = 16 << 20
+MAX_TRANSCRIPT = 4 << 20
 """Bytes on the console; more is an endless loop."""
 REPLY_SECONDS = 2.0
 
@@ -90,6 +90,7 @@ class Server:
         self.calls: list[Call] = []
         self._running: dict[tuple[Phase, str], Steps] = {}
         self._fifos: dict[tuple[Phase, str], int] = {}
+        self._menus = 0
         self._replied_at = 0
         self._replies = [0] * len(operator.answers)
         self._phases = [
@@ -142,7 +143,7 @@ class Server:
             return End.REFUSED
         if not self.alive():
             return self._ended()
-        if self.transcript.count(MENU.encode()) > 1:
+        if self._menus > 1:
             return End.MENU
         if len(self.transcript) > MAX_TRANSCRIPT:
             return End.FLOOD
@@ -155,8 +156,10 @@ class Server:
         return End.REBOOT if self.world.ended else End.EXIT
 
     def _drain(self) -> None:
+        """Read what is left on the terminal, for a moment at most."""
         os.set_blocking(self.master, False)
-        while self._read_console():
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until and self._read_console():
             pass
 
     def _read_console(self) -> bool:
@@ -164,7 +167,9 @@ class Server:
             data = os.read(self.master, 1 << 16)
         except OSError as error:
             return error.errno == errno.EINTR
+        seen = max(len(self.transcript) - len(MENU) + 1, 0)
         self.transcript += data
+        self._menus += self.transcript.count(MENU.encode(), seen)
         self._answer_prompt()
         return bool(data)
 

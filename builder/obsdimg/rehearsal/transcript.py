@@ -18,6 +18,8 @@ NO_ANSWER = "Question has no answer in response file: "
 _DEFAULT = re.compile(r"^(.*\S) \[(.*)\] \2$")
 _BARE = re.compile(r"^(IPv6 default router\?) (\S+)$")
 _LIST = re.compile(r"^(Which .*\?) \(or 'done'\)$")
+_SHORTENED = {"IPv6 default router?": "IPv6 default router? (IPv6 address or 'none')"}
+"""Questions that the console shows in part (install.sub `v6_defroute`)."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def _match(shown: str, event: Event) -> Asked | None:
 
 def _question(shown: str) -> str:
     listed = _LIST.match(shown)
-    return listed[1] if listed else shown.rstrip()
+    return listed[1] if listed else _SHORTENED.get(shown.rstrip(), shown.rstrip())
 
 
 def unanswered(console: str) -> str | None:

@@ -139,6 +139,8 @@ def _said(e: Evidence) -> Finding | None:
             message = found[1] if found.groups() else found[0]
             if verdict is Verdict.DISK_FULL and full:
                 message = f"no room on the disk for {full[0]}"
+            if verdict is Verdict.BAD_SIGNATURE and e.signature:
+                message = f"{message}: {e.signature}"
             return verdict, message, hint
     return None
 
