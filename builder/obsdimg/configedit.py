@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import tomlkit
-from tomlkit.items import AoT, Table
+from tomlkit.exceptions import TOMLKitError
+from tomlkit.items import AoT
 
 from obsdimg.config import Config, parse
 from obsdimg.errors import ObsdimgError
@@ -19,30 +21,33 @@ class ConfigEditError(ObsdimgError):
 
 
 def add_peer(path: Path, values: dict[str, Any]) -> Config:
-    """Append a peer; the file is written only if the result is valid.  Raises ConfigError."""
-    document = tomlkit.parse(read_file(path, "configuration").decode())
-    table = tomlkit.table()
-    for key, value in values.items():
-        table.add(key, value)
+    """Append a peer; the file is written only if the result is valid.
+
+    Raises ConfigError, or ConfigEditError where the file's form is beyond this function.
+    """
+    before, document = _read(path)
     tunnel = document.setdefault("tunnel", tomlkit.table())
-    peers = tunnel.get("peers")
-    if not isinstance(peers, AoT):
-        peers = tomlkit.aot()
-        tunnel["peers"] = peers
+    if "peers" not in tunnel:
+        tunnel["peers"] = tomlkit.aot()
+    peers = tunnel["peers"]
+    table: Any = tomlkit.table() if isinstance(peers, AoT) else tomlkit.inline_table()
+    table.update(values)
     peers.append(table)
-    return _store(path, tomlkit.dumps(document))
+    names = [p.name for p in before.tunnel.peers]
+    return _store(path, tomlkit.dumps(document), [*names, values["name"]])
 
 
 def remove_peer(path: Path, name: str) -> Config:
     """Remove the peer called `name`.  Raises ConfigEditError."""
-    document = tomlkit.parse(read_file(path, "configuration").decode())
+    before, document = _read(path)
     peers = document.get("tunnel", {}).get("peers", [])
     for index, peer in enumerate(peers):
-        if isinstance(peer, Table) and peer.get("name") == name:
+        if isinstance(peer, Mapping) and peer.get("name") == name:
             del peers[index]
             if not peers:
                 del document["tunnel"]["peers"]
-            return _store(path, tomlkit.dumps(document))
+            names = [p.name for p in before.tunnel.peers if p.name != name]
+            return _store(path, tomlkit.dumps(document), names)
     raise ConfigEditError(f"there is no client {name}", "obsdimg client list")
 
 
@@ -64,7 +69,22 @@ def _hosts(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Any:
     return network.hosts()
 
 
-def _store(path: Path, text: str) -> Config:
+def _read(path: Path) -> tuple[Config, Any]:
+    data = read_file(path, "configuration")
+    config = parse(data, str(path))
+    try:
+        return config, tomlkit.parse(data)
+    except TOMLKitError as error:
+        raise ConfigEditError(f"{path}: cannot be edited: {error}", "edit it by hand") from error
+
+
+def _store(path: Path, text: str, names: list[str]) -> Config:
+    """Write `text` if its peers are those called `names`, in that order."""
     config = parse(text.encode(), str(path))
+    if [p.name for p in config.tunnel.peers] != names:
+        raise ConfigEditError(
+            f"{path}: the clients are written in a form that obsdimg cannot edit",
+            "edit it by hand, or use one [[tunnel.peers]] table each",
+        )
     write_file(path, text.encode(), path.stat().st_mode & 0o777)
     return config

@@ -63,6 +63,34 @@ BAD = [
     ("wg key", PEER + 'public_key = "AAAA"', "tunnel.peers[0].public_key: not a WireGuard", None),
     ("reach all", PEER + 'reach = ["0.0.0.0/0"]', "tunnel.peers[0].reach", None),
     ("host bits", PEER + 'reach = ["172.16.1.1/24"]', "reach[0]: '172.16.1.1/24' is not", None),
+    (
+        "scope",
+        '[network]\ndns = ["fe80::1%x\\nnameserver 192.0.2.6"]',
+        "network.dns[0]: 'fe80",
+        None,
+    ),
+    (
+        "scoped peer",
+        PEER + 'dns = ["fd00::1%vio0"]',
+        "tunnel.peers[0].dns[0]: 'fd00::1%vio0'",
+        None,
+    ),
+    ("scoped end", '[tunnel]\nendpoint = "fe80::1%a\\n!reboot"', "tunnel.endpoint: 'fe80", None),
+    ("prefix of all", '[tunnel]\nipv4 = "10.0.0.1/0"', "tunnel.ipv4: 10.0.0.1/0 is no", None),
+    ("multicast", '[tunnel]\nipv4 = "224.0.0.1/24"', "tunnel.ipv4: 224.0.0.1/24 is no", None),
+    ("the server's name", PEER.replace('"a"', '"server"'), "peers[0].name: server is", "another"),
+    ("the seal's name", PEER.replace('"a"', '"seal"'), "peers[0].name: seal is", "another"),
+    ("login yes", "[access.admin]\nname = 'yes'", "access.admin.name: yes is not", None),
+    ("login of a group", "[access.admin]\nname = 'staff'", "access.admin.name: staff is not", None),
+    (
+        "cut ssh key",
+        "[access.admin]\nkeys = ['ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPqU']",
+        "access.admin.keys[0]: not a whole",
+        None,
+    ),
+    ("nested", "a = " + "[" * 5000 + "]" * 5000, "nested too deeply", None),
+    ("no overlay", '[site]\noverlay = ""', "site.overlay: '' is not a path", None),
+    ("zero byte", '[disk]\nlayout = "a\\u0000b"', "disk.layout: 'a\\x00b' is not", None),
     ("newline", '[[answers]]\nquestion = "a\\nb"\nanswer = "x"', "answers[0].question", None),
 ]
 
@@ -93,6 +121,27 @@ def test_a_secret_put_in_the_wrong_place_is_not_repeated_in_the_error(text: str)
     with pytest.raises(ConfigError) as caught:
         parse(text.encode())
     assert "hunter2" not in caught.value.message + (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * 3_000_000 + " = 1",
+        '[host]\nname = "' + "a" * 3_000_000 + '"',
+        "[tunnel]\nport = [" + "1," * 1_000_000 + "]",
+    ],
+)
+def test_the_error_of_a_very_long_value_is_short(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(text.encode())
+    assert len(caught.value.message) < 1000
+
+
+def test_a_link_local_gateway_may_name_its_interface() -> None:
+    config = parse(
+        b'[network]\nipv6 = "2001:db8::2/64"\ngateway6 = "fe80::1%vio0"\ndns = ["9.9.9.9"]'
+    )
+    assert str(config.network.gateway6) == "fe80::1%vio0"
 
 
 def test_text_that_is_not_utf8_is_named_as_such() -> None:

@@ -37,7 +37,11 @@ def parse(data: bytes, name: str = "obsdimg.toml") -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name}: not UTF-8 text at byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{name}: not TOML: {error}", "see https://toml.io") from error
+        raise ConfigError(
+            f"{name}: not TOML: {_short(str(error))}", "see https://toml.io"
+        ) from error
+    except RecursionError:
+        raise ConfigError(f"{name}: not TOML that can be read: nested too deeply") from None
     try:
         config = Config.model_validate(table)
     except ValidationError as error:
@@ -69,8 +73,16 @@ def _first(error: ValidationError, table: dict[str, Any], name: str) -> ConfigEr
         problem = ", or ".join(dict.fromkeys(_lower(w) for w in words))
     value = _value_at(table, location)
     silent = repr(value) in problem or isinstance(value, dict | list) or _private(location)
-    shown = "" if silent else f" (is {value!r})"
-    return ConfigError(f"{name}: {key}: {_lower(problem)}{shown}")
+    shown = "" if silent else f" (is {_short(repr(value))})"
+    return ConfigError(f"{name}: {key}: {_lower(_short(problem))}{shown}")
+
+
+_LONG = 400  # signs
+
+
+def _short(text: str) -> str:
+    """`text` with its middle left out if it is too long for a message."""
+    return text if len(text) <= _LONG else f"{text[: _LONG // 2]} … {text[-_LONG // 4 :]}"
 
 
 def _private(location: Location) -> bool:
@@ -80,7 +92,7 @@ def _private(location: Location) -> bool:
 
 def _unknown_key(location: Location, name: str) -> ConfigError:
     known = list(section_at(location[:-1]).model_fields)
-    near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(location[-1])[:_LONG], known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
     return ConfigError(f"{name}: {key_path(location)}: there is no such setting", hint)
 
@@ -108,7 +120,8 @@ def key_path(location: Location) -> str:
     """`('tunnel', 'peers', 1, 'ipv4')` as `tunnel.peers[1].ipv4` (counted from 0)."""
     text = ""
     for part in location:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+        name = _short(part) if isinstance(part, str) and part.isprintable() else repr(part)[:_LONG]
+        text += f"[{part}]" if isinstance(part, int) else f".{name}" if text else name
     return text or "(top level)"
 
 

@@ -152,7 +152,7 @@ class Disk(Section):
         description="true: erase a disk that holds data without asking. An ISO left attached then"
         " erases the server at the next boot.",
     )
-    layout: str = Field(
+    layout: t.PathText = Field(
         "auto", description="auto, or a file with a disklabel(8) autopartitioning template."
     )
     after: Literal["reboot", "halt"] = Field(
@@ -232,7 +232,7 @@ class Tunnel(Section):
         description="Resolvers for clients: unbound (runs on the server, inside the tunnel only),"
         " none, or a list of addresses.",
     )
-    block_lists: list[str] = Field(
+    block_lists: list[t.PathText] = Field(
         [], description="Files with names (one per line, or a hosts file) that unbound refuses."
     )
     clients_meet: bool = Field(False, description="Clients may reach each other.")
@@ -283,7 +283,7 @@ class Sets(Section):
 class Site(Section):
     """What else lands on the server."""
 
-    overlay: str = Field(
+    overlay: t.PathText = Field(
         "overlay",
         description="Folder merged into the site set: overlay/etc/motd lands in /etc/motd.",
     )

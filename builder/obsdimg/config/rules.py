@@ -6,6 +6,7 @@ Each rule yields what is wrong with which key; nothing here raises or prints.
 from __future__ import annotations
 
 import ipaddress
+import re
 import zoneinfo
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
@@ -13,6 +14,15 @@ from typing import Any, NamedTuple
 
 from obsdimg.config.model import Config
 from obsdimg.config.types import DISABLED
+
+_TAKEN_LOGINS = re.compile(
+    # Answers with a meaning, and users that the installer refuses (install.sub 6.6, user_setup);
+    # groups of the base system (etc/group), of which it would add a second one.
+    "n|no|y|yes|done|root|daemon|operator|bin|build|sshd|www|nobody|ftp|wheel|kmem|sys|tty|wsrc"
+    "|users|auth|games|staff|wobj|guest|utmp|crontab|network|authpf|dialer|nogroup"
+)
+_TAKEN_PEERS = frozenset({"server", "seal", "image"})
+"""Names of the project's own files in secrets/."""
 
 
 class Conflict(NamedTuple):
@@ -89,7 +99,7 @@ def _timezone(c: Config) -> Iterator[Conflict]:
 
 def _access(c: Config) -> Iterator[Conflict]:
     admin = c.access.admin
-    if admin and admin.name in ("root", "no", "done", "daemon", "operator", "nobody"):
+    if admin and _TAKEN_LOGINS.fullmatch(admin.name):
         yield Conflict("access.admin.name", f"{admin.name} is not possible as a login name")
     if admin and not admin.keys and admin.password == DISABLED:
         yield Conflict(
@@ -126,6 +136,8 @@ def _tunnel(c: Config) -> Iterator[Conflict]:
             continue
         if own.network.num_addresses < 4:
             yield Conflict(f"tunnel.{key}", f"{own} leaves no room for peers", "use a /24 or so")
+        elif own.is_loopback or own.is_multicast or own.is_unspecified or own.network.prefixlen < 8:
+            yield Conflict(f"tunnel.{key}", f"{own} is no private network", "like 10.0.0.1/24")
         elif own.ip in (own.network.network_address, own.network.broadcast_address):
             yield Conflict(f"tunnel.{key}", f"{own.ip} is the network's own address")
         for index, outer in enumerate((c.network, *c.network.interfaces)):
@@ -164,6 +176,10 @@ def _peers(c: Config) -> Iterator[Conflict]:
             elif address in seen:
                 yield Conflict(f"{at}.{key}", f"{address} belongs to {seen[address]}")
             seen[address] = peer.name
+        if peer.name in _TAKEN_PEERS:
+            yield Conflict(
+                f"{at}.name", f"{peer.name} is the name of another key", "choose another name"
+            )
         for kind, value in (("name", peer.name), ("public_key", peer.public_key)):
             if value is not None and (kind, value) in seen:
                 yield Conflict(f"{at}.{kind}", f"is the same as that of peer {seen[kind, value]}")

@@ -35,7 +35,7 @@ def _parsed(parse: Callable[[str], Any], what: str, example: str) -> Any:
         if not isinstance(value, str):
             return value if not isinstance(value, bool | int | float | list | dict) else _no(value)
         try:
-            return parse(value)
+            return _scoped(parse(value))
         except ValueError:
             _no(value)
 
@@ -45,6 +45,19 @@ def _parsed(parse: Callable[[str], Any], what: str, example: str) -> Any:
     return BeforeValidator(convert)
 
 
+def _scoped(address: Any) -> Any:
+    """`address`, if what follows its `%` is an interface and needed there (RFC 4007, 11).
+
+    Python takes any text as a scope, newlines included.  Raises ValueError.
+    """
+    scope = getattr(address, "scope_id", None)
+    plain = isinstance(address, ipaddress.IPv6Address) and not isinstance(address, _IP6)
+    if scope and not (plain and address.is_link_local and re.fullmatch(_INTERFACE, scope)):
+        raise ValueError("no such scope")
+    return address
+
+
+_INTERFACE = r"[a-z]{2,8}[0-9]{1,2}"
 _STRING = WithJsonSchema({"type": "string"})
 _IP6 = ipaddress.IPv6Interface
 _IP4 = ipaddress.IPv4Interface
@@ -73,10 +86,10 @@ Domain = Annotated[
 Timezone = Annotated[
     str, *_pattern(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}", "a zone", "Europe/Paris")
 ]
-InterfaceName = Annotated[str, *_pattern(r"[a-z]{2,8}[0-9]{1,2}", "an interface", "vio0")]
+InterfaceName = Annotated[str, *_pattern(_INTERFACE, "an interface", "vio0")]
 DiskName = Annotated[str, *_pattern(r"auto|(?:sd|wd)[0-9]{1,2}", "a disk or auto", "sd0")]
 PartitionName = Annotated[str, *_pattern(r"(?:sd|wd)[0-9]{1,2}[a-p]", "a partition", "sd1a")]
-LoginName = Annotated[str, *_pattern(r"[a-z_][a-z0-9_-]{0,30}", "a login name", "admin")]
+LoginName = Annotated[str, *_pattern(r"[a-z][a-z0-9_-]{0,30}", "a login name", "admin")]
 PeerName = Annotated[
     str, *_pattern(r"[a-z0-9](?:[a-z0-9_-]{0,30}[a-z0-9])?", "a peer's name", "laptop")
 ]
@@ -162,16 +175,31 @@ def _ssh_key(value: str) -> str:
         raise ValueError(f"not a public ssh key: it must start with one of {', '.join(_SSH_TYPES)}")
     try:
         blob = base64.b64decode(fields[1], validate=True)
-        (length,) = struct.unpack_from(">I", blob)
-        inner = blob[4 : 4 + length].decode("ascii")
-    except (binascii.Error, struct.error, UnicodeDecodeError):
-        inner = ""
-    if inner != fields[0]:
+        parts = _ssh_strings(blob)
+    except (binascii.Error, struct.error):
+        parts = []
+    if not parts or parts[0] != fields[0].encode():
         raise ValueError(f"not a public ssh key: the base64 part is not of type {fields[0]}")
+    if len(parts) < 2 or (fields[0] == "ssh-ed25519" and [len(p) for p in parts] != [11, 32]):
+        raise ValueError("not a whole public ssh key: part of the line is missing")
     comment = fields[2] if len(fields) == 3 else ""
     if not re.fullmatch(r"[A-Za-z0-9 @._+-]*", comment):
         raise ValueError("the key's comment may only hold letters, digits, blank and @._+-")
     return " ".join(f for f in (*fields[:2], comment) if f)
+
+
+def _ssh_strings(blob: bytes) -> list[bytes]:
+    """The strings of a key blob, each after its length (RFC 4251, 5; RFC 4253, 6.6).
+
+    One that is cut off is left out; struct.error where not even its length is whole.
+    """
+    parts, at = [], 0
+    while at < len(blob):
+        (length,) = struct.unpack_from(">I", blob, at)
+        at += 4 + length
+        if at <= len(blob):
+            parts.append(blob[at - length : at])
+    return parts
 
 
 SshKey = Annotated[str, AfterValidator(_ssh_key)]
@@ -180,6 +208,8 @@ SshKey = Annotated[str, AfterValidator(_ssh_key)]
 
 def _endpoint_host(value: str) -> str:
     try:
+        if "%" in value:
+            raise ValueError("a scope means nothing to others")
         ipaddress.ip_address(value)
     except ValueError:
         if not re.fullmatch(
@@ -215,5 +245,14 @@ def _answer_text(value: str) -> str:
         raise ValueError(f"{value!r} must be one line of text without blanks at its ends")
     return value
 
+
+def _path_text(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError(f"{value!r} is not a path")
+    return value
+
+
+PathText = Annotated[str, AfterValidator(_path_text)]
+"""A path on the host, relative to the configuration."""
 
 AnswerText = Annotated[str, AfterValidator(_answer_text)]

@@ -1,0 +1,53 @@
+"""Peers come and go in obsdimg.toml, whatever form it was written in; nothing else changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from obsdimg.config import load
+from obsdimg.configedit import ConfigEditError, add_peer, free_addresses, remove_peer
+
+FORMS = {
+    "tables": "[tunnel] # mine\n[[tunnel.peers]]\nname = 'laptop' # first\nipv4 = '10.0.0.2'\n",
+    "inline": "[tunnel]\npeers = [ {name = 'laptop', ipv4 = '10.0.0.2'} ] # mine\n",
+    "lines": "[tunnel]\npeers = [\n  {name = 'laptop', ipv4 = '10.0.0.2'}, # mine\n]\n",
+    "dotted": "tunnel.port = 53\ntunnel.peers = [{name = 'laptop', ipv4 = '10.0.0.2'}] # mine\n",
+    "all inline": "tunnel = {peers = [{name = 'laptop', ipv4 = '10.0.0.2'}]} # mine\n",
+    "no header": "[[tunnel.peers]]\nname = 'laptop'\nipv4 = '10.0.0.2'\n# mine\n",
+    "out of order": "[tunnel.upstream]\nendpoint = 'a.b'\nport = 9\nipv4 = '10.9.0.2/24'\n"
+    "public_key = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE='\n[host]\nname = 'x' # mine\n"
+    "[[tunnel.peers]]\nname = 'laptop'\nipv4 = '10.0.0.2'\n",
+}
+
+
+@pytest.mark.parametrize("text", FORMS.values(), ids=FORMS)
+def test_adding_a_peer_keeps_those_there_are_and_removing_it_gives_the_old_settings(
+    tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "obsdimg.toml"
+    path.write_text(text)
+    before = load(path)
+    values = {"name": "tablet", **free_addresses(before), "reach": ["172.16.1.0/24"]}
+    added = add_peer(path, values)
+    assert [p.name for p in added.tunnel.peers] == ["laptop", "tablet"]
+    assert load(path) == added
+    assert "# mine" in path.read_text()
+    assert remove_peer(path, "tablet") == before
+    assert remove_peer(path, "laptop").tunnel.peers == []
+
+
+@pytest.mark.parametrize("text", ["", "tunnel.port = 53\n", "[tunnel]\npeers = []\n"])
+def test_the_first_peer_can_be_added_to_any_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "obsdimg.toml"
+    path.write_text(text)
+    assert [p.name for p in add_peer(path, {"name": "a", "ipv4": "10.0.0.2"}).tunnel.peers] == ["a"]
+
+
+def test_a_peer_that_is_not_there_cannot_be_removed(tmp_path: Path) -> None:
+    path = tmp_path / "obsdimg.toml"
+    path.write_text(FORMS["inline"])
+    with pytest.raises(ConfigEditError, match="no client phone"):
+        remove_peer(path, "phone")
+    assert path.read_text() == FORMS["inline"]
