@@ -17,7 +17,7 @@ import pytest
 
 from obsdimg.smoke.console import Console, ExpectationError, Mark
 from obsdimg.smoke.expectations import PANIC
-from obsdimg.smoke.loader import to_serial_line
+from obsdimg.smoke.loader import Loader
 from obsdimg.smoke.machine import Machine, MachineError, MachineSpec
 from obsdimg.smoke.plan import Secret
 
@@ -86,7 +86,7 @@ def test_the_loader_is_moved_to_the_serial_line_over_the_bioss_mirror(
     guest: tuple[Machine, Console],
 ) -> None:
     machine, console = guest
-    to_serial_line(machine, console)
+    Loader(machine, console).to_serial_line()
     console.send("")
     console.expect(Mark("kernel", r"OpenBSD 5\.1 \(RAMDISK\)", "T", 30))
     assert any("switching console to com" in line.text for line in console.lines)
@@ -163,7 +163,7 @@ def test_without_a_mirror_the_keyboard_reaches_the_loader_and_a_panic_is_recogni
     spec = MachineSpec(memory_mib=128, floppy=FLOPPY, serial_mirror=False, network_card="e1000")
     with Machine(spec) as machine:
         console = _console(machine)
-        to_serial_line(machine, console)
+        Loader(machine, console).to_serial_line()
         console.send("")
         console.expect(Mark("kernel", r"com0: console", "T", 60))
         machine.qmp.execute("inject-nmi")

@@ -87,6 +87,15 @@ def test_cleaning_does_not_depend_on_how_the_text_is_cut(sizes: list[int]) -> No
     assert out == expected == "boot> set\nx\n>> BOOT done - ok\n"
 
 
+@pytest.mark.parametrize("pause_after", range(1, 12))
+def test_a_pause_between_lf_and_cr_does_not_spoil_the_next_line(pause_after: int) -> None:
+    raw = "real\n\rOpenBSD 6.6\r\nx"
+    cleaner = Cleaner()
+    out = cleaner.feed(raw[:pause_after]) + cleaner.flush()
+    out += cleaner.feed(raw[pause_after:]) + cleaner.flush()
+    assert out == "real\nOpenBSD 6.6\nx"
+
+
 def test_masking_prefers_the_longest_secret_and_leaves_the_rest() -> None:
     secrets = (Secret("abc"), Secret("abcdef"), Secret(""))
     assert mask("x abcdef y abc z", secrets) == "x *** y *** z"

@@ -97,7 +97,7 @@ class Cleaner:
         """The clean part of `piece`; what may still become an escape or a spinner is held."""
         text = self._escape.sub("", self.held + piece)
         text = re.sub(r"\r+\n", "\n", text.replace("\0", "").replace("\x07", ""))
-        text = re.sub(r"\n\r+(?=.)", "\n", text)  # the boot loader writes LF CR
+        text = re.sub(r"\n\r+", "\n", text)  # the boot loader writes LF CR
         if self.after_newline:
             text = text.lstrip("\r")
         while "\b" in text:
@@ -111,7 +111,9 @@ class Cleaner:
         return text[:cut]
 
     def flush(self) -> str:
-        """What was held back, now that nothing more came."""
+        """What was held back, now that nothing more came; a CR still waits for its LF."""
+        if self.held in ("", "\r"):
+            return ""
         held, self.held = self.held, ""
         self.after_newline = False
         return held
@@ -274,6 +276,13 @@ class Console:
                 marks[0],
                 failure,
             )
+
+    def glimpse(self, mark: Mark, seconds: float) -> bool:
+        """Whether `mark` comes within `seconds`; raises nothing."""
+        with contextlib.suppress(pexpect.TIMEOUT, pexpect.EOF):
+            self._serial.expect_list([re.compile(mark.pattern, re.MULTILINE)], timeout=seconds)
+            return True
+        return False
 
     def matched(self) -> str:
         """The text that the last mark matched, secrets masked."""

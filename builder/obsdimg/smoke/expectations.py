@@ -32,7 +32,9 @@ NO_BOOT = Failure(
     "is this an ISO made by `obsdimg build`?",
 )
 LOADER_ERROR = Failure(
-    "loader-error", r"^.*(?:: No such file or directory|Invalid format|bad magic).*", "S19",
+    "loader-error",
+    r"^(?!cannot open \S*random\.seed).*(?:: No such file or directory|Invalid format|bad magic).*",
+    "S19 E66",
     "the boot loader did not find its kernel: `obsdimg inspect` shows what the ISO boots",
 )  # fmt: skip
 

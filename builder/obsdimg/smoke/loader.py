@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import time
+from dataclasses import dataclass
 
 from obsdimg.smoke.console import Console, Mark
 from obsdimg.smoke.expectations import (
@@ -25,69 +26,75 @@ from obsdimg.smoke.plan import Secret
 LOOK = 0.1  # seconds between looks at the screen
 
 
-def expect(machine: Machine, console: Console, mark: Mark, slowness: float = 1.0) -> None:
-    """Wait for `mark` where the loader shows it: serial mirror, or the end of the screen.
+@dataclass
+class Loader:
+    """One start of the boot loader.  `slowness` multiplies limits of what is on the screen."""
 
-    Raises ExpectationError.
-    """
-    if machine.spec.serial_mirror:
-        console.expect(mark)
-        return
-    seconds = mark.limit * slowness
-    end = time.monotonic() + seconds
-    while True:
-        lines = [line for line in machine.screen_text() if line]
-        text = "\n".join(lines) + " "
-        if re.search(mark.pattern + r"\Z", text):
-            console.note(f"on the screen: {lines[-1]}")
+    machine: Machine
+    console: Console
+    slowness: float = 1.0
+    on_serial: bool = False
+    """It is known to talk on the serial line."""
+
+    def __post_init__(self) -> None:
+        self.on_serial = self.machine.spec.serial_mirror
+
+    def expect(self, mark: Mark) -> None:
+        """Wait for `mark` where the loader shows it.  Raises ExpectationError.
+
+        An ISO whose boot.conf says `set tty com0` moves to the serial line by itself.
+        """
+        if self.on_serial:
+            self.console.expect(mark)
             return
-        for failure in (*mark.failures, *console.failures):
-            if re.search(failure.pattern, text, re.MULTILINE):
-                raise console.failed(
-                    f"waiting for {mark.says or mark.name}, the screen shows: {lines[-1]}",
-                    failure.hint, mark, failure,
+        seconds = mark.limit * self.slowness
+        end = time.monotonic() + seconds
+        while True:
+            lines = [line for line in self.machine.screen_text() if line] or [""]
+            text = "\n".join(lines) + " "
+            if re.search(mark.pattern + r"\Z", text):
+                self.console.note(f"on the screen: {lines[-1]}")
+                return
+            for failure in (*mark.failures, *self.console.failures):
+                if re.search(failure.pattern, text, re.MULTILINE):
+                    raise self.console.failed(
+                        f"waiting for {mark.says or mark.name}, the screen shows: {lines[-1]}",
+                        failure.hint, mark, failure,
+                    )  # fmt: skip
+            self.machine.check()
+            if self.console.glimpse(mark, LOOK):
+                self.on_serial = True
+                return
+            if time.monotonic() > end:
+                raise self.console.failed(
+                    f"waited {seconds:.0f} s for {mark.says or mark.name} on the screen",
+                    None, mark, None,
                 )  # fmt: skip
-        machine.check()
-        if time.monotonic() > end:
-            raise console.failed(
-                f"waited {seconds:.0f} s for {mark.says or mark.name} on the screen",
-                None, mark, None,
-            )  # fmt: skip
-        time.sleep(LOOK)
 
+    def send(self, text: str) -> None:
+        """Type `text` and Enter."""
+        if self.on_serial:
+            self.console.send(text)
+        else:
+            self.console.note(f"typed on the keyboard: {text}")
+            self.machine.type_keys(text + "\n")
 
-def send(machine: Machine, console: Console, text: str) -> None:
-    """Type `text` and Enter to the loader."""
-    if machine.spec.serial_mirror:
-        console.send(text)
-    else:
-        console.note(f"typed on the keyboard: {text}")
-        machine.type_keys(text + "\n")
+    def to_serial_line(self) -> None:
+        """From power-on to the loader's prompt on the serial line.  Raises ExpectationError."""
+        self.expect(loader_prompt())
+        self.send("set tty com0")
+        self.console.expect(ON_SERIAL)
 
+    def unlock(self, passphrase: Secret, wrong: Secret | None = None) -> None:
+        """From power-on to the loader's prompt on the serial line, through the passphrase.
 
-def to_serial_line(machine: Machine, console: Console, slowness: float = 1.0) -> None:
-    """From power-on to the loader's prompt on the serial line.  Raises ExpectationError."""
-    expect(machine, console, loader_prompt(), slowness)
-    send(machine, console, "set tty com0")
-    console.expect(ON_SERIAL)
-
-
-def unlock(
-    machine: Machine,
-    console: Console,
-    passphrase: Secret,
-    wrong: Secret | None = None,
-    slowness: float = 1.0,
-) -> None:
-    """From power-on to the loader's prompt on the serial line, through the disk's passphrase.
-
-    With `wrong`, that is typed first and must be refused.  Raises ExpectationError.
-    """
-    expect(machine, console, LOADER_PASSPHRASE, slowness)
-    if wrong is not None:
-        send(machine, console, wrong.reveal())
-        expect(machine, console, INCORRECT, slowness)
-    send(machine, console, passphrase.reveal())
-    expect(machine, console, loader_prompt(WRONG_PASSPHRASE, LOADER_ABORTED, limit=90), slowness)
-    send(machine, console, "set tty com0")
-    console.expect(ON_SERIAL)
+        With `wrong`, that is typed first and must be refused.  Raises ExpectationError.
+        """
+        self.expect(LOADER_PASSPHRASE)
+        if wrong is not None:
+            self.send(wrong.reveal())
+            self.expect(INCORRECT)
+        self.send(passphrase.reveal())
+        self.expect(loader_prompt(WRONG_PASSPHRASE, LOADER_ABORTED, limit=90))
+        self.send("set tty com0")
+        self.console.expect(ON_SERIAL)

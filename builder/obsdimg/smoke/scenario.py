@@ -13,10 +13,10 @@ from pathlib import Path
 
 from obsdimg.progress import Progress
 from obsdimg.smoke import expectations as says
-from obsdimg.smoke import loader
 from obsdimg.smoke.console import Console, ExpectationError
 from obsdimg.smoke.disk_search import MUST_BE_THERE, PLAIN_TEXTS, check_disk, search
 from obsdimg.smoke.inside import check_inside
+from obsdimg.smoke.loader import Loader
 from obsdimg.smoke.machine import AcceleratorError, Machine, MachineError, make_disk
 from obsdimg.smoke.outside import check_ports, check_tunnel
 from obsdimg.smoke.plan import Secret, SmokePlan
@@ -47,7 +47,7 @@ class Scenario(Play):
 
     def _boot_cd(self, machine: Machine, console: Console) -> None:
         with self.stage("cd", "boots from the ISO") as stage:
-            loader.to_serial_line(machine, console, self.slowness)
+            Loader(machine, console, self.slowness).to_serial_line()
             stage.checks.append(Check.of("boot loader of the ISO", True, "", "E66 13"))
             console.send("")
             self.expect(console, says.KERNEL)
@@ -161,14 +161,14 @@ class Scenario(Play):
         with self.stage(name, title) as stage:
             if self.plan.encrypted:
                 wrong = Secret(WRONG) if first else None
-                loader.unlock(machine, console, self.plan.passphrase, wrong, self.slowness)
+                Loader(machine, console, self.slowness).unlock(self.plan.passphrase, wrong)
                 if first:
                     stage.checks.append(
                         Check.of("a wrong passphrase is refused at boot", True, "", "E66 13")
                     )
                 stage.checks.append(Check.of("the passphrase unlocks", True, "", "E66 13"))
             else:
-                loader.to_serial_line(machine, console, self.slowness)
+                Loader(machine, console, self.slowness).to_serial_line()
             console.send("")
             self.expect(console, says.KERNEL)
             self.expect(console, says.ROOT_ON)
@@ -242,7 +242,7 @@ class Scenario(Play):
             before = machine.written()
             machine.insert()
             machine.restart()
-            loader.to_serial_line(machine, console, self.slowness)
+            Loader(machine, console, self.slowness).to_serial_line()
             console.send("")
             self.expect(console, replace(says.NON_INTERACTIVE, failures=(says.NO_AUTOINSTALL,)))
             self.expect(console, says.HOOK)
