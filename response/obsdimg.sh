@@ -364,7 +364,8 @@ obsdimg_detach() {
 	done >/tmp/obsdimg.volumes
 	while read _volume; do
 		obsdimg_say "detaching $_volume, the volume on $_disk"
-		bioctl -d $_volume ||
+		# Without a node bioctl takes the name for that of a controller.
+		obsdimg_nodes $_volume && bioctl -d $_volume ||
 			obsdimg_die "$_volume cannot be detached." "Restart the machine and try again."
 	done </tmp/obsdimg.volumes
 	rm -f /tmp/obsdimg.volumes

@@ -84,6 +84,7 @@ _PROGRAMS = {
     "bioctl": r"""
         if [[ $1 == softraid0 ]]; then cat "$T/state/volumes" 2>/dev/null; exit 0; fi
         if [[ $1 == -d ]]; then
+            [[ -e $T/dev/r$2c ]] || { print "bioctl: Can't locate $2 via /dev/bio"; exit 1; }
             [[ -f $T/fail/detach ]] && { print "bioctl: $2: Device busy"; exit 1; }
             rm -f "$T/state/volumes"; exit 0
         fi
@@ -161,6 +162,7 @@ class Bench:
             (root / "bin" / name).symlink_to(str(shutil.which(name)))
         bench.add_disk("sd1", 8, listed=False)
         bench.add_disk("sd2", 8, listed=False)
+        bench.add_disk("sd9", 8, listed=False)
         return bench
 
     def _program(self, name: str, body: str) -> None:
