@@ -31,6 +31,7 @@ from obsdimg.rehearsal.ramdisk import amd64_programs
 from obsdimg.resources import resource
 from obsdimg.response.known import KnownQuestions
 from obsdimg.response.questions import load
+from obsdimg.standin.ramdisk import make_ramdisk, standin_files
 
 RESPONSE = """\
 System hostname = gw
@@ -150,7 +151,16 @@ class Stage:
 def make_stage() -> Stage:
     """A stage on which everything goes well.  Skips the test where it cannot be set up."""
     needs_sandbox()
-    tree = dict(genuine_tree())
+    return _stage(dict(genuine_tree()))
+
+
+def make_standin_stage() -> Stage:
+    """The same with the stand-in medium's own ramdisk."""
+    needs_sandbox()
+    return _stage(tree_of(FileSystem(make_ramdisk(standin_files(b"", "6.6", 0), 0))))
+
+
+def _stage(tree: dict[str, Node]) -> Stage:
     del tree["/etc/signify/openbsd-66-base.pub"]
     sets = {
         "bsd": b"a kernel",

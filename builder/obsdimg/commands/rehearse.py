@@ -11,10 +11,13 @@ from obsdimg.errors import ObsdimgError
 from obsdimg.ui import Ui
 
 if TYPE_CHECKING:
+    from obsdimg.passphrase import Secret
     from obsdimg.rehearsal import Machine, MachineDisk, MachineNic, Rehearsal
 
 HELP = "run the ISO's own installer script on this machine, against stand-in disks"
 
+LIMIT = 120.0
+"""Seconds for a whole rehearsal."""
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
@@ -54,23 +57,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--wipe", action="store_true", help="the operator agrees to erase disks that are not empty"
     )
     parser.add_argument(
-        "--limit", type=float, default=120.0, metavar="S", help="give up after S seconds (120)"
+        "--limit", type=float, default=LIMIT, metavar="S", help="give up after S seconds (120)"
     )
 
 
 def run(args: argparse.Namespace, ui: Ui) -> int:
     from obsdimg.files import write_file
-    from obsdimg.rehearsal import Operator
-    from obsdimg.rehearsal.machine import PASSPHRASE
 
-    phrase = PASSPHRASE
+    phrase = None
     if args.passphrase_file is not None:
         from obsdimg.passphrase import from_file
 
-        phrase = from_file(args.passphrase_file).reveal()
-    operator = Operator.default(phrase, wipe=args.wipe)
-    with ui.progress().step(f"Rehearsing the installer of {args.iso.name}"):
-        result = rehearse(args.iso, machine(args), operator, args.limit)
+        phrase = from_file(args.passphrase_file)
+    result = rehearse(args.iso, ui, phrase, machine(args), wipe=args.wipe, limit=args.limit)
     if args.transcript is not None:
         write_file(args.transcript, result.transcript.encode())
         ui.info(f"wrote {args.transcript}")
@@ -81,20 +80,40 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     return 0 if result.passed else 1
 
 
-def rehearse(iso: Path, machine: Machine | None, operator: object, limit: float) -> Rehearsal:
-    """Rehearse `iso`, with the questions known for its release."""
+def rehearse_iso(iso: Path, ui: Ui, passphrase: Secret | None) -> int:
+    """For `build` and `demo`: rehearse what was built, print the report, give the exit code."""
+    result = rehearse(iso, ui, passphrase)
+    report(result)
+    return 0 if result.passed else 1
+
+
+def rehearse(
+    iso: Path,
+    ui: Ui,
+    passphrase: Secret | None,
+    machine: Machine | None = None,
+    *,
+    wipe: bool = False,
+    limit: float = LIMIT,
+) -> Rehearsal:
+    """Rehearse `iso` with the questions known for its release.
+
+    `machine` None: one that fits the response file; `passphrase` is what the operator types.
+    """
     from obsdimg.media.iso import Iso
     from obsdimg.rehearsal import Operator, rehearse_iso
+    from obsdimg.rehearsal.machine import PASSPHRASE
     from obsdimg.rehearsal.ramdisk import medium_release
     from obsdimg.response.known import KnownQuestions
     from obsdimg.response.questions import load, releases
 
-    assert isinstance(operator, Operator)
     with Iso.open(iso) as opened:
         version, _ = medium_release(opened)
     digits = version.replace(".", "")
     known = KnownQuestions(load(digits)) if digits in releases() else None
-    return rehearse_iso(iso, machine, operator, known=known, limit=limit)
+    operator = Operator.default(passphrase.reveal() if passphrase else PASSPHRASE, wipe=wipe)
+    with ui.progress().step(f"Rehearsing the installer of {iso.name}"):
+        return rehearse_iso(iso, machine, operator, known=known, limit=limit)
 
 
 def report(result: Rehearsal) -> None:
@@ -106,10 +125,12 @@ def report(result: Rehearsal) -> None:
     show(result, Console(soft_wrap=False))
 
 
-def machine(args: argparse.Namespace) -> Machine:
-    """The machine that the options describe.  Raises RehearseUsageError."""
+def machine(args: argparse.Namespace) -> Machine | None:
+    """The machine that the options describe, None without any.  Raises RehearseUsageError."""
     from obsdimg.rehearsal import Machine, MachineNic
 
+    if not (args.disk or args.nic or args.serial or args.efi) and args.cpus == 1:
+        return None
     return Machine(
         disks=tuple(_disk(word) for word in args.disk or ["25G"]),
         nics=tuple(_nic(word, n) for n, word in enumerate(args.nic)) or (MachineNic("vio0"),),

@@ -7,7 +7,15 @@ real and what is pretended.
 
 from __future__ import annotations
 
-from obsdimg.rehearsal.machine import Dhcp, Machine, MachineDisk, MachineNic, Operator, Reply
+from obsdimg.rehearsal.machine import (
+    Dhcp,
+    Machine,
+    MachineDisk,
+    MachineNic,
+    Operator,
+    Reply,
+    likely_machine,
+)
 from obsdimg.rehearsal.ramdisk import Node, tree_of
 from obsdimg.rehearsal.rehearse import FilesCd, IsoCd, rehearse_iso, rehearse_tree
 from obsdimg.rehearsal.result import Landed, Rehearsal, Verdict
@@ -28,6 +36,7 @@ __all__ = [
     "SandboxError",
     "Verdict",
     "find_host",
+    "likely_machine",
     "rehearse_iso",
     "rehearse_tree",
     "tree_of",

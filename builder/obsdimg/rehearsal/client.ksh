@@ -93,9 +93,8 @@ for a in "$n" "$PWD" "$@"; do
 	print -rn -- "$a"
 	print -n '\0'
 done >$q.args
-$H/mkfifo $q.reply || exit 70
 print -r -- "${q##*/} 0" >$R/requests
-exec 9<$q.reply	# opens when the rehearsal does; it stays open to the end of the call
+exec 9<$R/reply/$(($$ % 256))	# opens when the rehearsal does; open to the end of the call
 while read -r -u9 reply; do
 	st=0
 	. $q.do

@@ -6,8 +6,10 @@ install CD (`cd0`), one virtio network interface with DHCP, VGA and a serial por
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol
+
+from obsdimg.response.matching import parse, read_lines
 
 GIB = 1 << 30
 SECTOR = 512
@@ -69,6 +71,28 @@ class Machine:
     aperture: bool = False
     efi: bool = False
     clock: int = 1_570_838_400
+
+
+def likely_machine(response: bytes, base: Machine) -> Machine:
+    """`base` with what a response file expects: its network interfaces (a static address means
+    that nobody answers DHCP there) and a serial console."""
+    entries = [entry for line in read_lines(response) if (entry := parse(line.text))]
+    names = [e.value for e in entries if "network interface" in e.key and e.value[-1:].isdigit()]
+    static = {
+        name
+        for name in names
+        for e in entries
+        if e.key.startswith(f"ipv4 address for {name}") and e.value not in ("dhcp", "autoconf")
+    }
+    nics = []
+    for number, name in enumerate(dict.fromkeys(n for n in names if not n.startswith("vlan"))):
+        network = f"10.0.{2 + number}"
+        dhcp = None if name in static else Dhcp(f"{network}.15", router=f"{network}.2")
+        nics.append(MachineNic(name, f"52:54:00:12:34:{56 + number:02d}", dhcp))
+    serial = any(
+        e.key.startswith("change the default console") and e.value == "yes" for e in entries
+    )
+    return replace(base, nics=tuple(nics) or base.nics, serial=serial or base.serial)
 
 
 @dataclass(frozen=True)

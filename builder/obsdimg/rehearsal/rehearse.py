@@ -20,7 +20,7 @@ import obsdimg.rehearsal.programs  # noqa: F401  # registers the stand-ins
 from obsdimg.ffs import FileSystem
 from obsdimg.media.iso import Iso
 from obsdimg.rehearsal import ramdisk, transcript
-from obsdimg.rehearsal.machine import Known, Machine, Operator
+from obsdimg.rehearsal.machine import Known, Machine, Operator, likely_machine
 from obsdimg.rehearsal.ramdisk import Node
 from obsdimg.rehearsal.result import Landed, Rehearsal
 from obsdimg.rehearsal.sandbox import Host, Root, find_host, remove_tree
@@ -90,17 +90,21 @@ def rehearse_iso(
 ) -> Rehearsal:
     """Rehearse the boot kernel that /etc/boot.conf of the ISO at `path` starts.
 
-    `known` says what the release asks; `secrets` are masked in what is
-    reported.  Raises SandboxError, RamdiskError, and what reading the ISO raises.
+    `machine` None: one that fits the response file.  `known` says what the release asks;
+    `secrets` are masked in what is reported.  Raises SandboxError, RamdiskError, and what
+    reading the ISO raises.
     """
     host = find_host()
     with Iso.open(path) as iso:
         _, tree = ramdisk.read_ramdisk(iso)
         version, arch = ramdisk.medium_release(iso)
+        if machine is None:
+            response = tree[RESPONSE].data if RESPONSE in tree else b""
+            machine = likely_machine(response, Machine())
         return rehearse_tree(
             tree,
             IsoCd(iso),
-            replace(machine or Machine(), version=version, arch=arch),
+            replace(machine, version=version, arch=arch),
             operator,
             known=known,
             limit=limit,

@@ -34,6 +34,10 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
+REPLY_SLOTS = 256
+"""FIFOs for replies; a call uses the one of its process id modulo this.  Few calls live at the
+same time, and process ids come in sequence, so that no two share one."""
+
 LOCAL = _words(
     """
     cat cp ln ls mkdir chmod tee touch rmdir rm mv grep egrep fgrep sed gzip gunzip gzcat
@@ -44,7 +48,7 @@ LOCAL = _words(
 
 TOOLS = _words(
     """
-    cat cp ln ls mkdir chmod tee touch rmdir rm mv grep sed gzip sleep mkfifo tar dd chroot
+    cat cp ln ls mkdir chmod tee touch rmdir rm mv grep sed gzip sleep tar dd chroot
     install
     """
 )
@@ -163,6 +167,9 @@ class Root:
             ours = base / OURS
             (ours / "q").mkdir(parents=True, exist_ok=True)
             os.mkfifo(ours / "requests", 0o600)
+            (ours / "reply").mkdir()
+            for slot in range(REPLY_SLOTS):
+                os.mkfifo(ours / "reply" / str(slot), 0o600)
             (ours / "host").mkdir()
             for name in TOOLS:
                 target = ours / "host" / name

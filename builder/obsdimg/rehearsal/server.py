@@ -35,10 +35,11 @@ from obsdimg.rehearsal.call import (
     Step,
     Steps,
     WriteFile,
+    fail,
     text,
 )
 from obsdimg.rehearsal.machine import Operator
-from obsdimg.rehearsal.sandbox import OURS
+from obsdimg.rehearsal.sandbox import OURS, REPLY_SLOTS
 from obsdimg.rehearsal.world import World
 
 MENU = "(I)nstall, (U)pgrade, (A)utoinstall or (S)hell? "
@@ -47,6 +48,8 @@ MAX_INPUT = 256 << 20
 """Bytes of a stand-in's input."""
 MAX_TRANSCRIPT = 4 << 20
 """Bytes on the console; more is an endless loop."""
+MAX_PRINTED = 8192
+"""Bytes of output that the client prints without the help of cat(1)."""
 REPLY_SECONDS = 2.0
 
 
@@ -67,6 +70,7 @@ class _Phase:
     phase: Phase
     requests: int
     folder: int
+    replies: int
     pending: bytes = b""
 
 
@@ -104,6 +108,7 @@ class Server:
             phase,
             os.open(ours / "requests", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC),
             os.open(ours / "q", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
+            os.open(ours / "reply", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
         )
 
     def close(self) -> None:
@@ -113,6 +118,7 @@ class Server:
         for phase in self._phases:
             os.close(phase.requests)
             os.close(phase.folder)
+            os.close(phase.replies)
 
     def run(self, limit: float, quiet: float) -> End:
         """Serve for `limit` seconds at most; `quiet` seconds without a sign of life end it too."""
@@ -147,6 +153,8 @@ class Server:
             return End.MENU
         if len(self.transcript) > MAX_TRANSCRIPT:
             return End.FLOOD
+        if self.world.ended and now - last > 1:
+            return End.REBOOT
         if now > deadline:
             return End.LIMIT
         return End.WAITING if now - last > quiet else None
@@ -211,11 +219,9 @@ class Server:
             code = self._finish(phase, name, stop.value)
         except RefusedError as error:
             self.refused.append(error.message)
-            self._put(phase, f"{name}.err", text(f"obsdimg: {error.message}"))
-            code = f"$H/cat $q.err >&2; exit {REFUSED_STATUS}"
+            code = self._finish(phase, name, fail(f"obsdimg: {error.message}", REFUSED_STATUS))
         except ObsdimgError as error:  # a damaged ISO: what a program would call an I/O error
-            self._put(phase, f"{name}.err", text(f"{error.message}: Input/output error"))
-            code = "$H/cat $q.err >&2; exit 1"
+            code = self._finish(phase, name, fail(f"{error.message}: Input/output error"))
         else:
             self._running[key] = steps
             code = self._code(phase, name, step)
@@ -260,14 +266,19 @@ class Server:
         if isinstance(outcome, Exec):
             words = " ".join(shlex.quote(word) for word in outcome.args)
             return f"POSIXLY_CORRECT=1 exec $H/{outcome.tool} {words}"
-        code = ""
-        if outcome.out:
-            self._put(phase, f"{name}.out", outcome.out)
-            code += "$H/cat $q.out; "
-        if outcome.err:
-            self._put(phase, f"{name}.err", outcome.err)
-            code += "$H/cat $q.err >&2; "
-        return f"{code}exit {outcome.status}"
+        out = self._output(phase, f"{name}.out", outcome.out, "")
+        err = self._output(phase, f"{name}.err", outcome.err, "2")
+        return f"{out}{err}exit {outcome.status}"
+
+    def _output(self, phase: _Phase, name: str, data: bytes, to: str) -> str:
+        """The ksh that writes `data`: a `print` for a short text, cat(1) for the rest."""
+        if not data:
+            return ""
+        if len(data) <= MAX_PRINTED and b"\0" not in data:
+            shown = shlex.quote(data.decode("utf-8", "surrogateescape"))
+            return f"print -rn{'u2' if to else ''} -- {shown}; "
+        self._put(phase, name, data)
+        return f"$H/cat $q.{name.rpartition('.')[2]}{' >&2' if to else ''}; "
 
     def _reply(self, phase: _Phase, name: str, code: str, *, last: bool) -> None:
         """Hand the client its next piece of ksh.
@@ -293,10 +304,11 @@ class Server:
     @staticmethod
     def _open_fifo(phase: _Phase, name: str) -> int | None:
         flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        slot = str(int(name.partition(".")[0]) % REPLY_SLOTS)
         until = time.monotonic() + REPLY_SECONDS
         while time.monotonic() < until:
             try:
-                return os.open(f"{name}.reply", flags, dir_fd=phase.folder)
+                return os.open(slot, flags, dir_fd=phase.replies)
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     return None
