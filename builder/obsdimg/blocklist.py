@@ -14,7 +14,12 @@ from obsdimg.files import read_file
 
 _NAME = re.compile(r"(?=.{1,253}$)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]{2,63}\.?")
 _ADDRESS = re.compile(r"[0-9.]+|[0-9a-f:]*:[0-9a-f:.]*(?:%[a-z0-9]+)?")
-_OWN = frozenset({"localhost", "localhost.localdomain", "broadcasthost", "local"})
+_OWN = frozenset(
+    {"localhost", "localhost.localdomain", "broadcasthost", "local"}
+    # of Debian's hosts(5), which most published lists begin with
+    | {f"ip6-{name}" for name in ("localhost", "loopback", "localnet", "mcastprefix")}
+    | {f"ip6-{name}" for name in ("allnodes", "allrouters", "allhosts")}
+)
 
 
 class BlockListError(ObsdimgError):

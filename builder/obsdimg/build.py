@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,9 +46,13 @@ from obsdimg.response.install_conf import CheckedResponse, check_response
 from obsdimg.sealing import seal
 from obsdimg.siteplan import SEALED, Materials, SitePlan, install_site, plan_site
 from obsdimg.siteset import SiteFile, site_set, with_directories
+from obsdimg.tunnel.keys import PresharedKey, PrivateKey
 
 DEFAULT_MIRROR = "https://cdn.openbsd.org/pub/OpenBSD"
 """What the installer itself writes to /etc/installurl."""
+
+_LAST_SECOND = (1 << 31) - 1
+"""Of the times in an FFS1 inode, signed in 32 bits (sys/ufs/ufs/dinode.h 6.6)."""
 
 
 class BuildError(ObsdimgError):
@@ -101,7 +106,7 @@ def plan(
     materials = Materials(
         packages=packages,
         block_list=read_block_lists(project.root / p for p in config.tunnel.block_lists),
-        overlay=read_overlay(project.overlay),
+        overlay=_overlay(project, keys),
         installurl=_installurl(project, release),
     )
     site = plan_site(config, release, keys, materials)
@@ -192,7 +197,7 @@ def write(
         )
         write_file(Path(f"{output}.json"), encode(written))
         line = f"{result.sha256}  {output.name}\n"
-        write_file(Path(f"{output}.sha256"), line.encode())
+        write_file(Path(f"{output}.sha256"), os.fsencode(line))
         write_file(output.with_name(f"{output.stem}.install.conf"), plan.response.data)
     return Built(output, result.sha256, result.size, written, clients)
 
@@ -286,6 +291,31 @@ def _template(project: Project, release: Release) -> bytes | None:
     return data
 
 
+def _overlay(project: Project, keys: Keys) -> list[SiteFile]:
+    """The overlay, which anybody may read in the ISO: no secret may be in it."""
+    top = project.overlay.resolve()
+    for private in (project.secrets.resolve(), project.clients.resolve()):
+        if private.is_relative_to(top) or top.is_relative_to(private):
+            raise BuildError(
+                f"site.overlay: {project.overlay} and {private} are one inside the other:"
+                " secrets would be in the ISO in clear",
+                "give the overlay a folder of its own",
+            )
+    files = read_overlay(project.overlay)
+    own: list[tuple[str, PrivateKey | PresharedKey | None]] = [("server.key", keys.server)]
+    for peer, held in keys.peers.items():
+        own += [(f"{peer}.key", held.private), (f"{peer}.psk", held.preshared)]
+    for name, key in own:
+        for entry in files:
+            if key is not None and key.reveal().encode() in entry.data:
+                raise BuildError(
+                    f"{entry.origin}: holds secrets/{name}, and anybody may read the overlay"
+                    " in the ISO",
+                    "remove it: obsdimg puts the keys where they belong, sealed",
+                )
+    return files
+
+
 def _installurl(project: Project, release: Release) -> str:
     """The mirror for the installed system: the user's first, else one that keeps old releases."""
     mirrors = [*project.config.release.mirrors, *(m.url for m in release.mirrors)]
@@ -298,8 +328,11 @@ def _epoch(medium: Medium) -> int:
     text = os.environ.get("SOURCE_DATE_EPOCH")
     if text is None:
         return medium.epoch
-    if not text.isdigit():
-        raise BuildError(f"SOURCE_DATE_EPOCH={text!r} is not a number of seconds")
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > _LAST_SECOND:
+        raise BuildError(
+            f"SOURCE_DATE_EPOCH={text[:40]!r} is not a number of seconds since 1970",
+            f"from 0 to {_LAST_SECOND}, which the file system of the ramdisk can hold; or unset it",
+        )
     return int(text)
 
 

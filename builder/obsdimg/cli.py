@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import signal
 import sys
@@ -12,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 from obsdimg import __version__
-from obsdimg.errors import ObsdimgError
+from obsdimg.errors import ObsdimgError, printable
 from obsdimg.ui import Ui
 
 COMMANDS = (
@@ -78,6 +79,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         print(f"obsdimg {__version__}")
         return 0
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files may be no text
     args = parser(words[0] if words else None).parse_args(words)
     ui = Ui(quiet=args.quiet, debug=args.debug)
     previous = signal.signal(signal.SIGTERM, _terminated)
@@ -87,9 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ObsdimgError as error:
         if ui.debug:
             raise
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"hint: {error.hint}", file=sys.stderr)
+        _print_error(error.message, error.hint)
         return 1
     except KeyboardInterrupt:
         print("interrupted: nothing was changed that is not reported above", file=sys.stderr)
@@ -99,8 +101,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        if ui.debug:
+            raise
+        what = (error.strerror or str(error)).lower()
+        place = f"{error.filename}: " if error.filename is not None else ""
+        _print_error(f"{place}{what}", "check that it is there and may be read and written")
+        return 1
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _print_error(message: str, hint: str | None) -> None:
+    print(f"error: {printable(message)}", file=sys.stderr)
+    if hint:
+        print(f"hint: {printable(hint)}", file=sys.stderr)
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

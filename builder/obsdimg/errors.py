@@ -18,3 +18,11 @@ class ObsdimgError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+
+def printable(text: str) -> str:
+    """`text` fit for a terminal and for one line: control characters and bytes of names that
+    are not UTF-8 as escapes.  What comes from an ISO or a server may hold any."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
+    )

@@ -79,6 +79,25 @@ def _temporary(path: Path) -> tuple[int, Path | None]:
     return fd, Path(name)
 
 
+def create_file(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> bool:
+    """Write `data` to `path` unless there is such a file; say whether it was written.
+
+    Of several that try at once, one succeeds and the others leave its file alone.
+    Raises FileError.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    write_file(part, data, mode)
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise FileError(f"{path}: cannot be made: {describe(error)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return True
+
+
 def write_file(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
     """Write `data` to `path` whole or not at all.  Raises FileError."""
     with atomic_file(path, mode) as stream:
@@ -86,9 +105,11 @@ def write_file(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
 
 
 def private_dir(path: Path) -> Path:
-    """Make `path` (and its parents) if missing; a folder made here has mode 0700."""
+    """Make `path` (and its parents) if missing; every folder made here has mode 0700."""
     try:
-        path.mkdir(mode=PRIVATE_DIR, parents=True, exist_ok=True)
+        missing = [p for p in path.parents if not p.exists()]
+        for folder in (*reversed(missing), path):
+            folder.mkdir(mode=PRIVATE_DIR, exist_ok=True)
     except OSError as error:
         raise FileError(f"{path}: cannot be made: {describe(error)}") from error
     return path

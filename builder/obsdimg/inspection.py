@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import posixpath
 import re
 import tarfile
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ from obsdimg.response.install_conf import LOGIN_DISABLED
 
 T = TypeVar("T")
 MASK = "<hidden>"
+_MOST = 1 << 29
+"""Bytes of a site set, unpacked, that are held in memory."""
 _SECRET_ANSWER = re.compile(r"(\s*[^#=]*\bpass(?:word|phrase)\b[^=]*=\s*)(.+)", re.IGNORECASE)
 
 
@@ -100,7 +103,8 @@ def extract(found: Inspection, folder: Path) -> list[Path]:
     private_dir(folder)
     written = []
     for name, data in sorted(found.extracts.items()):
-        path = folder / name
+        # As text: no link of this machine, and no `..` of a hostile ISO, has a say in it.
+        path = folder / posixpath.normpath(f"/{name}").lstrip("/")
         private_dir(path.parent)
         write_file(path, data)
         written.append(path)
@@ -157,8 +161,9 @@ def _read_kernels(iso: Iso, found: Inspection) -> None:
     if pristine is not None and found.boot_image != stock:
         found.ramdisk_changes = list(_differences(pristine, image))
         for change in found.ramdisk_changes:
-            if change["path"] in image:
-                found.extracts[f"ramdisk{change['path']}"] = image[change["path"]][1]
+            if change["path"] in image and change["about"].startswith("file"):
+                name = posixpath.normpath(change["path"])
+                found.extracts[f"ramdisk{name}"] = image[change["path"]][1]
         changed_kernel = any(c["path"] == "/install.sub" for c in found.ramdisk_changes)
         _check(found, "the installer's own script is unchanged", not changed_kernel, "install.sub")
     if RESPONSE in image:
@@ -252,7 +257,10 @@ def _read_site_set(iso: Iso, found: Inspection) -> None:
 
 def _list_site(iso: Iso, found: Inspection, path: str) -> bool:
     try:
-        data = gzip.decompress(iso.read(path))
+        with gzip.open(io.BytesIO(iso.read(path))) as packed:
+            data = packed.read(_MOST + 1)
+        if len(data) > _MOST:
+            raise ObsdimgError(f"{path}: more than {_MOST} bytes when unpacked")
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for member in archive:
                 kind = "dir" if member.isdir() else "link" if member.issym() else "file"
@@ -267,8 +275,8 @@ def _list_site(iso: Iso, found: Inspection, path: str) -> bool:
                 )
                 stream = archive.extractfile(member) if member.isfile() else None
                 if stream is not None:
-                    name = Path(f"/{member.name}").resolve().relative_to("/")
-                    found.extracts[f"site/{name}"] = stream.read()
+                    name = posixpath.normpath(f"/{member.name}")
+                    found.extracts[f"site{name}"] = stream.read()
     except (OSError, EOFError, tarfile.TarError) as error:
         raise ObsdimgError(f"{path}: damaged: {error}") from error
     foreign = [e["path"] for e in found.site_set if e["owner"] != "0:0"]

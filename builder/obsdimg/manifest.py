@@ -61,8 +61,9 @@ def manifest(
 
 
 def encode(value: Mapping[str, Any]) -> bytes:
-    """The manifest as JSON text."""
-    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
+    """The manifest as JSON text; bytes of a file name that are not UTF-8 as `\\udcXX`."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")
 
 
 def _site_entry(entry: SiteFile) -> dict[str, Any]:

@@ -62,6 +62,8 @@ def _read(folder: Path, prefix: str, top: Path, found: list[SiteFile]) -> None:
 
 def _target(link: Path, path: str) -> str:
     target = str(link.readlink())
+    if not target.isprintable():
+        raise OverlayError(f"{link}: its target {target!r} cannot be printed", "rename it")
     if target.startswith("/"):
         raise OverlayError(
             f"{link}: is an absolute link to {target}",

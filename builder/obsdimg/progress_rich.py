@@ -41,7 +41,7 @@ class RichProgress(Progress):
     @contextmanager
     def step(self, title: str, total: int | None = None, unit: str = "bytes") -> Iterator[Step]:
         count = DownloadColumn() if unit == "bytes" else MofNCompleteColumn()
-        columns = [SpinnerColumn(finished_text="✓"), TextColumn("{task.description}")]
+        columns = [SpinnerColumn(finished_text="✓"), TextColumn("{task.description}", markup=False)]
         extra = [BarColumn(bar_width=24), count] if total else []
         with Bar(*columns, *extra, TimeElapsedColumn(), console=self._console) as bar:
             task = bar.add_task(title, total=total)

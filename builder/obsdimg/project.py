@@ -9,12 +9,20 @@ with one value; the passphrase is not among them.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from obsdimg.config import Config, load
 from obsdimg.errors import ObsdimgError
-from obsdimg.files import private_dir, read_file, write_file
+from obsdimg.files import (
+    PRIVATE_DIR,
+    PRIVATE_FILE,
+    create_file,
+    describe,
+    private_dir,
+    read_file,
+)
 from obsdimg.media.signify import SecretKey as ImageKey
 from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
 
@@ -129,26 +137,35 @@ class SecretStore:
         """Remove a key, so that the next use makes a new one."""
         (self.folder / name).unlink(missing_ok=True)
 
-    def _text(self, name: str, make: object) -> str:
+    def _text(self, name: str, make: Callable[[], str]) -> str:
         path = self.folder / name
         if not path.exists():
             private_dir(self.folder)
-            text = make()  # type: ignore[operator]
-            write_file(path, (text.rstrip("\n") + "\n").encode())
-            return str(text)
+            _refuse_readable(self.folder, PRIVATE_DIR)
+            create_file(path, (make().rstrip("\n") + "\n").encode())
+        # What another run has just made is as good: every run reads the same.
         check_private(path)
         return read_file(path, "secret").decode("ascii", "replace")
 
 
 def check_private(path: Path) -> None:
     """Refuse a secret that others may read.  Raises ProjectError."""
-    for place, allowed in ((path.parent, 0o700), (path, 0o600)):
+    _refuse_readable(path.parent, PRIVATE_DIR)
+    if not path.is_file():
+        raise ProjectError(f"{path}: is not a file", "one file of mode 0600 for each secret")
+    _refuse_readable(path, PRIVATE_FILE)
+
+
+def _refuse_readable(place: Path, allowed: int) -> None:
+    try:
         mode = place.stat().st_mode & 0o777
-        if mode & ~allowed:
-            raise ProjectError(
-                f"{place}: others may read it (mode {mode:04o})",
-                f"chmod {allowed:o} {place}; if the machine has other users, make new keys",
-            )
+    except OSError as error:
+        raise ProjectError(f"{place}: cannot be read: {describe(error)}") from error
+    if mode & ~allowed:
+        raise ProjectError(
+            f"{place}: others may read it (mode {mode:04o})",
+            f"chmod {allowed:o} {place}; if the machine has other users, make new keys",
+        )
 
 
 def _present(key: PrivateKey | None) -> PrivateKey:

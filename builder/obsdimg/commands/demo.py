@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,8 +96,8 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     report(built, ui)
     ui.say()
     ui.say(f"the passphrase of this demo: {PASSPHRASE}")
-    ui.say(f"look into it: obsdimg inspect {output}")
-    ui.say(f"what was asked and answered: obsdimg check -c {config}")
+    ui.say(f"look into it: obsdimg inspect {shlex.quote(str(output))}")
+    ui.say(f"what was asked and answered: obsdimg check -c {shlex.quote(str(config))}")
     return 0
 
 

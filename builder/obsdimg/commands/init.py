@@ -39,9 +39,8 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     if config.exists():
         raise InitError(f"{config}: there is a project here already", "choose another folder")
     private_dir(folder)
-    private_dir(folder / "secrets")
-    for name in ("overlay", "images"):
-        (folder / name).mkdir(exist_ok=True)
+    for name in ("secrets", "overlay", "images"):
+        private_dir(folder / name)
     example = {"tunnel": {"peers": [{"name": "laptop", "ipv4": "10.0.0.2"}]}}
     if not (folder / ".gitignore").exists():
         write_file(folder / ".gitignore", GITIGNORE.encode(), 0o644)

@@ -6,10 +6,14 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from obsdimg.errors import ObsdimgError, printable
 from obsdimg.ui import Ui
 
 if TYPE_CHECKING:
     from obsdimg.inspection import Inspection
+
+LIMITS = ("min", "max", "conf_complete")
+"""Lines of the encryption step's settings that are the same in every ISO."""
 
 HELP = "show what is in an ISO: boot entries, ramdisk changes, response file, site set, signatures"
 
@@ -34,12 +38,13 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
 
     progress = ui.progress()
     found = inspect(args.iso, progress)
+    leaked = False
     if args.secrets is not None:
         from obsdimg.passphrase import from_file
         from obsdimg.secretsearch import add_secret_check
 
         phrase = from_file(args.passphrase_file) if args.passphrase_file else None
-        add_secret_check(found, args.secrets, phrase, progress)
+        leaked = bool(add_secret_check(found, args.secrets, phrase, progress).findings)
     if args.json:
         ui.json(found.as_dict())
     else:
@@ -47,48 +52,57 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     if args.extract is not None:
         for path in extract(found, args.extract):
             ui.info(f"wrote {path}")
+    if leaked:
+        raise ObsdimgError(
+            f"{args.iso}: holds secrets of {args.secrets} in clear",
+            "give it to nobody; the failed check above says where they are",
+        )
     return 0
 
 
 def show(found: Inspection, ui: Ui) -> None:
-    """The story of an ISO, top to bottom."""
-    ui.say(f"{found.path}: {found.size} bytes, {found.volume_id!r}")
-    ui.say("Boot entries:")
+    """The story of an ISO, top to bottom; whatever its names and files hold, a line is a line."""
+
+    def say(text: str) -> None:
+        ui.say(printable(text))
+
+    say(f"{found.path}: {found.size} bytes, {found.volume_id!r}")
+    say("Boot entries:")
     for entry in found.boot_entries:
         at = entry["file"] or f"sector {entry['lba']}"
-        ui.say(f"  {entry['platform']}, emulation {entry['media']}, {at}")
-    ui.say("/etc/boot.conf:")
+        say(f"  {entry['platform']}, emulation {entry['media']}, {at}")
+    say("/etc/boot.conf:")
     for line in found.boot_conf.splitlines():
-        ui.say(f"  {line}")
-    ui.say("Kernels with a ramdisk:")
+        say(f"  {line}")
+    say("Kernels with a ramdisk:")
     for kernel in found.kernels:
         form = "gzip, " if kernel["gzip"] else ""
-        ui.say(
+        say(
             f"  {kernel['path']}: {form}{kernel['machine']}, ramdisk of {kernel['ramdisk_bytes']}"
             f" bytes found by {kernel['ramdisk_located_by']}, {kernel['ramdisk_free_bytes']} free"
         )
     if found.ramdisk_changes:
-        ui.say("The ramdisk that boots, against that of bsd.rd:")
+        say("The ramdisk that boots, against that of bsd.rd:")
         for change in found.ramdisk_changes:
-            ui.say(f"  {change['change']:8} {change['path']} ({change['size']} bytes)")
+            say(f"  {change['change']:8} {change['path']} ({change['size']} bytes)")
     if found.response:
-        ui.say("Response file:")
+        say("Response file:")
         for line in found.response:
             if line and not line.startswith("#"):
-                ui.say(f"  {line}")
+                say(f"  {line}")
     if found.hook:
-        ui.say("Encryption step:")
-        ui.say("  " + ", ".join(f"{k} = {v}" for k, v in found.hook.items()))
+        say("Encryption step:")
+        say("  " + ", ".join(f"{k} = {v}" for k, v in found.hook.items() if v and k not in LIMITS))
     if found.sets:
-        ui.say("Sets:")
+        say("Sets:")
         for entry in found.sets:
-            ui.say(f"  {entry['state']:9} {entry['name']} ({entry['size']} bytes)")
+            say(f"  {entry['state']:9} {entry['name']} ({entry['size']} bytes)")
     if found.site_set:
-        ui.say("Site set:")
+        say("Site set:")
         for entry in found.site_set:
             slash = "/" if entry["kind"] == "dir" else ""
-            ui.say(f"  {entry['mode']} {entry['path']}{slash}")
-    ui.say("Checks:")
+            say(f"  {entry['mode']} {entry['path']}{slash}")
+    say("Checks:")
     for check in found.checks:
         word = "ok  " if check.passed else "FAIL"
-        ui.say(f"  {word} {check.name}" + (f": {check.detail}" if check.detail else ""))
+        say(f"  {word} {check.name}" + (f": {check.detail}" if check.detail else ""))
