@@ -107,7 +107,10 @@ class Bench:
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         child = self.start(*words)
-        out, err = child.communicate(timeout=90)
+        try:
+            out, err = child.communicate(timeout=90)
+        finally:
+            child.kill()
         assert "Traceback" not in err, err
         assert fake_vultr.TOKEN not in out + err
         assert "do-not-log-this" not in out + err
@@ -142,6 +145,7 @@ def bench(root: Path, size: int = 3_000_000, **settings: Any) -> Iterator[Bench]
     with fake_vultr.serve(fake):
         made = Bench(root, fake, port)
         holder.append(made.configure())
+        holder[0].keys()  # made here, before two threads could make them at once
         made.make_iso(os.urandom(size))
         yield made
 

@@ -63,6 +63,11 @@ def choose_caller(config: Config, keys: Keys) -> Caller | None:
     return None
 
 
+def span(seconds: float) -> str:
+    """`90 s` or `15 minutes`."""
+    return f"{seconds:g} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
 class Waiting:
     """Waits with a limit; `enough` may end a wait early (the operator's word)."""
 
@@ -80,15 +85,15 @@ class Waiting:
         """
         end = time.monotonic() + limit
         while True:
+            if enough():
+                return None
             left = end - time.monotonic()
             result = self._caller.call(self._address, max(1.0, min(left, 12.0)))
             if result.handshake.seconds is not None:
                 return result
-            if enough():
-                return None
             if time.monotonic() >= end:
                 raise DeployError(
-                    f"no handshake within {limit / 60:.0f} minutes: {result.message}",
+                    f"no handshake within {span(limit)}: {result.message}",
                     "look at the console (obsdimg deploy status shows its address); the same"
                     " command goes on waiting",
                 )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from obsdimg.deploy.handshake import span
 from obsdimg.deploy.provider import (
     DeployError,
     Instance,
@@ -126,7 +127,7 @@ class Work:
             left = end - time.monotonic()
             if left <= 0:
                 raise DeployError(
-                    f"waited {limit / 60:.0f} minutes for {what}, in vain",
+                    f"waited {span(limit)} for {what}, in vain",
                     "the same command goes on waiting; `obsdimg deploy destroy` gives it up",
                 )
             self.sleep(min(pause, left))
