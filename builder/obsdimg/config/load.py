@@ -48,7 +48,7 @@ def parse(data: bytes, name: str = "obsdimg.toml") -> Config:
         raise _first(error, table, name) from None
     conflict = first_conflict(config)
     if conflict:
-        raise ConfigError(f"{name}: {conflict.key}: {conflict.problem}", conflict.hint)
+        raise ConfigError(f"{name}: {conflict.key}: {_short(conflict.problem)}", conflict.hint)
     return config
 
 

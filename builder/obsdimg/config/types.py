@@ -243,6 +243,8 @@ WgPublicKey = Annotated[str, AfterValidator(_wg_key)]
 def _answer_text(value: str) -> str:
     if value != value.strip() or not value or not value.isprintable():
         raise ValueError(f"{value!r} must be one line of text without blanks at its ends")
+    if len(value) > 1000:
+        raise ValueError("must be one line of at most 1000 signs")
     return value
 
 
