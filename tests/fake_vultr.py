@@ -87,6 +87,8 @@ class FakeVultr:
     """With the ISO in the drive the machine starts from it, also after the installation."""
     iso_limit: int = 10
     instance_limit: int = 10
+    keeps_failed: bool = False
+    """An ISO that could not be downloaded stays, pending."""
     tamper: bool = False
     """The ISO is damaged on its way."""
     stuck: bool = False
@@ -188,8 +190,9 @@ class FakeVultr:
                 if len(data) != int(response.headers["Content-Length"]):
                     raise OSError("short")
         except (OSError, urllib.error.URLError):
-            with self.lock:
-                self.isos.pop(key, None)  # the real one's behaviour is not known
+            if not self.keeps_failed:  # the real one's behaviour is not known
+                with self.lock:
+                    self.isos.pop(key, None)
             return
         if self.tamper:
             data[len(data) // 2] ^= 1

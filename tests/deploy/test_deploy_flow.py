@@ -187,6 +187,15 @@ def test_a_provider_that_cannot_fetch_it_is_said(b: Bench) -> None:
     assert b.fake.left() == NOTHING
 
 
+def test_a_download_that_never_ends_is_given_up_and_removed(b: Bench) -> None:
+    b.fake.keeps_failed = True
+    url = f"http://127.0.0.1:{free_port(socket.SOCK_STREAM)}/mine.iso"
+    result = b.run("upload", "--pause", "0.1", "--upload-limit", "0.02", "--url", url)
+    assert "for the provider's download of the ISO, in vain; it was removed there" in result.stderr
+    assert b.fake.left() == NOTHING
+    assert b.run("upload", "--pause", "0.1", *b.serving()).returncode == 0
+
+
 def test_a_slow_download_is_waited_for(tmp_path: Path) -> None:
     with bench(tmp_path, rate=1_500_000) as b:
         start = time.monotonic()

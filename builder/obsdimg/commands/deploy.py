@@ -25,7 +25,7 @@ ACTIONS = ("status", "destroy")
 
 def configure(parser: argparse.ArgumentParser) -> None:
     from obsdimg.cli import add_config_option
-    from obsdimg.deploy.session import add_hosting_options
+    from obsdimg.deploy.options import add_hosting_options
 
     parser.add_argument(
         "action",

@@ -11,7 +11,7 @@ HELP = "bring the ISO to the provider, who downloads it from a URL, a store or t
 
 def configure(parser: argparse.ArgumentParser) -> None:
     from obsdimg.cli import add_config_option
-    from obsdimg.deploy.session import add_hosting_options
+    from obsdimg.deploy.options import add_hosting_options
 
     add_config_option(parser)
     add_hosting_options(parser)

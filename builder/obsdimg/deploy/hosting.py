@@ -42,10 +42,16 @@ class Hosting(Protocol):
 class Hosted:
     """`--url`: somebody else hosts it."""
 
-    url: str
+    url: str | None
+    """None: nothing should be left to host."""
 
     @contextlib.contextmanager
     def offer(self, image: Image, state: State, save: Save, progress: Progress) -> Iterator[str]:
+        if self.url is None:
+            raise DeployError(
+                "the provider has lost the ISO, and nothing says where it can be fetched again",
+                "give --url URL or --serve HOST:PORT, or configure [deploy.s3]",
+            )
         parts = urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise DeployError(f"--url: {self.url!r} is not a URL for http or https")
@@ -54,15 +60,15 @@ class Hosted:
                 "--url: it holds a password, which the provider would get to see",
                 "host the ISO where no login is needed: it holds no secret in clear",
             )
-        self._look(image, progress)
+        self._look(self.url, image, progress)
         state.hosting, state.host_url = "url", self.url.partition("?")[0]
         save()
         yield self.url
 
-    def _look(self, image: Image, progress: Progress) -> None:
+    def _look(self, url: str, image: Image, progress: Progress) -> None:
         """Compare the size with ours where the host says it; the checksum comes later."""
         try:
-            answer = httpx.head(self.url, follow_redirects=True, timeout=15)
+            answer = httpx.head(url, follow_redirects=True, timeout=15)
         except httpx.HTTPError:
             progress.note("the URL does not answer from here; the provider may still reach it")
             return

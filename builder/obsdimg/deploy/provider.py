@@ -16,6 +16,10 @@ class DeployError(ObsdimgError):
     """Uploading or deploying went wrong; what was reached is in the state file."""
 
 
+class OverdueError(DeployError):
+    """A wait reached its limit."""
+
+
 class ProviderError(DeployError):
     """The provider refused, failed, or could not be reached."""
 

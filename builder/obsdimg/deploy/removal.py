@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from obsdimg.deploy.hosting import Hosting
 from obsdimg.deploy.provider import DeployError
 from obsdimg.deploy.state import Thing
 from obsdimg.deploy.work import Made, Work
+
+_DETACH = 60.0
+"""Seconds in which the ISO should be out of an instance that is to be deleted."""
 
 
 class Removal(Work):
@@ -18,7 +22,7 @@ class Removal(Work):
         state, provider = self.state, self.provider
         state.removing = True
         self.save()
-        self._remove(state.instance, "instance", self.find_instance, provider.delete_instance)
+        self._remove(state.instance, "instance", self.find_instance, self._delete_instance)
         last = (state.host_url or "").rpartition("/")[2] if state.hosting == "url" else ""
         self._remove(state.iso, "ISO", lambda: self.find_iso(last), provider.delete_iso)
         self._remove(
@@ -39,6 +43,19 @@ class Removal(Work):
             state.object.gone = True
             self.save()
         self.store.forget(state.name)
+
+    def _delete_instance(self, key: str) -> None:
+        """The ISO comes out first, as the provider's own Terraform and Packer plugins do it."""
+        provider = self.provider
+        if provider.instance(key) is None:
+            return
+        with contextlib.suppress(DeployError):  # an instance that hangs is deleted all the same
+            if provider.attached_iso(key) is not None:
+                provider.detach_iso(key)
+            for _ in self.looks(min(_DETACH, self.limits.release), "the ISO to be detached"):
+                if provider.attached_iso(key) is None:
+                    break
+        provider.delete_instance(key)
 
     def _remove(
         self,

@@ -75,7 +75,9 @@ class Bucket:
         pace: Pace | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._base = f"{endpoint.rstrip('/')}/{bucket}"
+        # httpx leaves a default port out of the Host header, which is signed.
+        endpoint = str(httpx.URL(endpoint)).rstrip("/")
+        self._base = f"{endpoint}/{bucket}"
         self._signer = Signer(keys, region)
         self._pace, self._sleep = pace or Pace(), sleep
         self._host = urlsplit(endpoint).netloc

@@ -43,53 +43,16 @@ def store_of(project: Project) -> Store:
     return Store(project.root / "deploy")
 
 
-def add_hosting_options(parser: argparse.ArgumentParser) -> None:
-    """Options of `upload` and `deploy` about the ISO, its host and the token."""
-    parser.add_argument(
-        "--iso", type=Path, metavar="F", help="default: images/HOST-RELEASE-PORT.iso"
-    )
-    parser.add_argument("--name", help="name of the deployment (default: host.name)")
-    host = parser.add_mutually_exclusive_group()
-    host.add_argument("--url", metavar="URL", help="the ISO is hosted there already")
-    host.add_argument(
-        "--serve",
-        metavar="HOST:PORT",
-        help="serve it from this machine, which the provider reaches at HOST:PORT",
-    )
-    parser.add_argument(
-        "--listen", metavar="ADDR:PORT", help="with --serve: listen there (default: HOST:PORT)"
-    )
-    parser.add_argument(
-        "--s3-keys", type=Path, metavar="F", help="keys of the object store (default: AWS_...)"
-    )
-    parser.add_argument(
-        "--allow-secrets", action="store_true", help="upload an ISO that holds its passphrase"
-    )
-    add_token_option(parser)
-    parser.add_argument(
-        "--pause",
-        type=float,
-        default=None,
-        metavar="S",
-        help=f"longest pause between two looks (default: {Limits.longest_pause:g} s)",
-    )
-
-
-def add_token_option(parser: argparse.ArgumentParser) -> None:
-    """`--token-file`: never the token itself."""
-    parser.add_argument(
-        "--token-file", type=Path, metavar="F", help="the token (default: VULTR_API_KEY, keyring)"
-    )
-
-
 def limits_of(args: argparse.Namespace) -> Limits:
-    """Limits, with the pauses of `--pause` and the time of `--install-limit`."""
+    """Limits, with what `--pause`, `--upload-limit` and `--install-limit` say."""
     given: dict[str, float] = {}
     if args.pause is not None:
         if not 0.05 <= args.pause <= 600:
             raise DeployError("--pause: between 0.05 and 600 seconds")
         given["longest_pause"] = args.pause
         given["first_pause"] = min(args.pause, Limits.first_pause)
+    if args.upload_limit is not None:
+        given["download"] = 60 * args.upload_limit
     if getattr(args, "install_limit", None) is not None:
         given["install"] = given["unlock"] = 60 * args.install_limit
     return Limits(**given)  # type: ignore[arg-type]
@@ -112,7 +75,7 @@ def hosting_of(project: Project, args: argparse.Namespace, state: State | None) 
     if (bucket := bucket_of(project, args.s3_keys)) is not None:
         return bucket
     if state is not None and state.iso_verified:
-        return Hosted("")  # nothing is left to host
+        return Hosted(None)  # nothing is left to host
     raise DeployError(
         "the provider fetches the ISO from a URL, and there is none",
         "give --url URL or --serve HOST:PORT, or configure an object store in [deploy.s3]",

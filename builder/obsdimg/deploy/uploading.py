@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from obsdimg.deploy.hosting import Hosting
 from obsdimg.deploy.image import Image
-from obsdimg.deploy.provider import DeployError, RemoteIso
+from obsdimg.deploy.provider import DeployError, OverdueError, ProviderError, RemoteIso
 from obsdimg.deploy.state import Thing
 from obsdimg.deploy.work import Work
 
@@ -24,8 +24,11 @@ class Upload(Work):
                 return
             self.say("the provider has lost the ISO: once more")
             self._drop_iso()
+        resumed = state.iso.lives
         with hosting.offer(image, state, self.save, self.progress) as url:
             self._ask_for_iso(url)
+            if resumed and state.hosting == "serve":
+                self._ask_anew(url)
             try:
                 self._await_iso(image)
             except DeployError:
@@ -45,11 +48,38 @@ class Upload(Work):
 
         self.make(state.iso, "ISO", find, lambda: self.provider.create_iso(url))
 
+    def _ask_anew(self, url: str) -> None:
+        """What an earlier run served broke off with it; the provider may not try again."""
+        state = self.state
+        assert state.iso.id is not None
+        iso = self.provider.iso(state.iso.id)
+        if iso is not None and iso.complete:
+            return
+        if iso is not None:
+            try:
+                self.provider.delete_iso(iso.id)
+            except ProviderError:
+                return  # not while it downloads: then it still does
+        self.say("the download broke off with the last run: asked for once more")
+        self._drop_iso()
+        self._ask_for_iso(url)
+
     def _await_iso(self, image: Image) -> None:
         state = self.state
         assert state.iso.id is not None
+        try:
+            self._look_at_iso(image, state.iso.id)
+        except OverdueError as error:
+            self.provider.delete_iso(state.iso.id)
+            self._drop_iso()
+            raise OverdueError(
+                f"{error.message}; it was removed there",
+                "is the URL reachable from outside, without a login?  --upload-limit gives it time",
+            ) from error
+
+    def _look_at_iso(self, image: Image, key: str) -> None:
         for _ in self.looks(self.limits.download, "the provider's download of the ISO"):
-            iso = self.provider.iso(state.iso.id)
+            iso = self.provider.iso(key)
             if iso is None:
                 self._drop_iso()
                 raise DeployError(

@@ -133,10 +133,11 @@ class Vultr:
             "hostname": spec.hostname,
             "tags": [spec.tag],
             "iso_id": spec.iso,
-            "enable_ipv6": spec.ipv6,
             "backups": "disabled",
             "activation_email": False,
         }
+        if spec.ipv6:
+            body["enable_ipv6"] = True
         if spec.firewall:
             body["firewall_group_id"] = spec.firewall
         if spec.network:

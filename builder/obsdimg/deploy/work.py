@@ -12,9 +12,9 @@ from typing import Protocol, TypeVar
 
 from obsdimg.deploy.handshake import span
 from obsdimg.deploy.provider import (
-    DeployError,
     Instance,
     Named,
+    OverdueError,
     Provider,
     ProviderError,
     RemoteIso,
@@ -31,7 +31,7 @@ _TRIES = 3
 class Limits:
     """How long each wait may take, and how often it looks; seconds."""
 
-    download: float = 3600.0
+    download: float = 2 * 3600.0
     activate: float = 900.0
     install: float = 3 * 3600.0
     """The disk is filled with random data first."""
@@ -119,14 +119,14 @@ class Work:
         return None
 
     def looks(self, limit: float, what: str) -> Iterator[None]:
-        """One round per look, with growing pauses.  Raises DeployError after `limit` seconds."""
+        """One round per look, with growing pauses.  Raises OverdueError after `limit` seconds."""
         end = time.monotonic() + limit
         pause = self.limits.first_pause
         while True:
             yield
             left = end - time.monotonic()
             if left <= 0:
-                raise DeployError(
+                raise OverdueError(
                     f"waited {span(limit)} for {what}, in vain",
                     "the same command goes on waiting; `obsdimg deploy destroy` gives it up",
                 )
