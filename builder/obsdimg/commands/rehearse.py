@@ -80,6 +80,17 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     return 0 if result.passed else 1
 
 
+def why_not() -> str | None:
+    """Why this system cannot hold a rehearsal, or None if it can."""
+    from obsdimg.rehearsal import SandboxError, find_host
+
+    try:
+        find_host()
+    except SandboxError as error:
+        return f"{error.message}; {error.hint}"
+    return None
+
+
 def rehearse_iso(iso: Path, ui: Ui, passphrase: Secret | None) -> int:
     """For `build` and `demo`: rehearse what was built, print the report, give the exit code."""
     result = rehearse(iso, ui, passphrase)

@@ -120,12 +120,14 @@ class Operator:
 
     @classmethod
     def default(cls, passphrase: str = PASSPHRASE, *, wipe: bool = False) -> Operator:
-        """Types `passphrase` wherever one is asked for; with `wipe` agrees to erase disks."""
+        """Types `passphrase` wherever one is asked for; agrees to erase a disk only with `wipe`."""
         answers = [
             Reply(r"(?i:passphrase[^\n]*|the same again): *", passphrase, secret=True, times=8)
         ]
-        if wipe:
-            answers += [Reply(r"(?s)wipe (sd\d+[a-p]?)\b(?!.*wipe).*Answer: $", r"wipe \1")]
+        if not wipe:
+            answers += [Reply(r"(?s:wipe sd\d+[a-p]?\b.*)Answer: ", "no")]
+        else:
+            answers += [Reply(r"(?s:wipe (sd\d+[a-p]?)\b(?!.*wipe).*)Answer: ", r"wipe \1")]
         return cls(tuple(answers))
 
 

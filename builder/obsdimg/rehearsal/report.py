@@ -15,7 +15,7 @@ def show(result: Rehearsal, console: Console, *, all_files: bool = True) -> None
     """Print `result`, the verdict last."""
     if result.questions:
         console.print(_questions(result))
-    if result.unused:
+    if result.unused and result.questions:
         console.print("\nLines of the response file that were not used:")
         for number, text in result.unused:
             console.print(f"  {number:>3}  {escape(text)}", highlight=False)
