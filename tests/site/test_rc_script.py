@@ -18,7 +18,7 @@ from server_bench import SHELLS, program
 from site_fixtures import RECIPE, content, planned, secret
 
 from obsdimg.tunnel.keys import PrivateKey
-from tunnel.wg_netns import run, why_not
+from tunnel.wg_netns import alone, run, why_not
 
 pytestmark = [pytest.mark.netns]
 
@@ -120,14 +120,17 @@ def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     kind, shell = request.param
     if reason := why_not():
         pytest.skip(reason)
+    if not Path("/usr/bin/pgrep").exists():
+        pytest.skip("/usr/bin/pgrep (procps) is missing")
     made = Server(tmp_path, _subr(kind), shell)
-    run("ip", "netns", "add", made.namespace)
-    try:
-        yield made
-    finally:
-        for pid in made.pids():
-            os.kill(pid, 9)
-        run("ip", "netns", "del", made.namespace, check=False)
+    with alone():
+        run("ip", "netns", "add", made.namespace)
+        try:
+            yield made
+        finally:
+            for pid in made.pids():
+                os.kill(pid, 9)
+            run("ip", "netns", "del", made.namespace, check=False)
 
 
 NAMES = {PrivateKey(secret(n)).public().text() for n in ("laptop", "phone")}

@@ -29,7 +29,7 @@ from obsdimg.project import Project
 from obsdimg.release import load_release
 from obsdimg.siteplan import Materials, plan_site
 from obsdimg.tunnel.keys import PrivateKey
-from tunnel.wg_netns import WireguardGo, in_namespace, run, why_not
+from tunnel.wg_netns import WireguardGo, alone, in_namespace, run, why_not
 
 pytestmark = [pytest.mark.netns]
 
@@ -193,7 +193,7 @@ class TwoHops:
 def hops(tmp_path: Path) -> Iterator[TwoHops]:
     if reason := why_not():
         pytest.skip(reason)
-    with contextlib.ExitStack() as stack:
+    with alone(), contextlib.ExitStack() as stack:
         yield TwoHops(tmp_path, stack)
 
 

@@ -28,6 +28,7 @@ from tunnel.wg_netns import (
     SERVER_OUTER4,
     WgWorld,
     WireguardGo,
+    alone,
     in_namespace,
     kernel_ping,
     why_not,
@@ -48,7 +49,7 @@ def shared_world() -> Iterator[WgWorld]:
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
-    with WgWorld() as made:
+    with alone(), WgWorld() as made:
         yield made
 
 

@@ -27,6 +27,7 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.keys import PresharedKey, PrivateKey
@@ -61,6 +62,15 @@ def why_not() -> str | None:
     if not Path("/dev/net/tun").exists():
         return "/dev/net/tun is missing"
     return None
+
+
+def alone() -> FileLock:
+    """To hold while a wireguard-go runs.
+
+    Its sockets are in /var/run/wireguard, which is no part of a network namespace: two runs
+    of the tests at once would take each other's.
+    """
+    return FileLock(Path(tempfile.gettempdir()) / "obsdimg-tests-wireguard.lock", timeout=300)
 
 
 def run(*words: str, given: str = "", check: bool = True) -> str:
@@ -299,5 +309,5 @@ def wg_world() -> Iterator[WgWorld]:
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
-    with WgWorld() as world:
+    with alone(), WgWorld() as world:
         yield world
