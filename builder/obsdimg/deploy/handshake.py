@@ -88,7 +88,7 @@ class Waiting:
             if enough():
                 return None
             left = end - time.monotonic()
-            result = self._caller.call(self._address, max(1.0, min(left, 12.0)))
+            result = self._caller.call(self._address, max(1.0, min(left, 6.0)))
             if result.handshake.seconds is not None:
                 return result
             if time.monotonic() >= end:
