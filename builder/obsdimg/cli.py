@@ -49,13 +49,11 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"obsdimg {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name in COMMANDS:
-        try:  # TEMPORARY: commands still to come
-            module = importlib.import_module(f"obsdimg.commands.{name}")
-        except ModuleNotFoundError:
-            continue
+        module = importlib.import_module(f"obsdimg.commands.{name}")
         sub = commands.add_parser(name, help=module.HELP, description=module.HELP)
         sub.add_argument("-q", "--quiet", action="store_true", help="only results and errors")
         sub.add_argument("--debug", action="store_true", help="show a traceback on errors")
+        sub.set_defaults(parser=sub)
         if only is None or only == name:
             module.configure(sub)
     return top
@@ -82,7 +80,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may be no text
-    args = parser(words[0] if words else None).parse_args(words)
+    top = parser(words[0] if words else None)
+    if not words:
+        top.print_help(sys.stderr)
+        return 2
+    args, unknown = top.parse_known_args(words)
+    if unknown:
+        # By the command itself, so that its own usage is shown.
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     ui = Ui(quiet=args.quiet, debug=args.debug)
     previous = signal.signal(signal.SIGTERM, _terminated)
     try:
