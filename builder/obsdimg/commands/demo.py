@@ -46,6 +46,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace, ui: Ui) -> int:
     from obsdimg import build, standin
     from obsdimg.commands.build import report
+    from obsdimg.commands.rehearse import rehearse_iso, why_not
     from obsdimg.config.document import commented
     from obsdimg.errors import ObsdimgError
     from obsdimg.files import private_dir, write_file
@@ -98,6 +99,10 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     ui.say(f"the passphrase of this demo: {PASSPHRASE}")
     ui.say(f"look into it: obsdimg inspect {shlex.quote(str(output))}")
     ui.say(f"what was asked and answered: obsdimg check -c {shlex.quote(str(config))}")
+    reason = why_not()
+    if reason is None:
+        return rehearse_iso(output, ui, secret)
+    ui.info(f"no rehearsal on this system: {reason}")
     return 0
 
 
