@@ -42,6 +42,9 @@ def atomic_file(path: Path, mode: int = PRIVATE_FILE) -> Iterator[BinaryIO]:
     """
     part: Path | None = None
     try:
+        if path.exists() and not path.is_file():
+            # A device or a FIFO would be replaced by a file, for good.
+            raise FileError(f"{path}: is not a regular file", "give the name of a file")
         fd, part = _temporary(path)
         with os.fdopen(fd, "w+b") as stream:
             yield cast(BinaryIO, stream)

@@ -145,6 +145,16 @@ def test_create_file_leaves_what_is_there(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+def test_a_device_or_fifo_is_never_replaced_by_a_file(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    os.mkfifo(project / "out")
+    words = ["client", "-c", str(project / "obsdimg.toml"), "laptop", "--png"]
+    assert main([*words, str(project / "out")]) == 1
+    assert "out: is not a regular file" in capsys.readouterr().err
+    assert (project / "out").is_fifo()
+
+
 def test_private_dir_makes_every_missing_parent_private(tmp_path: Path) -> None:
     private_dir(tmp_path / "a/b")
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
