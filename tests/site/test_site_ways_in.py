@@ -1,0 +1,66 @@
+"""Who gets in by ssh, and which resolvers hold: the settings' small print, file by file."""
+
+from __future__ import annotations
+
+import pytest
+from site_fixtures import content, planned
+
+from obsdimg.config import parse
+from obsdimg.siteplan import install_site
+
+KEYS = [
+    f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f {name}"
+    for name in ("first", "second", "third")
+]
+PEER = '[[tunnel.peers]]\nname = "a"\nipv4 = "10.0.0.2"\n'
+OPEN = "pass in on egress proto tcp to (egress) port 22"
+
+
+def test_the_first_key_is_the_installers_and_every_further_one_is_added_by_install_site() -> None:
+    text = install_site(parse(f"[access]\nroot_keys = {KEYS}\n".encode()), None).data.decode()
+    assert KEYS[0] not in text
+    assert all(f"'{key}' >>/root/.ssh/authorized_keys" in text for key in KEYS[1:])
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_open"),
+    [
+        ("", True),  # without a peer nobody could come through the tunnel
+        (PEER, False),
+        ('[access]\nssh_from = "anywhere"\n' + PEER, True),
+        ('[access]\nssh_from = "anywhere"\nsshd = false\n' + PEER, False),
+        ("[access]\nsshd = false\n", False),
+    ],
+)
+def test_ssh_is_open_to_all_only_where_it_must_be(settings: str, is_open: bool) -> None:
+    assert (OPEN in content(planned(settings), "/etc/pf.conf")) is is_open
+
+
+@pytest.mark.parametrize(
+    ("settings", "window"),
+    [
+        ("[access]\nssh_window_minutes = 30\n" + PEER, True),
+        (PEER, False),
+        # what is open anyway needs no window, and would be closed by its end
+        ('[access]\nssh_window_minutes = 30\nssh_from = "anywhere"\n' + PEER, False),
+    ],
+)
+def test_the_window_is_opened_only_where_ssh_is_closed(settings: str, window: bool) -> None:
+    plan = planned(settings)
+    assert ("obsdimg-window" in content(plan, "/etc/pf.conf")) is window
+    first = content(plan, "/usr/local/sbin/obsdimg-firsttime")
+    assert ("now + 30 minutes" in first) is window
+
+
+@pytest.mark.parametrize(
+    ("version", "files"),
+    [
+        ("6.9", {"/etc/dhclient.conf"}),
+        ("7.0", {"/etc/dhcpleased.conf", "/etc/resolv.conf"}),
+        ("7.5", {"/etc/dhcpleased.conf", "/etc/resolv.conf"}),
+    ],
+)
+def test_given_resolvers_win_over_those_of_dhcp(version: str, files: set[str]) -> None:
+    paths = {f.path for f in planned('[network]\ndns = ["9.9.9.9"]\n' + PEER, version).files}
+    known = {"/etc/dhclient.conf", "/etc/dhcpleased.conf", "/etc/resolv.conf"}
+    assert paths & known == files
