@@ -21,7 +21,8 @@ def apply_archive(config: Config, release: Release, keys: Keys) -> bytes:
     A server that made its own key keeps its key file: that one is left out.
     """
     plan = plan_site(config, release, keys, Materials())
-    wanted = {"/etc/pf.conf", "/etc/wireguard/names"}
+    # The folder for its mode: without an entry tar would open it to all.
+    wanted = {"/etc/pf.conf", "/etc/wireguard", "/etc/wireguard/names"}
     files = [f for f in plan.files if f.path in wanted]
     files += [SiteFile(path, file.data, file.mode, "sealed") for path, file in plan.sealed.items()]
     return site_set(files, 0)

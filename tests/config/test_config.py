@@ -13,6 +13,7 @@ from obsdimg.config.document import commented, reference, schema
 from obsdimg.config.rules import warnings
 
 PEER = '[[tunnel.peers]]\nname = "a"\nipv4 = "10.0.0.2"\n'
+SSH = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
 
 BAD = [
     ("", "x = 1", "x: there is no such setting", "known here: release, host"),
@@ -91,6 +92,24 @@ BAD = [
     ("nested", "a = " + "[" * 5000 + "]" * 5000, "nested too deeply", None),
     ("no overlay", '[site]\noverlay = ""', "site.overlay: '' is not a path", None),
     ("zero byte", '[disk]\nlayout = "a\\u0000b"', "disk.layout: 'a\\x00b' is not", None),
+    ("list unused", '[tunnel]\ndns = "none"\nblock_lists = ["x"]', "block_lists: only works", None),
+    ("doas", "[access.admin]\nname = 'x'\ndoas = 'persist'\nkeys = ['" + SSH + "']", "doas", None),
+    ("key disk", '[disk]\nencryption="keydisk"\nkey_disk="sd0a"', "sd0a is on the disk", None),
+    ("no key disk", '[disk]\nkey_disk = "sd1a"', "key_disk: only goes with", None),
+    (
+        "own gateway",
+        '[network]\nipv4 = "192.0.2.2/24"\ngateway4 = "192.0.2.2"\ndns = ["9.9.9.9"]',
+        "192.0.2.2 is the server's own",
+        None,
+    ),
+    ("twice", '[[network.interfaces]]\nname = "vio0"', "interfaces[0].name: vio0 is named", None),
+    ("tunnel's", '[[network.interfaces]]\nname = "wg0"', "wg0 is not a network card", None),
+    ("window", "[access]\nsshd = false\nssh_window_minutes = 5", "window_minutes: needs", None),
+    ("no dns", '[network]\nipv4 = "192.0.2.2/24"\ngateway4 = "192.0.2.1"', "network.dns: is", None),
+    ("no way out", '[network]\nipv4 = "none"', "there is no way out", None),
+    ("peer is net", PEER.replace("0.2", "0.0"), "10.0.0.0 is the network's own", None),
+    ("peer is all", PEER.replace("0.2", "0.255"), "10.0.0.255 is the network's own", None),
+    ("port twice", "[tunnel]\nalso_ports = [53]", "also_ports: names a port twice", None),
     ("newline", '[[answers]]\nquestion = "a\\nb"\nanswer = "x"', "answers[0].question", None),
 ]
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import pytest
-from site_fixtures import content, planned
+import io
+import tarfile
 
+import pytest
+from site_fixtures import content, keys_for, planned
+
+from obsdimg.applying import apply_archive
 from obsdimg.config import parse
+from obsdimg.release import load_release
 from obsdimg.siteplan import install_site
 
 KEYS = [
@@ -64,3 +69,13 @@ def test_given_resolvers_win_over_those_of_dhcp(version: str, files: set[str]) -
     paths = {f.path for f in planned('[network]\ndns = ["9.9.9.9"]\n' + PEER, version).files}
     known = {"/etc/dhclient.conf", "/etc/dhcpleased.conf", "/etc/resolv.conf"}
     assert paths & known == files
+
+
+@pytest.mark.parametrize("version", ["6.6", "7.5"])
+def test_what_is_sent_to_a_running_server_opens_no_folder(version: str) -> None:
+    config = parse(PEER.encode())
+    packed = apply_archive(config, load_release(version), keys_for(config))
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        modes = {m.name: m.mode for m in archive}
+    assert modes["etc/wireguard"] == 0o700
+    assert not any(mode & 0o007 for mode in modes.values())
