@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -255,7 +256,7 @@ def test_a_keyring_is_asked_if_there_is_one(
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "keyring", raising=False)
     assert find_token(None, {}).reveal() == "obsdimg-vultr-TOKEN"
-    monkeypatch.delitem(sys.modules, "keyring")
+    del sys.modules["keyring"]  # by monkeypatch it would come back
 
 
 @pytest.mark.parametrize(
@@ -274,6 +275,7 @@ def test_token_files_that_will_not_do(tmp_path: Path, text: str, mode: int, mess
     assert not text or text not in caught.value.message
 
 
+@pytest.mark.skipif(find_spec("keyring") is not None, reason="a keyring is installed here")
 def test_no_token_anywhere_says_where_one_may_be() -> None:
     with pytest.raises(TokenError) as caught:
         find_token(None, {})
