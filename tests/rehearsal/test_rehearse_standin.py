@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import tempfile
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from obsdimg.media.signify import SecretKey
-from obsdimg.rehearsal import MachineDisk, Operator, Verdict, rehearse_iso
+from obsdimg.rehearsal import MachineDisk, Operator, Verdict, find_host, rehearse_iso
 from obsdimg.resources import resource
 from obsdimg.response.check import simulate
 from obsdimg.response.matching import NoAnswerError, answer, read_lines
@@ -49,6 +53,24 @@ def test_a_full_disk_has_its_verdict(stage: Stage) -> None:
     stage.sets["site66.tgz"] = tgz({"home/big": (0o644, bytes(30 << 20))})
     stage.machine = with_disks(stage.machine, MachineDisk(24 << 20))
     assert stage.run().verdict is Verdict.DISK_FULL
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="a plain chroot needs root")
+def test_without_namespaces_root_gets_a_chroot_and_every_process_is_ended(
+    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    left = b"#!/bin/ksh\n(sleep 9000 </dev/null >/dev/null 2>&1 &)\nrm /install.site\n"
+    stage.sets["site66.tgz"] = tgz({"install.site": (0o755, left)})
+    result = stage.run(host=replace(find_host(), namespaces=False))
+    assert result.passed, result.transcript
+    assert list(tmp_path.iterdir()) == []
+    roots = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):  # no process, or one that has just ended
+            roots.append(str((entry / "root").readlink()))
+    assert "/" in roots
+    assert not [root for root in roots if str(tmp_path) in root]
 
 
 def test_an_iso_is_rehearsed_by_its_boot_conf_and_large_sets_are_not_unpacked(

@@ -141,6 +141,7 @@ _FLAGS: Mapping[str, Callable[[Scenario, _State], bool]] = {
         any(i.v4 == "static" for i in s.interfaces)
         and not any(i.v4 == "dhcp" for i in s.interfaces)
     ),
+    "dhcp": lambda s, _: any(i.v4 == "dhcp" for i in s.interfaces),
     "v6_static": lambda s, _: any(i.v6 == "static" for i in s.interfaces),
     "dhcp_domain": lambda s, _: s.dhcp_domain and _single_dhcp(s),
     "dhcp_nameservers": lambda s, _: s.dhcp_nameservers and _single_dhcp(s),
