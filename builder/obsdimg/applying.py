@@ -6,6 +6,8 @@ or the files below go to the server through the tunnel: pf.conf, the peers, thei
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from obsdimg.config import Config
 from obsdimg.project import Keys
 from obsdimg.release import Release
@@ -15,12 +17,15 @@ from obsdimg.siteset import SiteFile, site_set
 ARCHIVE = "apply.tgz"
 
 
-def apply_archive(config: Config, release: Release, keys: Keys) -> bytes:
+def apply_archive(
+    config: Config, release: Release, keys: Keys, overlay: Sequence[SiteFile] = ()
+) -> bytes:
     """A tar archive of the changed files; it holds secrets and belongs into clients/ (0600).
 
-    A server that made its own key keeps its key file: that one is left out.
+    A server that made its own key keeps its key file: that one is left out.  `overlay` wins
+    over generated files here as it does in the site set.
     """
-    plan = plan_site(config, release, keys, Materials())
+    plan = plan_site(config, release, keys, Materials(overlay=overlay))
     # The folder for its mode: without an entry tar would open it to all.
     wanted = {"/etc/pf.conf", "/etc/wireguard", "/etc/wireguard/names"}
     files = [f for f in plan.files if f.path in wanted]

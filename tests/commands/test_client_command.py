@@ -485,3 +485,24 @@ class TestBadInput:
     def test_no_project_here(self, tmp_path: Path, capsys: Capture) -> None:
         assert main(["client", "-c", str(tmp_path / "none.toml")]) == 1
         assert "no configuration here" in capsys.readouterr().err
+
+
+def test_options_of_a_new_client_are_refused_elsewhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "obsdimg.toml"
+    assert main(["init", str(tmp_path), "-q"]) == 0
+    assert main(["client", "-c", str(config), "laptop", "--split"]) == 1
+    assert "describe a new client" in capsys.readouterr().err
+
+
+def test_an_overlays_pf_conf_is_what_a_running_server_gets(tmp_path: Path) -> None:
+    config = tmp_path / "obsdimg.toml"
+    assert main(["init", str(tmp_path), "-q"]) == 0
+    (tmp_path / "overlay/etc").mkdir()
+    (tmp_path / "overlay/etc/pf.conf").write_text("block all\n")
+    assert main(["client", "-c", str(config), "add", "phone", "-q"]) == 0
+    with tarfile.open(tmp_path / "clients/apply.tgz") as packed:
+        stream = packed.extractfile("etc/pf.conf")
+        assert stream is not None
+        assert stream.read() == b"block all\n"

@@ -52,6 +52,11 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
         if not args.words:
             return 0
     action, names = _action(args.words)
+    if action != "add" and (args.split or args.reach or args.public_key):
+        raise ObsdimgError(
+            f"client {action}: --split, --reach and --public-key describe a new client",
+            "they go with add; an existing one is changed in obsdimg.toml",
+        )
     if action == "list":
         _list(project, args.json, ui)
     elif action == "show":
@@ -183,11 +188,13 @@ def _what_next(project: Project, ui: Ui) -> None:
     """What a server that runs already needs, and what one that is still to come."""
     from obsdimg.applying import ARCHIVE, apply_archive, apply_command
     from obsdimg.files import private_dir, write_file
+    from obsdimg.overlay import read_overlay
     from obsdimg.release import load_release
 
     release = load_release(project.config.release.version)
     path = private_dir(project.clients) / ARCHIVE
-    write_file(path, apply_archive(project.config, release, project.keys()))
+    overlay = read_overlay(project.overlay)
+    write_file(path, apply_archive(project.config, release, project.keys(), overlay))
     ui.say("an ISO built before does not know this: obsdimg build")
     if project.config.tunnel.keys == "first-boot":
         ui.say("a running server has its own key: edit its peers by hand")
