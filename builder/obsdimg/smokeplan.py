@@ -7,7 +7,7 @@ what ssh should do come from the project, or from options where there is none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Wishes:
     memory_mib: int
     uefi: bool = False
     offline: bool = False
+    board: str = "q35"
     login: Login | None = None
 
 
@@ -128,6 +129,12 @@ def _load(path: Path, text: str) -> ClientConf:
         raise SmokePlanError(error.message, error.hint) from error
 
 
+def with_reach(peers: Sequence[Peer], project: Project) -> list[Peer]:
+    """`peers` with the private networks that the configuration lets them reach."""
+    reach = {p.name: tuple(map(str, p.reach)) for p in project.config.tunnel.peers}
+    return [replace(peer, reach=reach.get(peer.name, ())) for peer in peers]
+
+
 def network_of(project: Project | None) -> Network:
     """The emulated network: the fixed address and gateway of the configuration, if any."""
     if project is None:
@@ -136,6 +143,19 @@ def network_of(project: Project | None) -> Network:
     if isinstance(own.ipv4, str) or own.gateway4 is None:
         return Network()
     return Network(str(own.ipv4.ip), own.ipv4.network.prefixlen, str(own.gateway4))
+
+
+def private_networks(project: Project | None) -> tuple[Network, ...]:
+    """A network for each further card of the configuration, with a host that answers pings."""
+    found = []
+    for number, card in enumerate(project.config.network.interfaces if project else (), 1):
+        own = card.ipv4
+        if isinstance(own, str):
+            found.append(Network(f"10.66.{number}.15", 24, f"10.66.{number}.2"))
+            continue
+        host = next(a for a in own.network.hosts() if a != own.ip)
+        found.append(Network(str(own.ip), own.network.prefixlen, str(host)))
+    return tuple(found)
 
 
 def make_plan(
@@ -167,6 +187,9 @@ def make_plan(
         ssh_open=bool(ssh_open),
         login=wishes.login,
         network=network_of(project),
+        private_networks=private_networks(project),
+        board=wishes.board,
+        kdf_rounds=int(rounds) if (rounds := found.hook.get("rounds", "auto")).isdigit() else None,
         guarded=found.hook.get("overwrite") != "yes",
         halts=found.hook.get("after") == "halt",
         offline=wishes.offline,

@@ -26,7 +26,7 @@ from typing import Any
 
 from obsdimg.smoke.keys import keys
 
-PASSPHRASE = "correct horse battery"
+PASSPHRASE = os.environ.get("SCRIPTED_PASSPHRASE", "correct horse battery")
 SEALING = "another staple entirely"
 LOADER_TEXT = b">> OpenBSD/amd64 %s %s\0"
 
@@ -55,7 +55,6 @@ INSTALL_TROUBLE = {
 BOOT_TROUBLE = {
     "single-user": "Enter pathname of shell or RETURN for sh: ",
     "root-device": "root device: ",
-    "daemon": "starting package daemons: obsdimg_wg(failed).",
     "pf": "pfctl: Syntax error in config file: pf rules not loaded",
     "panic-at-boot": "fatal page fault in supervisor mode",
 }
@@ -439,7 +438,10 @@ class Guest:
             self.say(text)
             self.hang()
         self.say("running rc.firsttime")
-        self.say("starting package daemons: obsdimg_wg.")
+        if self.branch == "no-packages":
+            self.say("obsdimg: packages FAILED; by hand: pkg_add wireguard-go")
+        wg = {"daemon-failed": "(failed)", "daemon-absent": "(absent)"}.get(self.branch, "")
+        self.say(f"starting package daemons: obsdimg_wg{wg}.")
         if self.branch == "boot-hangs":
             self.hang()
         self.say("starting local daemons: cron.")

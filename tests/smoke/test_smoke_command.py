@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -64,3 +65,147 @@ def test_a_size_that_is_none_is_wrong_usage(folder: Path, size: str) -> None:
     with pytest.raises(SystemExit) as caught:
         cli.main(["smoke", "x.iso", "--disk-size", size])
     assert caught.value.code == 2
+
+
+@pytest.fixture
+def demo(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The ISO of `obsdimg demo` (a stand-in, no OpenBSD), and its passphrase in ./pass."""
+    from obsdimg.commands.demo import PASSPHRASE
+
+    assert cli.main(["demo", "-q", "d"]) == 0
+    capsys.readouterr()
+    secret = folder / "pass"
+    secret.write_text(PASSPHRASE + "\n")
+    secret.chmod(0o600)
+    monkeypatch.setenv("SCRIPTED_PASSPHRASE", PASSPHRASE)
+    return folder / "d/images/demo-66-amd64.iso"
+
+
+def _smoke(iso: Path, *words: str) -> int:
+    options = ["--passphrase-file", "pass", "--disk-size", "16M", "--report", "r"]
+    return cli.main(["smoke", "-q", str(iso), *options, *words])
+
+
+def test_a_whole_run_writes_the_reports_and_leaves_nothing_else(
+    demo: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _smoke(demo, "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["verdict"] == "passed"
+    assert report["versions"]["QEMU"] == "9.0.0"
+    assert any("no client" in note for note in report["notes"])
+    assert {p.name for p in (folder / "r").iterdir()} >= {"report.html", "junit.xml"}
+    assert list((folder / "cache/smoke").iterdir()) == []
+    text = "".join(
+        p.read_text() for p in (folder / "r").iterdir() if p.suffix in (".txt", ".json", ".html")
+    )
+    assert (folder / "pass").read_text().strip() not in text
+
+
+def test_a_kept_disk_saves_the_installation(
+    demo: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "run once with --keep" in _refused(
+        capsys, str(demo), "--passphrase-file", "pass", "--from", "installed", "--disk-size", "16M"
+    )
+    assert _smoke(demo, "--keep") == 0
+    (kept,) = (folder / "cache/smoke").iterdir()
+    assert kept.stat().st_mode & 0o077 == 0
+    capsys.readouterr()
+    assert _smoke(demo, "--from", "installed", "--json") == 0
+    names = [s["name"] for s in json.loads(capsys.readouterr().out)["stages"]]
+    assert "install" not in names and "tunnel-again" in names
+
+
+def test_a_failed_run_is_exit_one_with_a_report(
+    demo: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SCRIPTED_BRANCH", "no-sets")
+    assert _smoke(demo, "--accelerator", "tcg") == 1
+    said = capsys.readouterr().out
+    assert said.startswith("FAILED: this ISO does not give you your server: installs")
+    assert "found no OpenBSD" in (folder / "r/report.txt").read_text()
+
+
+def test_an_accelerator_that_fails_is_followed_by_the_next(
+    demo: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from obsdimg.smoke import qemu
+
+    monkeypatch.setattr(qemu, "accelerators", lambda: [qemu.Accelerator.KVM, qemu.Accelerator.TCG])
+    monkeypatch.setenv("SCRIPTED_BRANCH", "kvm-internal-error")
+    assert _smoke(demo, "--json") == 0
+    out, err = capsys.readouterr()
+    report = json.loads(out)
+    assert "starting over with tcg" in err
+    assert report["versions"]["accelerator"] == "tcg"
+    assert any("kvm was tried first" in note for note in report["notes"])
+
+
+def test_no_room_for_the_disk_is_said_before_anything_starts(
+    demo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = _refused(capsys, str(demo), "--passphrase-file", "pass", "--disk-size", "9000T")
+    assert "GB free" in said and "OBSDIMG_CACHE" in said
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "complaint"),
+    [
+        ("a good passphrase\n", 0o644, "others may read"),
+        ("short\n", 0o600, "too few"),
+        ("two\nlines and more\n", 0o600, "more than one line"),
+    ],
+)
+def test_a_bad_passphrase_file_is_refused(
+    demo: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    content: str,
+    mode: int,
+    complaint: str,
+) -> None:
+    (folder / "pass").write_text(content)
+    (folder / "pass").chmod(mode)
+    said = _refused(capsys, str(demo), "--passphrase-file", "pass")
+    assert complaint in said and content.splitlines()[0] not in said
+
+
+def test_the_stock_medium_is_not_ours(
+    demo: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = _refused(capsys, "d/upstream/install66.iso", "--passphrase-file", "pass")
+    assert "was not made by obsdimg" in said
+
+
+def test_the_plan_comes_from_the_project(demo: Path, folder: Path) -> None:
+    from obsdimg import smokeplan
+    from obsdimg.inspection import inspect
+    from obsdimg.passphrase import Secret
+    from obsdimg.project import Project
+    from obsdimg.smoke.outside import beyond
+
+    project = Project.open(folder / "d/obsdimg.toml")
+    files, notes = smokeplan.project_clients(project)
+    peers = [smokeplan.peer_from_file(path, ["10.0.0.1"], 53) for path in files]
+    peers = smokeplan.with_reach(peers, project)
+    wishes = smokeplan.Wishes(disk_size=1024**3, memory_mib=512)
+    plan = smokeplan.make_plan(inspect(demo), Secret("x"), None, peers, project, wishes)
+    assert (plan.release, plan.encrypted, plan.unattended, plan.guarded) == (
+        "6.6", True, False, True,
+    )  # fmt: skip
+    assert not notes and not plan.ssh_open and not plan.halts
+    laptop, phone = plan.peers
+    assert laptop.server_port == 53 and laptop.ping == ("10.0.0.1",) and laptop.internet
+    (private,) = plan.private_networks
+    assert (private.guest, private.prefix) == ("172.16.1.3", 24)
+    assert beyond(laptop, plan.network, plan.private_networks) == [
+        "198.51.100.2", private.gateway,
+    ]  # fmt: skip
+    assert beyond(phone, plan.network, plan.private_networks) == ["198.51.100.2"]

@@ -205,7 +205,9 @@ def test_the_cd_goes_out_and_in_again(tmp_path: Path) -> None:
         (drive,) = (b for b in machine.qmp.execute("query-block") if b["qdev"] == "cd")
         return "inserted" in drive
 
-    with Machine(MachineSpec(memory_mib=64, cdrom=iso)) as machine:
+    with Machine(MachineSpec(memory_mib=64, cdrom=iso, cd_inserted=False)) as machine:
+        assert not inserted(machine)
+        machine.insert()
         assert inserted(machine)
         machine.eject()
         assert not inserted(machine)
@@ -230,16 +232,30 @@ def test_a_disk_that_is_no_system_is_seen_on_screen_and_serial_line(tmp_path: Pa
         assert machine.screenshot().startswith(b"\x89PNG")
 
 
-RESET_SECTOR = bytes.fromhex("b0fe e664 ebfa")  # mov al,0xfe; out 0x64,al; again: 8042 reset
+# mov al,0xfe; out 0x64,al: reset by the keyboard controller.
+# mov dx,0x604; mov ax,0x2000; out dx,ax: power-off by ACPI on QEMU's `pc`.  Then wait.
+RESET_SECTOR = bytes.fromhex("b0fe e664 ebfe")
+OFF_SECTOR = bytes.fromhex("ba0406 b80020 ef ebfe")
 
 
-def test_a_guest_that_resets_is_paused_until_it_is_told_to_go_on(tmp_path: Path) -> None:
-    floppy = tmp_path / "reset.img"
-    floppy.write_bytes(RESET_SECTOR.ljust(510, b"\0") + b"\x55\xaa" + bytes(1474560 - 512))
+def _floppy(path: Path, code: bytes) -> Path:
+    path.write_bytes(code.ljust(510, b"\0") + b"\x55\xaa" + bytes(1474560 - 512))
+    return path
+
+
+def test_a_guest_that_resets_is_paused(tmp_path: Path) -> None:
+    floppy = _floppy(tmp_path / "reset.img", RESET_SECTOR)
+    with Machine(MachineSpec(memory_mib=64, floppy=floppy)) as machine:
+        assert machine.wait_shutdown(20) == "guest-reset"
+        assert machine.qmp.execute("query-status")["status"] == "shutdown"
+
+
+def test_a_guest_that_powers_off_is_paused_and_boots_again_when_told_to(tmp_path: Path) -> None:
+    floppy = _floppy(tmp_path / "off.img", OFF_SECTOR)
     with Machine(MachineSpec(memory_mib=64, floppy=floppy)) as machine:
         since = 0
-        for _ in range(2):
-            assert machine.wait_shutdown(20, since) == "guest-reset"
+        for _ in range(3):
+            assert machine.wait_shutdown(20, since) == "guest-shutdown"
             assert machine.qmp.execute("query-status")["status"] == "shutdown"
             since = machine.qmp.count()
             machine.restart()

@@ -179,7 +179,7 @@ def test_the_machine_is_the_one_of_the_design() -> None:
     words = " ".join(_words(MachineSpec(disk=Path("d.qcow2"), cdrom=Path("a,b.iso"))))
     for piece in (
         "-smp 1", "-m 1024", "-vga std", "virtio-blk-pci,drive=disk", "virtio-net-pci,netdev=net",
-        "pc,accel=tcg,graphics=off", '"filename": "a,b.iso"', "reboot=shutdown,shutdown=pause",
+        "q35,accel=tcg,graphics=off", '"filename": "a,b.iso"', "reboot=shutdown,shutdown=pause",
     ):  # fmt: skip
         assert piece in words
 

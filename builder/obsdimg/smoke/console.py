@@ -227,11 +227,16 @@ class Console:
 
     # -- talking
 
-    def send(self, text: str, *, end: str = "\r") -> None:
-        """Type `text` and Enter on the serial line; the log shows it (secrets masked)."""
+    def send(self, text: str, *, end: str = "\r", pause: float = 0.0) -> None:
+        """Type `text` and Enter on the serial line; the log shows it (secrets masked).
+
+        `pause`: seconds between characters, for a reader without flow control.
+        """
         self.note(f"typed: {text or '(Enter)'}")
         try:
-            self._serial.send(text + end)
+            for piece in text + end if pause else [text + end]:
+                self._serial.send(piece)
+                time.sleep(pause)
         except OSError as error:
             self._health()
             raise self.failed("the serial line is closed", None, None, None) from error

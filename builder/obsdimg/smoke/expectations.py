@@ -27,8 +27,8 @@ PANIC = Failure("panic", r"^panic: .*|fatal (?:page|protection|non-maskable).*",
 DEBUGGER = Failure("ddb", r"^ddb(?:\{\d+\})?> ", "S19", "the guest's kernel crashed")
 NO_BOOT = Failure(
     "no-boot",
-    r"No bootable device|Boot failed: Could not read from CDROM|could not read the boot disk",
-    "T",
+    r"No bootable device",  # `Boot failed: ...` for one drive is no failure: the next is tried
+    "T E66",
     "is this an ISO made by `obsdimg build`?",
 )
 LOADER_ERROR = Failure(
@@ -79,9 +79,6 @@ BOOT_FAILURES = (
     Failure("single-user", r"Enter pathname of shell or RETURN for sh: ", "K",
             "a file system check failed, or a script ended the boot"),
     Failure("root-device", r"^root device:", "S19", "the kernel did not find its root disk"),
-    Failure("daemon",
-            r"starting package daemons:.*\b(?:\w*wg\w*|wireguard\w*)\((?:absent|failed)\).*", "E66",
-            "WireGuard did not start: its package is missing, or its configuration is wrong"),
     Failure("pf", r"^pfctl: .*(?:not loaded|error).*", "K", "pf.conf was not accepted"),
 )  # fmt: skip
 
@@ -159,7 +156,7 @@ DISKS = Mark("disks", r"^Available disks are: ", "E66 13", 60, INSTALL_FAILURES,
              "the list of disks")  # fmt: skip
 VERIFIED = Mark("verified", r"Signature Verified", "E66 13", 60, INSTALL_FAILURES,
                 "the verified signature of the sets")  # fmt: skip
-SET = Mark("set", r"Installing (\S+)", "R66", 120, INSTALL_FAILURES, "a set")
+SET = Mark("set", r"Installing (\S+)(?=\s)", "R66", 120, INSTALL_FAILURES, "a set")
 SEALED = Mark("sealed", r"^obsdimg: the sealed secrets are in place", "OURS", 120, INSTALL_FAILURES,
               "the sealed secrets")  # fmt: skip
 SEALED_ASKS = Mark("sealed-asks", r"Passphrase of the sealed secrets: ", "OURS", 120,
@@ -193,5 +190,10 @@ BOOTED = Mark(
     "E66 13", 900, BOOT_FAILURES,
     "the last lines of the boot (`starting local daemons: cron.` and the date)",
 )  # fmt: skip
+FAILED_DAEMON = r"^starting [^:]*daemons:.*"
+"""rc(8) names every daemon it starts; `name(failed)` and `name(absent)` are those that did not
+(E66 13, 14)."""
+FAILED_STEP = r"^obsdimg: .*\bFAILED\b.*"
+"""A step of the first boot (siteXX/common/usr/local/sbin/obsdimg-firsttime, OURS)."""
 SERVER_KEY = r"==== public key of this server: ([A-Za-z0-9+/]{43}=) ===="
 """From siteXX/common/usr/local/sbin/obsdimg-firsttime (OURS)."""

@@ -275,13 +275,15 @@ class Machine:
         return None if event is None else str(event.data.get("reason", "unknown"))
 
     def restart(self) -> None:
-        """Reset the machine and let it run, whatever state it is in."""
-        # With reboot=shutdown even our own reset would only pause the machine.
+        """Reset the machine and let it run, whatever state it is in.
+
+        From here on a guest that resets is not paused any more: SeaBIOS itself answers the
+        first reset of a machine that has run with a second one, seen on 1.16.
+        """
         self.qmp.execute("set-action", {"reboot": "reset"})
         since = self.qmp.count()
         self.qmp.execute("system_reset")
         self.qmp.wait_event(lambda e: e.name == "RESET", 10, since)
-        self.qmp.execute("set-action", {"reboot": "shutdown"})
         if not self.qmp.execute("query-status")["running"]:
             self.qmp.execute("cont")
 
@@ -306,7 +308,8 @@ class Machine:
         self.qmp.execute("blockdev-remove-medium", {"id": "cd"})
 
     def insert(self) -> None:
-        """Put the CD back in."""
+        """Put the CD in, whether the tray is open or not."""
+        self.qmp.execute("blockdev-open-tray", {"id": "cd", "force": True})
         self.qmp.execute("blockdev-insert-medium", {"id": "cd", "node-name": "cd-medium"})
         self.qmp.execute("blockdev-close-tray", {"id": "cd"})
 

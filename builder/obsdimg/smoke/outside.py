@@ -26,9 +26,9 @@ from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
 from obsdimg.tunnel.probe import Target, probe
 from obsdimg.tunnel.report import ProbeResult, Role
 
-Prober = Callable[[Peer, int, str | None, float], ProbeResult]
-"""Calls the server as a peer: over a UDP port of this host, pinging an address beyond the
-server if one is given, within so many seconds."""
+Prober = Callable[[Peer, int, Sequence[str], float], ProbeResult]
+"""Calls the server as a peer: over a UDP port of this host, pinging addresses beyond the
+server too, within so many seconds."""
 
 SYN, ACK, RST = 0x02, 0x10, 0x04
 
@@ -37,13 +37,12 @@ class KeyMissingError(ObsdimgError):
     """The server's public key is not known."""
 
 
-def probe_peer(peer: Peer, port: int, outside: str | None, timeout: float) -> ProbeResult:
+def probe_peer(peer: Peer, port: int, outside: Sequence[str], timeout: float) -> ProbeResult:
     """Handshake as `peer` with the server behind 127.0.0.1:`port`; ping its addresses, and
-    `outside`, which is beyond the server.  Raises ObsdimgError for bad keys."""
+    what is `outside`, beyond the server.  Raises ObsdimgError for bad keys."""
     place = f"peer {peer.name}"
     targets = [Target(ipaddress.ip_address(a), Role.SERVER) for a in peer.ping]
-    if outside is not None:
-        targets.append(Target(ipaddress.ip_address(outside), Role.OUTSIDE))
+    targets += [Target(ipaddress.ip_address(a), Role.OUTSIDE) for a in outside]
     if peer.server_public_key is None:
         raise KeyMissingError("the server has not shown its public key on the console")
     preshared = peer.preshared_key
@@ -60,17 +59,29 @@ def probe_peer(peer: Peer, port: int, outside: str | None, timeout: float) -> Pr
     )
 
 
+def beyond(peer: Peer, network: Network, private: Sequence[Network]) -> list[str]:
+    """What `peer` may ping beyond the server: the gateway, and a host of each private network
+    that it may reach."""
+    found = [network.gateway] if peer.internet and network.gateway_is_internet else []
+    for other in private:
+        host = ipaddress.ip_address(other.gateway)
+        if any(host in ipaddress.ip_network(reach) for reach in peer.reach):
+            found.append(other.gateway)
+    return found
+
+
 def check_tunnel(
     peers: Sequence[Peer],
     ports: dict[int, int],
     network: Network,
+    private: Sequence[Network],
     prober: Prober,
     timeout: float,
 ) -> list[Check]:
     """A check for every peer: handshake, pings to the server, ping through NAT."""
     checks = []
     for peer in peers:
-        outside = network.gateway if peer.internet and network.gateway_is_internet else None
+        outside = beyond(peer, network, private)
         result = prober(peer, ports[peer.server_port], outside, timeout)
         lines = "; ".join(t.line() for t in result.targets)
         name = f"tunnel of {peer.name}: handshake, pings{', NAT' if outside else ''}"

@@ -61,6 +61,8 @@ class Peer:
     """Addresses inside the tunnel to ping, e.g. the server's own."""
     internet: bool = True
     """It may reach the internet through the server: the emulated gateway is pinged too."""
+    reach: tuple[str, ...] = ()
+    """Networks behind the server that it may reach; a host in each emulated one is pinged."""
 
 
 @dataclass(frozen=True)
@@ -97,12 +99,23 @@ class SmokePlan:
     secrets: tuple[tuple[str, Secret], ...] = ()
     """More secrets, named: masked in every log, searched for on the disk."""
     network: Network = Network()
+    kdf_rounds: int | None = None
+    """bcrypt rounds of the disk's passphrase; None: what takes the guest about a second."""
+    private_networks: tuple[Network, ...] = ()
+    """Networks of the machine's further cards, in their order (vio1, vio2 ...)."""
+    board: str = "q35"
     guarded: bool = True
     """An installed disk is left alone; False where the configuration says to overwrite it."""
     halts: bool = False
     """After the installation the machine halts and waits instead of rebooting."""
     offline: bool = False
     """No network beyond the emulated gateway: first-boot downloads fail quickly."""
+
+
+def kdf_seconds(rounds: int | None) -> float:
+    """How long the boot loader may take over a passphrase, in seconds with acceleration:
+    3.3 ms a round in the kernel (E66), the loader is several times slower."""
+    return 30.0 + 0.02 * (rounds or 300)
 
 
 _MASK = "***"

@@ -119,6 +119,8 @@ class Play:
             forwards=(*(Forward("udp", p) for p in udp), *(Forward("tcp", p) for p in tcp)),
             serial_mirror=self.options.serial_mirror,
             network=self.plan.network,
+            private_networks=self.plan.private_networks,
+            board=self.plan.board,
             uefi=self.plan.uefi,
             offline=self.plan.offline,
             doomed=self.options.folder if self.options.folder_doomed else None,

@@ -11,15 +11,16 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from obsdimg.errors import ObsdimgError
 from obsdimg.progress import Progress
 from obsdimg.smoke import expectations as says
 from obsdimg.smoke.console import Console, ExpectationError
 from obsdimg.smoke.disk_search import MUST_BE_THERE, PLAIN_TEXTS, check_disk, search
 from obsdimg.smoke.inside import check_inside
 from obsdimg.smoke.loader import Loader
-from obsdimg.smoke.machine import AcceleratorError, Machine, MachineError, make_disk
+from obsdimg.smoke.machine import AcceleratorError, Machine, make_disk
 from obsdimg.smoke.outside import check_ports, check_tunnel
-from obsdimg.smoke.plan import Secret, SmokePlan
+from obsdimg.smoke.plan import Secret, SmokePlan, kdf_seconds
 from obsdimg.smoke.play import Options, Play, StageError, named_secrets
 from obsdimg.smoke.qemu import Accelerator, Forward
 from obsdimg.smoke.result import Check, SmokeResult, Verdict
@@ -90,9 +91,12 @@ class Scenario(Play):
     def _installation(self, machine: Machine, console: Console) -> None:
         with self.stage("install", "installs") as stage:
             seen: list[str] = []
+            said = ""
             while True:
                 mark = console.expect(*says.INSTALL_STEPS)
-                self.note(console.matched().strip())
+                if (text := console.matched().strip()) != said:
+                    self.note(text)
+                    said = text
                 if mark.name not in seen:
                     seen.append(mark.name)
                 if mark.name == says.SEALED_ASKS.name:
@@ -161,7 +165,9 @@ class Scenario(Play):
         with self.stage(name, title) as stage:
             if self.plan.encrypted:
                 wrong = Secret(WRONG) if first else None
-                Loader(machine, console, self.slowness).unlock(self.plan.passphrase, wrong)
+                limit = kdf_seconds(self.plan.kdf_rounds)
+                loader = Loader(machine, console, self.slowness, limit)
+                loader.unlock(self.plan.passphrase, wrong)
                 if first:
                     stage.checks.append(
                         Check.of("a wrong passphrase is refused at boot", True, "", "E66 13")
@@ -177,12 +183,15 @@ class Scenario(Play):
             stage.checks.append(Check.of("root file system", good, root, "E66 13"))
 
     def _first_boot(self, console: Console, name: str, title: str) -> None:
+        since = len(console.lines)
         with self.stage(name, title) as stage:
             self.expect(console, says.BOOTED)
-            for line in console.lines:
-                if found := re.search(says.SERVER_KEY, line.text):
-                    self.server_key = found[1]
             stage.checks.append(Check.of("the system is up", True, "", "E66 13"))
+            texts = [line.text for line in console.lines[since:]]
+            stage.checks += boot_checks(texts)
+            for text in texts:
+                if found := re.search(says.SERVER_KEY, text):
+                    self.server_key = found[1]
 
     def _tunnel(self, machine: Machine, name: str, title: str) -> None:
         with self.stage(name, title) as stage:
@@ -198,7 +207,12 @@ class Scenario(Play):
                 for p in self.plan.peers
             ]
             stage.checks += check_tunnel(
-                peers, ports, self.plan.network, self.options.prober, limit
+                peers,
+                ports,
+                self.plan.network,
+                self.plan.private_networks,
+                self.options.prober,
+                limit,
             )
             machine.check()
 
@@ -264,6 +278,17 @@ class Scenario(Play):
             )
 
 
+def boot_checks(lines: list[str]) -> list[Check]:
+    """What the lines of a boot say about daemons and the first boot's own steps."""
+    started = [text for text in lines if re.search(says.FAILED_DAEMON, text)]
+    failed = [word for text in started for word in re.findall(r"\S+\((?:failed|absent)\)", text)]
+    steps = [text for text in lines if re.search(says.FAILED_STEP, text)]
+    checks = [Check.of("every daemon started", not failed, ", ".join(failed), "E66 14")]
+    if steps:
+        checks.append(Check.of("every step of the first boot worked", False, steps[0], "OURS"))
+    return checks
+
+
 def run_smoke(
     plan: SmokePlan, options: Options, progress: Progress, result: SmokeResult
 ) -> SmokeResult:
@@ -287,7 +312,7 @@ def run_smoke(
         play.use(disk)
     except AcceleratorError:
         raise
-    except (ExpectationError, StageError, MachineError) as error:
+    except ObsdimgError as error:
         if result.failed is None:
             raise
         if isinstance(error, ExpectationError) and _accelerator_is_suspect(options, result, error):
