@@ -66,7 +66,8 @@ def make_signed_source(folder: Path, size: int) -> Path:
 def compare(folder: Path, size: int, rounds: int) -> None:
     os.environ["OBSDIMG_CACHE"] = str(folder / "cache")
     os.environ["PYTHONPATH"] = str(Path(__file__).resolve().parents[1] / "builder")
-    source = make_signed_source(folder, size * 1_000_000)
+    (folder / "upstream").mkdir()  # its SHA256.sig is not the one that xorriso puts in
+    source = make_signed_source(folder / "upstream", size * 1_000_000)
     for path, content in changes(folder).items():
         name = path.rpartition("/")[2]
         (folder / name).write_bytes(content if isinstance(content, bytes) else noise(name))
