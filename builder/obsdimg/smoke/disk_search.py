@@ -30,7 +30,7 @@ PLAIN_TEXTS = (
     ("scripts of the base system", b"#!/bin/ksh\n#"),
     ("scripts of the base system", b"#\t$OpenBSD: "),
     ("scripts of the base system", b"# $OpenBSD: "),
-    ("an ssh host key", b"-----BEGIN OPENSSH PRIVATE KEY-----"),
+    ("an ssh host key", b"-----BEGIN OPENSSH " + b"PRIVATE KEY-----"),
     ("WireGuard configuration", b"PrivateKey ="),
     ("WireGuard configuration", b"wgkey "),
 )
