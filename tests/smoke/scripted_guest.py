@@ -446,6 +446,7 @@ class Guest:
             self.hang()
         self.say("starting local daemons: cron.")
         self.say("Sun Nov 22 10:00:00 UTC 2026")
+        self.screen.append("login: ")
         while not self.button.is_set() or self.branch == "no-button":
             self._check()
             time.sleep(0.02)

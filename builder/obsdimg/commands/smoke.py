@@ -104,7 +104,14 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     with progress.step(f"Looking into {iso.name}"):
         found = inspect(iso, progress)
     plan, notes = _plan(args, ui, project, found)
-    result = _play(args, ui, plan, qemu, notes, progress)
+    played: list[SmokeResult] = []
+    try:
+        result = _play(args, ui, plan, qemu, notes, progress, played)
+    except BaseException:  # also ctrl-C and SIGTERM: what was seen so far is worth keeping
+        if played and played[-1].stages:
+            write_reports(played[-1], args.report)
+            ui.info(f"report of what was played: {args.report / 'report.html'}")
+        raise
     paths = write_reports(result, args.report)
     if args.json:
         ui.json(result.as_dict())
@@ -224,8 +231,12 @@ def _play(
     qemu: Qemu,
     notes: list[str],
     progress: Progress,
+    played: list[SmokeResult],
 ) -> SmokeResult:
-    """Play the scenario with the first accelerator that runs the guest."""
+    """Play the scenario with the first accelerator that runs the guest.
+
+    Each attempt's result is in `played` from its beginning.
+    """
     from obsdimg.smoke.machine import AcceleratorError
     from obsdimg.smoke.qemu import Accelerator, accelerators
     from obsdimg.smoke.result import SmokeResult
@@ -235,6 +246,7 @@ def _play(
     for number, accelerator in enumerate(chosen):
         result = SmokeResult(plan.iso.name, plan.release, notes=list(notes))
         result.versions = _versions(qemu, accelerator)
+        played.append(result)
         with _workshop(args, plan, qemu, accelerator) as options:
             try:
                 return run_smoke(plan, options, progress, result)

@@ -89,7 +89,9 @@ class Play:
         finally:
             stage.seconds = time.monotonic() - begin
             if stage.verdict is Verdict.SKIPPED:
-                stage.verdict = Verdict.FAILED  # interrupted
+                stage.verdict = Verdict.FAILED
+                stage.error = "interrupted"
+                stage.evidence = self._console.last() if self._console else ()
 
     def clock(self) -> float:
         return time.monotonic() - self.started
