@@ -425,6 +425,7 @@ class Guest:
         self.say(banner)
         while True:
             given = self.ask("Passphrase: ", echo=False)
+            time.sleep(0.3)  # the KDF; what was on the screen before stays there meanwhile
             if self.branch != "refuses-all" and (
                 given == PASSPHRASE or self.branch == "unlocks-with-anything"
             ):

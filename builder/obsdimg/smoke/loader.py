@@ -38,6 +38,7 @@ class Loader:
     slowness: float = 1.0
     kdf_seconds: float = 30.0
     """How long the loader may compute over a passphrase, with hardware acceleration."""
+    _lines_before: int = 0
     on_serial: bool = False
     """It is known to talk on the serial line."""
 
@@ -53,6 +54,7 @@ class Loader:
             self.console.expect(mark)
             return
         seconds = mark.limit * self.slowness
+        before = self._lines_before
         end = time.monotonic() + seconds
         while True:
             lines = [line for line in self.machine.screen_text() if line] or [""]
@@ -61,7 +63,7 @@ class Loader:
                 self.console.note(f"on the screen: {lines[-1]}")
                 return
             for failure in (*mark.failures, *self.console.failures):
-                if re.search(failure.pattern, text, re.MULTILINE):
+                if re.search(failure.pattern, "\n".join(lines[before:]), re.MULTILINE):
                     raise self.console.failed(
                         f"waiting for {mark.says or mark.name}, the screen shows: {lines[-1]}",
                         failure.hint, mark, failure,
@@ -82,6 +84,8 @@ class Loader:
             self.console.send(text, pause=KEY_PAUSE)
         else:
             self.console.note(f"typed on the keyboard: {text}")
+            # What stands on the screen already is no answer to this.
+            self._lines_before = len([line for line in self.machine.screen_text() if line])
             self.machine.type_keys(text + "\n")
 
     def to_serial_line(self) -> None:

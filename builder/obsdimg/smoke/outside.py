@@ -166,7 +166,7 @@ def check_ports(
     machine: Machine, ports: Sequence[int], ssh_open: bool, slowness: float
 ) -> list[Check]:
     """ssh as configured, every other TCP port not open."""
-    answers, greeting = knock(machine, ports, 2 + slowness / 2)
+    answers, greeting = knock(machine, ports, 2 * min(1.0, slowness) + slowness / 2)
     checks = []
     if 22 in answers:
         wanted = "open" if ssh_open else "closed"
