@@ -36,12 +36,12 @@ def main() -> None:
 
 def build_once(config: Path, source: Path, phrase: Path, output: Path) -> None:
     """`obsdimg build`, with a release whose base key is that of the stand-in's vendor."""
-    from obsdimg import release
-    from obsdimg.cli import main as command
-    from obsdimg.commands.demo import standin_release
-    from obsdimg.media.signify import SecretKey
+    from obsdimg.cli.demo import standin_release
+    from obsdimg.cli.main import main as command
+    from obsdimg.releases import release
+    from obsdimg.signify.message import SignifySecretKey
 
-    vendor = SecretKey.parse((source.parent / "vendor.sec").read_text())
+    vendor = SignifySecretKey.parse((source.parent / "vendor.sec").read_text())
     signed = standin_release(vendor)
     release.load_release = lambda version: signed
     words = ["build", "-q", "-c", config, "--iso", source, "--passphrase-file", phrase]
@@ -50,13 +50,13 @@ def build_once(config: Path, source: Path, phrase: Path, output: Path) -> None:
 
 def make_signed_source(folder: Path, size: int) -> Path:
     """The medium with a signed list beside it, and the vendor's key."""
-    from obsdimg.media.hashing import sha256_file
-    from obsdimg.media.resign import sign_list
-    from obsdimg.media.signify import SecretKey
+    from obsdimg.core.hashing import sha256_file
+    from obsdimg.signify.message import SignifySecretKey
+    from obsdimg.signify.signing import sign_list
 
     source = folder / "install66.iso"
     make_source(str(source), str(size))
-    vendor = SecretKey.generate("bench vendor")
+    vendor = SignifySecretKey.generate("bench vendor")
     (folder / "vendor.sec").write_text(vendor.text())
     listed = {source.name: sha256_file(source)[0]}
     (folder / "SHA256.sig").write_bytes(sign_list(listed, vendor, "6.6").sha256_sig)

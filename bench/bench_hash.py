@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "builder"))
 
-from obsdimg.media.cache import Cache
-from obsdimg.media.hashing import sha256_file
+from obsdimg.core.hashing import sha256_file
+from obsdimg.fetch.cache import Cache
 
 
 def measure(title: str, size: int, action: Callable[[], str], rounds: int = 3) -> str:

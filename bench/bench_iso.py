@@ -53,7 +53,7 @@ def make_source(path: str, size: str) -> None:
 
 def one_run(source: str, target: str, kind: str) -> None:
     """Our remastering, in a process of its own so that its memory can be told apart."""
-    from obsdimg.media.iso import remaster
+    from obsdimg.iso import remaster
 
     folder = Path(source).parent
     digests = [hashlib.sha256()] if kind == "hashed" else []

@@ -23,12 +23,12 @@ from typing import ClassVar
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "builder"))
 
+from obsdimg.core.progress import Progress
 from obsdimg.deploy.credentials import S3Keys, Token
 from obsdimg.deploy.image import _hash
 from obsdimg.deploy.s3 import PART_SIZE, Bucket
 from obsdimg.deploy.s3sign import Signer
 from obsdimg.deploy.serve import FileServer
-from obsdimg.progress import Progress
 
 
 def measure(title: str, size: int, action: Callable[[], object], rounds: int = 3) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from obsdimg.config import load
-from obsdimg.configedit import ConfigEditError, add_peer, free_addresses, remove_peer
+from obsdimg.config.edit import ConfigEditError, add_peer, free_addresses, remove_peer
 
 FORMS = {
     "tables": "[tunnel] # mine\n[[tunnel.peers]]\nname = 'laptop' # first\nipv4 = '10.0.0.2'\n",

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from deploy_bench import Bench, S3Store, bench, s3_store
+
+from support.deploy_bench import Bench, S3Store, bench, s3_store
 
 
 @pytest.fixture

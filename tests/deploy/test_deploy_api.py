@@ -13,10 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from deploy_bench import Bench, free_port
 
-import fake_vultr
-from fake_vultr import Fault
+from obsdimg.core.errors import ObsdimgError
 from obsdimg.deploy.api import Api, Pace
 from obsdimg.deploy.credentials import Token, find_s3_keys, find_token
 from obsdimg.deploy.provider import (
@@ -28,7 +26,9 @@ from obsdimg.deploy.provider import (
     UncertainError,
 )
 from obsdimg.deploy.vultr import Vultr
-from obsdimg.errors import ObsdimgError
+from support import fake_vultr
+from support.deploy_bench import Bench, free_port
+from support.fake_vultr import Fault
 
 QUICK = Pace(connect=1, read=0.5, tries=3, first_wait=0.01, longest_wait=0.02)
 

@@ -10,10 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from deploy_bench import Bench, S3Store, bench, free_port
 
-import fake_vultr
-from fake_vultr import Fault
 from obsdimg.deploy.api import Api
 from obsdimg.deploy.credentials import Token
 from obsdimg.deploy.handshake import choose_caller
@@ -25,8 +22,11 @@ from obsdimg.deploy.session import begin, store_of, wish_of
 from obsdimg.deploy.steps import Deployment
 from obsdimg.deploy.uploading import Upload
 from obsdimg.deploy.vultr import Vultr
-from obsdimg.deploy.work import Limits
-from obsdimg.project import Project
+from obsdimg.deploy.work import Waits
+from obsdimg.project.folder import Project
+from support import fake_vultr
+from support.deploy_bench import Bench, S3Store, bench, free_port
+from support.fake_vultr import Fault
 
 NOTHING = {"isos": 0, "instances": 0, "firewalls": 0, "vpcs": 0}
 
@@ -239,7 +239,7 @@ def in_process(b: Bench) -> tuple[Deployment, Project]:
     store = store_of(project)
     image = load_image(b.iso, False)
     state = begin(project, store, "vpn", "vpn", image)
-    limits = Limits(
+    limits = Waits(
         download=20, activate=1.5, install=20, silence=20, unlock=20, first_pause=0.05,
         longest_pause=0.1, settle=(0.0, 0.1, 0.4),
     )  # fmt: skip

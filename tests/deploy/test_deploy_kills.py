@@ -14,9 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from deploy_bench import Bench, S3Store, bench
 
-from fake_vultr import Fault
+from support.deploy_bench import Bench, S3Store, bench
+from support.fake_vultr import Fault
 
 pytestmark = pytest.mark.slow  # two starts of the command line and a whole deployment each time
 

@@ -13,7 +13,6 @@ import pytest
 from botocore.auth import S3SigV4Auth, S3SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
-from deploy_bench import S3Store, free_port
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,6 +21,7 @@ from obsdimg.deploy.api import Pace
 from obsdimg.deploy.credentials import S3Keys, Token
 from obsdimg.deploy.s3 import Bucket, StoreError
 from obsdimg.deploy.s3sign import Signer, encode_key, query_string
+from support.deploy_bench import S3Store, free_port
 
 QUICK = Pace(connect=1, read=2, tries=2, first_wait=0.01, longest_wait=0.02)
 MOMENT = datetime.datetime(2026, 11, 22, 16, 0, 5, tzinfo=datetime.UTC)

@@ -20,7 +20,7 @@ from obsdimg.deploy.image import Image
 from obsdimg.deploy.provider import (
     Instance,
     InstanceSpec,
-    Named,
+    NamedThing,
     Offer,
     Provider,
     ProviderError,
@@ -30,13 +30,13 @@ from obsdimg.deploy.provider import (
 )
 from obsdimg.deploy.removal import Removal
 from obsdimg.deploy.state import State, Store
-from obsdimg.deploy.steps import Deployment, Wish
+from obsdimg.deploy.steps import Deployment, WantedInstance
 from obsdimg.deploy.uploading import Upload
-from obsdimg.deploy.work import Limits
+from obsdimg.deploy.work import Waits
 
 IMAGE = Image(Path("x.iso"), 10, "a" * 64, "b" * 128)
-WISH = Wish("here", "small", "vpn", False, (53, 443), "create", "10.1.0.0/24")
-LIMITS = Limits(first_pause=0.0, longest_pause=0.0, settle=(0.0, 0.0))
+WISH = WantedInstance("here", "small", "vpn", False, (53, 443), "create", "10.1.0.0/24")
+LIMITS = Waits(first_pause=0.0, longest_pause=0.0, settle=(0.0, 0.0))
 
 
 class Killed(BaseException):
@@ -130,16 +130,16 @@ class Memory:
         with self.fate():
             self.things["drive"].pop(key, None)
 
-    def firewalls(self) -> list[Named]:
+    def firewalls(self) -> list[NamedThing]:
         with self.fate():
             return list(self.things["firewall"].values())
 
-    def create_firewall(self, description: str) -> Named:
+    def create_firewall(self, description: str) -> NamedThing:
         with self.fate(creates=True):
             key = self._new("firewall")
             self.rules[key] = []
-            self.things["firewall"][key] = Named(key, description)
-            return Named(key, description)
+            self.things["firewall"][key] = NamedThing(key, description)
+            return NamedThing(key, description)
 
     def firewall_rules(self, key: str) -> list[UdpRule]:
         with self.fate():
@@ -153,15 +153,15 @@ class Memory:
         with self.fate():
             self.things["firewall"].pop(key, None)
 
-    def networks(self) -> list[Named]:
+    def networks(self) -> list[NamedThing]:
         with self.fate():
             return list(self.things["network"].values())
 
-    def create_network(self, region: str, description: str, subnet: str) -> Named:
+    def create_network(self, region: str, description: str, subnet: str) -> NamedThing:
         with self.fate(creates=True):
             key = self._new("network")
-            self.things["network"][key] = Named(key, description)
-            return Named(key, description)
+            self.things["network"][key] = NamedThing(key, description)
+            return NamedThing(key, description)
 
     def delete_network(self, key: str) -> None:
         with self.fate():

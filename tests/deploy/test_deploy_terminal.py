@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 
 import pexpect
-from deploy_bench import Bench
+
+from support.deploy_bench import Bench
 
 
 def spawn(b: Bench, *words: str) -> pexpect.spawn:

@@ -11,14 +11,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from deploy_bench import Bench, free_port
 
-import fake_vultr
-from fake_vultr import FakeVultr, Machine, WireGuardMachine
-from obsdimg.project import Project
+from obsdimg.project.folder import Project
 from obsdimg.smoke import machine as smoke
 from obsdimg.standin import NOT_OPENBSD
 from obsdimg.tunnel.responder import ResponderCore, ResponderPeer
+from support import fake_vultr
+from support.deploy_bench import Bench, free_port
+from support.fake_vultr import FakeVultr, Machine, WireGuardMachine
 
 pytestmark = pytest.mark.slow  # builds an ISO
 
@@ -130,7 +130,7 @@ class BootedFromIso:
             path = Path(folder) / "cd.iso"
             path.write_bytes(iso)
             spec = smoke.MachineSpec(memory_mib=64, cdrom=path)
-            with smoke.Machine(spec) as machine:
+            with smoke.VirtualMachine(spec) as machine:
                 machine.serial.settimeout(1.0)
                 while not self._stop.is_set():
                     try:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genuine_installer import genuine_ramdisk
 from obsdimg.ffs import DamagedError, FfsError, FileSystem, make_image
+from support.genuine_installer import genuine_ramdisk
 
 MB = 1 << 20
 

@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 from dissect.ffs import FFS
 
-from ffs_judges import makefs, problems, read_tree
-from floppy_console import Floppy
-from genuine_installer import genuine_ramdisk, media
 from obsdimg.ffs import FileSystem, NoRoomError, make_image
-from obsdimg.media.bootkernel import BootKernel
+from obsdimg.kernel.bootkernel import BootKernel
+from support.ffs_judges import makefs, problems, read_tree
+from support.floppy_console import Floppy
+from support.genuine_installer import genuine_ramdisk, media
 
 pytestmark = [pytest.mark.qemu, pytest.mark.slow, pytest.mark.media]
 MB = 1 << 20

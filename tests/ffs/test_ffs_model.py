@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ffs_judges import Tree, makefs, problems, read_tree
 from obsdimg.ffs import FfsError, FileSystem, NoRoomError, make_image
+from support.ffs_judges import Tree, makefs, problems, read_tree
 
 MB = 1 << 20
 
@@ -58,7 +58,7 @@ IMAGES: dict[str, Callable[[], bytes]] = {
 }
 
 
-class Wrong(Exception):
+class WrongError(Exception):
     """The model says that the operation must be refused."""
 
 
@@ -75,29 +75,29 @@ def steps(operation: Operation) -> list[Operation]:
 
 
 def on_model(tree: Tree, operation: Operation) -> Tree:
-    """The tree after `operation`.  Raises Wrong."""
+    """The tree after `operation`.  Raises WrongError."""
     what, path, number = operation
     parent = path.rpartition("/")[0]
     if parent and tree.get(parent, ("",))[0] != "dir":
-        raise Wrong
+        raise WrongError
     here = tree.get(path)
     if what == "write":
         if here and here[0] != "file":
-            raise Wrong
+            raise WrongError
         return {**tree, path: ("file", 0o640, content(number))}
     if what in ("mkdir", "symlink"):
         if here:
-            raise Wrong
+            raise WrongError
         made = ("dir", number, b"") if what == "mkdir" else ("link", 0o755, b"t" * number)
         return {**tree, path: made}
     if not here:
-        raise Wrong
+        raise WrongError
     if what == "remove":
         if any(p.startswith(path + "/") for p in tree):
-            raise Wrong
+            raise WrongError
         return {p: v for p, v in tree.items() if p != path}
     if here[0] == "link":
-        raise Wrong  # it leads nowhere
+        raise WrongError  # it leads nowhere
     return {**tree, path: (here[0], number, here[2])}
 
 
@@ -137,7 +137,7 @@ def test_any_sequence_of_operations_agrees_with_a_dictionary(
     for operation in [step for each in sequence for step in steps(each)]:
         try:
             after = on_model(tree, operation)
-        except Wrong:
+        except WrongError:
             with pytest.raises(FfsError):
                 on_image(fs, operation)
             continue

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ffs_judges import makefs, problems, read_tree
 from obsdimg.ffs import FfsError, FileSystem, NoRoomError, UnsupportedError, make_image
+from support.ffs_judges import makefs, problems, read_tree
 
 MB = 1 << 20
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 import obsdimg.standin
-from genuine_installer import genuine_ramdisk
-from obsdimg.cli import main
-from obsdimg.commands import demo
+from obsdimg.cli import demo
+from obsdimg.cli.main import main
+from obsdimg.core.resources import resource
 from obsdimg.ffs import FileSystem
-from obsdimg.resources import resource
 from obsdimg.standin import copy_scripts
-from rehearsal_stage import needs_sandbox
+from support.genuine_installer import genuine_ramdisk
+from support.rehearsal_stage import needs_sandbox
 
 
 def run(*words: object) -> subprocess.CompletedProcess[str]:
@@ -152,7 +152,7 @@ def test_an_iso_built_from_the_genuine_ramdisk_installs(
 
 
 def with_key(fill: object, key: object) -> object:
-    from obsdimg.media.resign import ramdisk_key
+    from obsdimg.signify.signing import ramdisk_key
 
     def filled(system: FileSystem) -> None:
         fill(system)  # type: ignore[operator]

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.rehearsal import Dhcp, MachineDisk, MachineNic, Operator, Reply, Verdict
+from obsdimg.rehearsal import Dhcp, MachineDisk, MachineNic, Operator, RehearsalVerdict, Reply
 from obsdimg.response.check import simulate
 from obsdimg.response.matching import read_lines
-from obsdimg.response.questions import Interface, Scenario, expand, load
-from rehearsal_stage import RESPONSE, Stage, make_stage, tgz
+from obsdimg.response.questions import Circumstances, Interface, expand, load
+from support.rehearsal_stage import RESPONSE, Stage, make_stage, tgz
 
 pytestmark = pytest.mark.media
 
@@ -26,8 +26,8 @@ def stage() -> Stage:
 
 def test_it_installs_and_the_questions_are_those_of_the_table(stage: Stage) -> None:
     result = stage.run()
-    assert result.verdict is Verdict.INSTALLED, result.transcript
-    scenario = Scenario(hostname="gw", user="admin", dhcp_nameservers=True)
+    assert result.verdict is RehearsalVerdict.INSTALLED, result.transcript
+    scenario = Circumstances(hostname="gw", user="admin", dhcp_nameservers=True)
     predicted = simulate(read_lines(RESPONSE.encode()), expand(load("66"), scenario))
     asked = [(q.text, q.answer, q.line) for q in result.questions]
     assert asked == [
@@ -96,7 +96,7 @@ def test_two_interfaces_and_static_addresses_ask_what_the_table_says(stage: Stag
     )
     stage.answer(text)
     result = stage.run()
-    scenario = Scenario(
+    scenario = Circumstances(
         hostname="gw",
         user="admin",
         machine_interfaces=("vio0", "vio1"),
@@ -226,31 +226,31 @@ def broken_directory(stage: Stage) -> None:
 
 
 BROKEN = [
-    (broken_missing, Verdict.NO_ANSWER, "system hostname"),
-    (broken_misspelt, Verdict.NO_ANSWER, "system hostname"),
-    (broken_misspelt_with_a_default, Verdict.UNUSED_LINE, "line 16"),
-    (broken_newline, Verdict.UNTERMINATED_LINE, "newline"),
-    (broken_answer, Verdict.BAD_ANSWER, "perhaps"),
-    (broken_flipped_byte, Verdict.BAD_CHECKSUM, "base66.tgz"),
-    (broken_flipped_byte_in_the_site_set, Verdict.BAD_CHECKSUM, "site66.tgz"),
-    (broken_signature, Verdict.BAD_SIGNATURE, "signed by another key"),
-    (broken_unsigned, Verdict.BAD_SIGNATURE, "does not contain SHA256.sig"),
-    (broken_no_site_set, Verdict.NO_SITE_SET, "site set"),
-    (broken_site_set_not_selected, Verdict.NO_SITE_SET, "site set"),
-    (broken_full_disk, Verdict.DISK_FULL, "site66.tgz"),
-    (broken_unknown_question, Verdict.UNKNOWN_QUESTION, "Do you like cheese?"),
-    (broken_hook, Verdict.HOOK_FAILED, "before the first question"),
-    (broken_endless_loop, Verdict.TIME_LIMIT, ""),
-    (broken_endless_output, Verdict.TIME_LIMIT, "endless output"),
-    (broken_install_site, Verdict.SITE_SCRIPT_FAILED, "install.site"),
-    (broken_waiting, Verdict.WAITING, "Colour of the sky?"),
-    (broken_program_missing_in_the_ramdisk, Verdict.MISSING_PROGRAM, "awk"),
-    (broken_refused, Verdict.REFUSED, "fdisk -u sd0"),
-    (broken_refused_option, Verdict.REFUSED, "--color"),
-    (broken_no_response_file, Verdict.NO_AUTOINSTALL, "menu"),
-    (broken_no_disk, Verdict.BAD_ANSWER, "no such disk"),
-    (broken_template, Verdict.DISK_LAYOUT, "template"),
-    (broken_directory, Verdict.BAD_ANSWER, "6.7/amd64"),
+    (broken_missing, RehearsalVerdict.NO_ANSWER, "system hostname"),
+    (broken_misspelt, RehearsalVerdict.NO_ANSWER, "system hostname"),
+    (broken_misspelt_with_a_default, RehearsalVerdict.UNUSED_LINE, "line 16"),
+    (broken_newline, RehearsalVerdict.UNTERMINATED_LINE, "newline"),
+    (broken_answer, RehearsalVerdict.BAD_ANSWER, "perhaps"),
+    (broken_flipped_byte, RehearsalVerdict.BAD_CHECKSUM, "base66.tgz"),
+    (broken_flipped_byte_in_the_site_set, RehearsalVerdict.BAD_CHECKSUM, "site66.tgz"),
+    (broken_signature, RehearsalVerdict.BAD_SIGNATURE, "signed by another key"),
+    (broken_unsigned, RehearsalVerdict.BAD_SIGNATURE, "does not contain SHA256.sig"),
+    (broken_no_site_set, RehearsalVerdict.NO_SITE_SET, "site set"),
+    (broken_site_set_not_selected, RehearsalVerdict.NO_SITE_SET, "site set"),
+    (broken_full_disk, RehearsalVerdict.DISK_FULL, "site66.tgz"),
+    (broken_unknown_question, RehearsalVerdict.UNKNOWN_QUESTION, "Do you like cheese?"),
+    (broken_hook, RehearsalVerdict.HOOK_FAILED, "before the first question"),
+    (broken_endless_loop, RehearsalVerdict.TIME_LIMIT, ""),
+    (broken_endless_output, RehearsalVerdict.TIME_LIMIT, "endless output"),
+    (broken_install_site, RehearsalVerdict.SITE_SCRIPT_FAILED, "install.site"),
+    (broken_waiting, RehearsalVerdict.WAITING, "Colour of the sky?"),
+    (broken_program_missing_in_the_ramdisk, RehearsalVerdict.MISSING_PROGRAM, "awk"),
+    (broken_refused, RehearsalVerdict.REFUSED, "fdisk -u sd0"),
+    (broken_refused_option, RehearsalVerdict.REFUSED, "--color"),
+    (broken_no_response_file, RehearsalVerdict.NO_AUTOINSTALL, "menu"),
+    (broken_no_disk, RehearsalVerdict.BAD_ANSWER, "no such disk"),
+    (broken_template, RehearsalVerdict.DISK_LAYOUT, "template"),
+    (broken_directory, RehearsalVerdict.BAD_ANSWER, "6.7/amd64"),
 ]
 
 
@@ -258,7 +258,7 @@ BROKEN = [
     ("fault", "verdict", "message"), BROKEN, ids=[case[0].__name__ for case in BROKEN]
 )
 def test_each_fault_has_its_own_verdict(
-    stage: Stage, fault: Callable[[Stage], None], verdict: Verdict, message: str
+    stage: Stage, fault: Callable[[Stage], None], verdict: RehearsalVerdict, message: str
 ) -> None:
     fault(stage)
     result = stage.run(limit=20.0, quiet=2.0)

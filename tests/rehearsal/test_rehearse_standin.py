@@ -14,14 +14,21 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from obsdimg.media.signify import SecretKey
-from obsdimg.rehearsal import MachineDisk, Operator, Verdict, find_host, rehearse_iso
-from obsdimg.resources import resource
+from obsdimg.core.resources import resource
+from obsdimg.rehearsal import MachineDisk, Operator, RehearsalVerdict, find_host, rehearse_iso
 from obsdimg.response.check import simulate
 from obsdimg.response.matching import NoAnswerError, answer, read_lines
-from obsdimg.response.questions import Scenario, expand, load
+from obsdimg.response.questions import Circumstances, expand, load
+from obsdimg.signify.message import SignifySecretKey
 from obsdimg.standin import build_iso
-from rehearsal_stage import RESPONSE, Stage, make_standin_stage, needs_sandbox, tgz, with_disks
+from support.rehearsal_stage import (
+    RESPONSE,
+    Stage,
+    make_standin_stage,
+    needs_sandbox,
+    tgz,
+    with_disks,
+)
 
 
 @pytest.fixture
@@ -31,8 +38,8 @@ def stage() -> Stage:
 
 def test_it_asks_what_the_table_says_and_answers_the_same(stage: Stage) -> None:
     result = stage.run()
-    assert result.verdict is Verdict.INSTALLED, result.transcript
-    scenario = Scenario(hostname="gw", user="admin", dhcp_nameservers=True)
+    assert result.verdict is RehearsalVerdict.INSTALLED, result.transcript
+    scenario = Circumstances(hostname="gw", user="admin", dhcp_nameservers=True)
     predicted = simulate(read_lines(RESPONSE.encode()), expand(load("66"), scenario))
     assert [(q.text, q.answer, q.line) for q in result.questions] == [
         (a.question.text, a.shown, a.line.number if a.line else None) for a in predicted.answers
@@ -43,16 +50,16 @@ def test_it_asks_what_the_table_says_and_answers_the_same(stage: Stage) -> None:
 
 def test_a_missing_answer_and_a_damaged_set_have_their_verdicts(stage: Stage) -> None:
     stage.answer(RESPONSE.replace("What timezone are you in = Europe/Paris\n", ""))
-    assert stage.run().verdict is Verdict.NO_ANSWER
+    assert stage.run().verdict is RehearsalVerdict.NO_ANSWER
     stage.answer(RESPONSE)
     stage.damaged = "site66.tgz"
-    assert stage.run().verdict is Verdict.BAD_CHECKSUM
+    assert stage.run().verdict is RehearsalVerdict.BAD_CHECKSUM
 
 
 def test_a_full_disk_has_its_verdict(stage: Stage) -> None:
     stage.sets["site66.tgz"] = tgz({"home/big": (0o644, bytes(30 << 20))})
     stage.machine = with_disks(stage.machine, MachineDisk(24 << 20))
-    assert stage.run().verdict is Verdict.DISK_FULL
+    assert stage.run().verdict is RehearsalVerdict.DISK_FULL
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a plain chroot needs root")
@@ -78,9 +85,9 @@ def test_an_iso_is_rehearsed_by_its_boot_conf_and_large_sets_are_not_unpacked(
 ) -> None:
     needs_sandbox()
     path = tmp_path / "install66.iso"
-    build_iso(path, signify_key=SecretKey.generate(), iso_size_padding=20 << 20)
+    build_iso(path, signify_key=SignifySecretKey.generate(), iso_size_padding=20 << 20)
     result = rehearse_iso(path, operator=Operator(), quiet=2.0)
-    assert result.verdict is Verdict.NO_AUTOINSTALL
+    assert result.verdict is RehearsalVerdict.NO_AUTOINSTALL
 
 
 GENUINE_LIKE = """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import obsdimg.rehearsal.programs  # noqa: F401
-from obsdimg.rehearsal import FilesCd, Machine, MachineDisk
+from obsdimg.rehearsal import FilesCd, MachineDisk, RehearsalMachine
 from obsdimg.rehearsal.call import (
     REGISTRY,
     Call,
@@ -17,7 +17,7 @@ from obsdimg.rehearsal.call import (
     Stdin,
     WriteFile,
 )
-from obsdimg.rehearsal.disks import Disk, write_openbsd_mbr
+from obsdimg.rehearsal.disks import StandInDisk, write_openbsd_mbr
 from obsdimg.rehearsal.label import BIG, LabelError, allocate, edit, fstab, parse_template
 from obsdimg.rehearsal.ramdisk import AMD64_PROGRAMS, amd64_programs, boot_image_path
 from obsdimg.rehearsal.sandbox import LOCAL
@@ -30,7 +30,9 @@ class Sandbox:
     """Drives stand-ins against a dict of files."""
 
     def __init__(self, *disks: MachineDisk, version: str = "6.6") -> None:
-        self.world = World(Machine(version=version, disks=disks or (MachineDisk(),)), FilesCd({}))
+        self.world = World(
+            RehearsalMachine(version=version, disks=disks or (MachineDisk(),)), FilesCd({})
+        )
         self.files: dict[str, bytes] = {}
 
     def __call__(self, line: str, stdin: bytes = b"") -> Done:
@@ -181,8 +183,8 @@ def test_every_program_of_the_amd64_list_has_a_stand_in() -> None:
         assert name in ("ksh", "sh", *LOCAL) or (name, "ramdisk") in REGISTRY, name
 
 
-def disk(size: int) -> Disk:
-    made = Disk("sd0", size // 512, "x", "0123456789abcdef")
+def disk(size: int) -> StandInDisk:
+    made = StandInDisk("sd0", size // 512, "x", "0123456789abcdef")
     write_openbsd_mbr(made)
     return made
 

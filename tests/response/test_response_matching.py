@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from genuine_installer import genuine_function
 from obsdimg.response.matching import Line, NoAnswerError, answer, matches, parse, read_lines
+from support.genuine_installer import genuine_function
 
 HOSTNAME = "System hostname? (short form, e.g. 'foo')"
 WHOLE = "Use (W)hole disk MBR, whole disk (G)PT or (E)dit?"

@@ -5,19 +5,19 @@ from pathlib import Path
 
 import pytest
 
-from genuine_installer import genuine_file
 from obsdimg.response import questions as module
 from obsdimg.response.check import lint, simulate
 from obsdimg.response.matching import Line, read_lines
 from obsdimg.response.questions import (
+    Circumstances,
     Interface,
     QuestionsError,
-    Scenario,
     expand,
     expand_all,
     load,
     releases,
 )
+from support.genuine_installer import genuine_file
 
 RESPONSE = b"""\
 # made for the tests
@@ -40,10 +40,10 @@ Set name(s) = done
 """
 
 NETWORK_73 = "Network interface to configure? (name, lladdr, '?', or 'done')"
-SCENARIO = Scenario(user="admin", hostname="gw", disks=("sd0", "sd1"), root_disk="sd1")
+SCENARIO = Circumstances(user="admin", hostname="gw", disks=("sd0", "sd1"), root_disk="sd1")
 
 
-def ids(scenario: Scenario, release: str = "66") -> list[str]:
+def ids(scenario: Circumstances, release: str = "66") -> list[str]:
     return [q.id for q in expand(load(release), scenario)]
 
 
@@ -94,7 +94,7 @@ def test_questions_come_in_the_order_of_the_installer() -> None:
 
 
 def test_a_second_interface_and_a_static_address_bring_their_questions() -> None:
-    scenario = Scenario(
+    scenario = Circumstances(
         interfaces=(
             Interface("vio0", v4="static"),
             Interface("vio1", v4="static", v6="static", v4_prefix=False, v6_prefix=False),
@@ -141,7 +141,7 @@ def test_wording_changes_with_the_release(
 
 def test_encryption_is_not_asked_where_the_hook_made_a_volume() -> None:
     assert "encrypt" in ids(SCENARIO, "76")
-    assert "encrypt" not in ids(Scenario(softraid=True), "76")
+    assert "encrypt" not in ids(Circumstances(softraid=True), "76")
     assert "encrypt" not in ids(SCENARIO, "75")
 
 
@@ -160,14 +160,14 @@ def test_every_question_gets_its_answer_or_default() -> None:
 
 
 def test_a_missing_answer_does_not_hide_the_next_one() -> None:
-    result = simulate(read_lines(b"Setup a user = no\n"), expand(load("66"), Scenario()))
+    result = simulate(read_lines(b"Setup a user = no\n"), expand(load("66"), Circumstances()))
     missing = [a.question.id for a in result.answers if a.value is None]
     assert missing == ["hostname", "root.password", "timezone"]
 
 
 def test_an_answer_that_the_installer_refuses_is_a_problem() -> None:
     lines = read_lines(b"Start sshd(8) by default = maybe\n")
-    result = simulate(lines, expand(load("66"), Scenario()))
+    result = simulate(lines, expand(load("66"), Circumstances()))
     assert [a.question.id for a in result.answers if "not a valid choice" in a.problem] == ["sshd"]
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from server_bench import AWKS, SHELLS, ServerBench
-from site_fixtures import secret
 
-from obsdimg.tunnel.keys import PrivateKey
+from obsdimg.tunnel.keys import WgPrivateKey
+from support.server_bench import AWKS, SHELLS, ServerBench
+from support.site_fixtures import secret
 
 LAPTOP, PHONE, STRANGER = (
-    PrivateKey(secret(name)).public().text() for name in ("laptop", "phone", "stranger")
+    WgPrivateKey(secret(name)).public().text() for name in ("laptop", "phone", "stranger")
 )
 HOME, CAFE, SIX = ("192.0.2.7", 51820), ("198.51.100.9", 4711), ("2001:db8::9", 51820)
 NOW = 1_600_000_000

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 import segno
 
-from obsdimg.templates import render
+from obsdimg.core.templates import render
 
 pytestmark = pytest.mark.skipif(shutil.which("perl") is None, reason="perl is not installed")
 

@@ -12,21 +12,21 @@ import shutil
 from pathlib import Path
 
 import pytest
-from site_fixtures import keys_for
 
-from obsdimg.cli import main
-from obsdimg.clients import client_conf
+from obsdimg.cli.main import main
 from obsdimg.config import load
-from obsdimg.project import Keys
-from obsdimg.release import load_release
+from obsdimg.project.folder import ProjectKeys
+from obsdimg.releases.release import load_release
 from obsdimg.response.install_conf import check_response
-from obsdimg.siteplan import Materials, install_site, plan_site
+from obsdimg.site.clients import client_conf
+from obsdimg.site.plan import Materials, install_site, plan_site
+from support.site_fixtures import keys_for
 
 EXAMPLE = Path(__file__).parents[2] / "examples/recipe"
 GENERATED = EXAMPLE / "generated"
 
 
-def blanked(data: bytes, keys: Keys) -> bytes:
+def blanked(data: bytes, keys: ProjectKeys) -> bytes:
     """No key is published, not even a worthless or a public one."""
     assert keys.server is not None
     assert keys.server_public is not None

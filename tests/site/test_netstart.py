@@ -13,8 +13,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from server_bench import SHELLS, program
-from site_fixtures import RECIPE, content, planned
+
+from support.server_bench import SHELLS, program
+from support.site_fixtures import RECIPE, content, planned
 
 SIX = RECIPE.replace("[tunnel]\n", '[tunnel]\nipv6 = "fd00:66::1/64"\n')
 SIX = SIX.replace('"10.0.0.2"', '"10.0.0.2"\nipv6 = "fd00:66::2"')

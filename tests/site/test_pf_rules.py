@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from pf_model import Packet, PfConf, PfError, World
-from site_fixtures import RECIPE, content, planned
+
+from support.pf_model import Packet, PfConf, PfError, World
+from support.site_fixtures import RECIPE, content, planned
 
 SERVER = "203.0.113.5"
 WORLD = World(

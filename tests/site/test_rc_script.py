@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from server_bench import SHELLS, program
-from site_fixtures import RECIPE, content, planned, secret
 
-from obsdimg.tunnel.keys import PrivateKey
-from tunnel.wg_netns import alone, run, why_not
+from obsdimg.tunnel.keys import WgPrivateKey
+from support.server_bench import SHELLS, program
+from support.site_fixtures import RECIPE, content, planned, secret
+from support.wg_netns import alone, run, why_not
 
 pytestmark = [pytest.mark.netns]
 
@@ -133,7 +133,7 @@ def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
             run("ip", "netns", "del", made.namespace, check=False)
 
 
-NAMES = {PrivateKey(secret(n)).public().text() for n in ("laptop", "phone")}
+NAMES = {WgPrivateKey(secret(n)).public().text() for n in ("laptop", "phone")}
 
 
 def test_it_starts_with_its_peers_and_stops(server: Server) -> None:
@@ -193,13 +193,13 @@ def test_a_reload_takes_peers_in_and_out_and_keeps_the_daemon(server: Server) ->
     before = server.pids()
     text = server.conf.read_text()
     head, laptop, phone = text.split("\n# ")
-    new = PrivateKey(secret("tablet")).public().text()
+    new = WgPrivateKey(secret("tablet")).public().text()
     server.conf.write_text(
         f"{head}\n# {laptop}\n[Peer]\nPublicKey = {new}\nAllowedIPs = 10.0.0.4/32\n"
     )
     assert server.call("reload") == (0, "obsdimg_wg(ok)\n")
     assert server.pids() == before
-    laptop_key = PrivateKey(secret("laptop")).public().text()
+    laptop_key = WgPrivateKey(secret("laptop")).public().text()
     assert set(server.peers()) == {laptop_key, new}
     assert phone.startswith("phone")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from server_bench import SHELLS, ServerBench, program
-from site_fixtures import RECIPE, planned
 
-from obsdimg.tunnel.keys import PrivateKey
+from obsdimg.tunnel.keys import WgPrivateKey
+from support.server_bench import SHELLS, ServerBench, program
+from support.site_fixtures import RECIPE, planned
 
 FIRST_BOOT = RECIPE.replace("[tunnel]\n", '[tunnel]\nkeys = "first-boot"\n')
 UPSTREAM = """
@@ -265,7 +265,7 @@ class TestFirstTime:
             words = text.split()
             found = words[words.index("wgkey" if version != "6.6" else "PrivateKey") + 1 :]
             key = next(word for word in found if word != "=")
-            assert PrivateKey.parse(key).public().text() == public
+            assert WgPrivateKey.parse(key).public().text() == public
             for place in (mail, console, "\n".join(bench.journal())):
                 assert key not in place
             assert path.stat().st_mode & 0o777 == (0o600 if version == "6.6" else 0o640)

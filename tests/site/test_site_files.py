@@ -11,14 +11,14 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from site_fixtures import RECIPE, content, planned, secret
 
 from obsdimg.config import parse
-from obsdimg.release import load_release
+from obsdimg.releases.release import load_release
 from obsdimg.response.install_conf import ResponseError, check_response
-from obsdimg.siteplan import Materials, SitePlanError, install_site
-from obsdimg.siteset import SiteFile
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey
+from obsdimg.site.files import SiteFile
+from obsdimg.site.plan import Materials, SitePlanError, install_site
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
+from support.site_fixtures import RECIPE, content, planned, secret
 
 GOLDEN = Path(__file__).parent / "golden"
 SCENARIOS = {
@@ -41,7 +41,7 @@ SCENARIOS = {
 def without_keys(data: bytes) -> bytes:
     """Golden files hold no key, not even a worthless one."""
     for name in ("server", "laptop psk", "phone psk"):
-        data = data.replace(PrivateKey(secret(name)).reveal().encode(), f"<{name}>".encode())
+        data = data.replace(WgPrivateKey(secret(name)).reveal().encode(), f"<{name}>".encode())
         data = data.replace(PresharedKey(secret(name)).reveal().encode(), f"<{name}>".encode())
     return data
 
@@ -76,7 +76,7 @@ def test_every_file_is_as_approved(name: str) -> None:
 
 def test_secrets_are_in_the_sealed_files_and_nowhere_else() -> None:
     plan = planned()
-    values = [PrivateKey(secret(n)).reveal() for n in ("server", "laptop", "phone")]
+    values = [WgPrivateKey(secret(n)).reveal() for n in ("server", "laptop", "phone")]
     values += [PresharedKey(secret(n)).reveal() for n in ("laptop psk", "phone psk")]
     public = b"".join(f.data for f in plan.files)
     for value in values:

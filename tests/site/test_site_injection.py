@@ -16,14 +16,14 @@ from functools import cache
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pf_model import PfConf, World
-from site_fixtures import RECIPE, keys_for
 
-from obsdimg.clients import client_conf
 from obsdimg.config import Config, ConfigError, parse
-from obsdimg.release import load_release
+from obsdimg.releases.release import load_release
 from obsdimg.response.install_conf import ResponseError, check_response
-from obsdimg.siteplan import Materials, install_site, plan_site
+from obsdimg.site.clients import client_conf
+from obsdimg.site.plan import Materials, install_site, plan_site
+from support.pf_model import PfConf, World
+from support.site_fixtures import RECIPE, keys_for
 
 WORLD = World(defaultdict(lambda: ["192.0.2.1/24"]), "vio0")
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"

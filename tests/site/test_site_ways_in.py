@@ -6,12 +6,12 @@ import io
 import tarfile
 
 import pytest
-from site_fixtures import content, keys_for, planned
 
-from obsdimg.applying import apply_archive
 from obsdimg.config import parse
-from obsdimg.release import load_release
-from obsdimg.siteplan import install_site
+from obsdimg.releases.release import load_release
+from obsdimg.site.changes import changes_archive
+from obsdimg.site.plan import install_site
+from support.site_fixtures import content, keys_for, planned
 
 KEYS = [
     f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f {name}"
@@ -74,7 +74,7 @@ def test_given_resolvers_win_over_those_of_dhcp(version: str, files: set[str]) -
 @pytest.mark.parametrize("version", ["6.6", "7.5"])
 def test_what_is_sent_to_a_running_server_opens_no_folder(version: str) -> None:
     config = parse(PEER.encode())
-    packed = apply_archive(config, load_release(version), keys_for(config))
+    packed = changes_archive(config, load_release(version), keys_for(config))
     with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
         modes = {m.name: m.mode for m in archive}
     assert modes["etc/wireguard"] == 0o700

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg import cli
+from obsdimg.cli import main as cli
 
 FOLDER = Path(__file__).resolve().parents[2] / "examples/ci"
 FILES = sorted(FOLDER.glob("*.yml"))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg import cli
-from smoke import scripted_guest
+from obsdimg.cli import main as cli
+from support import scripted_guest
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_a_size_that_is_none_is_wrong_usage(folder: Path, size: str) -> None:
 @pytest.fixture
 def demo(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Path:
     """The ISO of `obsdimg demo` (a stand-in, no OpenBSD), and its passphrase in ./pass."""
-    from obsdimg.commands.demo import PASSPHRASE
+    from obsdimg.cli.demo import PASSPHRASE
 
     assert cli.main(["demo", "-q", "d"]) == 0
     capsys.readouterr()
@@ -185,17 +185,17 @@ def test_the_stock_medium_is_not_ours(
 
 
 def test_the_plan_comes_from_the_project(demo: Path, folder: Path) -> None:
-    from obsdimg import smokeplan
-    from obsdimg.inspection import inspect
-    from obsdimg.passphrase import Secret
-    from obsdimg.project import Project
+    from obsdimg.core.passphrase import Secret
+    from obsdimg.image.inspection import inspect
+    from obsdimg.project.folder import Project
+    from obsdimg.smoke import prepare as smokeplan
     from obsdimg.smoke.outside import beyond
 
     project = Project.open(folder / "d/obsdimg.toml")
     files, notes = smokeplan.project_clients(project)
     peers = [smokeplan.peer_from_file(path, ["10.0.0.1"], 53) for path in files]
     peers = smokeplan.with_reach(peers, project)
-    wishes = smokeplan.Wishes(disk_size=1024**3, memory_mib=512)
+    wishes = smokeplan.SmokeOptions(disk_size=1024**3, memory_mib=512)
     plan = smokeplan.make_plan(inspect(demo), Secret("x"), None, peers, project, wishes)
     assert (plan.release, plan.encrypted, plan.unattended, plan.guarded) == (
         "6.6", True, False, True,

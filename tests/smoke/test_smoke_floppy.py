@@ -18,7 +18,7 @@ import pytest
 from obsdimg.smoke.console import Console, ExpectationError, Mark
 from obsdimg.smoke.expectations import PANIC
 from obsdimg.smoke.loader import Loader
-from obsdimg.smoke.machine import Machine, MachineError, MachineSpec
+from obsdimg.smoke.machine import MachineError, MachineSpec, VirtualMachine
 from obsdimg.smoke.plan import Secret
 
 MEDIA = os.environ.get("OBSDIMG_MEDIA")
@@ -39,7 +39,7 @@ INSTALLER = Mark("installer", r"\(I\)nstall, \(U\)pgrade or \(S\)hell\? ", "T", 
 SHELL = Mark("shell", r"^# ", "T", 10)
 
 
-def _console(machine: Machine, *secrets: str) -> Console:
+def _console(machine: VirtualMachine, *secrets: str) -> Console:
     return Console(
         machine.serial,
         secrets=[Secret(s) for s in secrets],
@@ -73,17 +73,17 @@ def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None
 
 
 @pytest.fixture(scope="module")
-def guest(small_disk: Path | None) -> Iterator[tuple[Machine, Console]]:
+def guest(small_disk: Path | None) -> Iterator[tuple[VirtualMachine, Console]]:
     extra = ("-drive", f"file={small_disk},format=qcow2,if=ide,index=0") if small_disk else ()
     spec = MachineSpec(
         memory_mib=128, floppy=FLOPPY, serial_mirror=True, network_card="e1000", extra=extra
     )
-    with Machine(spec) as machine:
+    with VirtualMachine(spec) as machine:
         yield machine, _console(machine, "correct horse")
 
 
 def test_the_loader_is_moved_to_the_serial_line_over_the_bioss_mirror(
-    guest: tuple[Machine, Console],
+    guest: tuple[VirtualMachine, Console],
 ) -> None:
     machine, console = guest
     Loader(machine, console).to_serial_line()
@@ -92,14 +92,14 @@ def test_the_loader_is_moved_to_the_serial_line_over_the_bioss_mirror(
     assert any("switching console to com" in line.text for line in console.lines)
 
 
-def test_no_spinner_and_no_escape_is_left_in_the_log(guest: tuple[Machine, Console]) -> None:
+def test_no_spinner_and_no_escape_is_left_in_the_log(guest: tuple[VirtualMachine, Console]) -> None:
     _, console = guest
     texts = [line.text for line in console.lines]
     assert any(t.startswith("booting fd0a:/bsd: 3367832") for t in texts), texts
     assert not any("\x1b" in t or "\b" in t or "|/-" in t for t in texts)
 
 
-def test_the_installer_comes_up_on_the_serial_line(guest: tuple[Machine, Console]) -> None:
+def test_the_installer_comes_up_on_the_serial_line(guest: tuple[VirtualMachine, Console]) -> None:
     _, console = guest
     console.expect(INSTALLER)
     assert any(line.text.startswith("com0: console") for line in console.lines)
@@ -107,7 +107,7 @@ def test_the_installer_comes_up_on_the_serial_line(guest: tuple[Machine, Console
     assert times == sorted(times)
 
 
-def test_a_shell_runs_commands(guest: tuple[Machine, Console]) -> None:
+def test_a_shell_runs_commands(guest: tuple[VirtualMachine, Console]) -> None:
     _, console = guest
     console.send("s")
     console.expect(SHELL)
@@ -116,7 +116,7 @@ def test_a_shell_runs_commands(guest: tuple[Machine, Console]) -> None:
     console.expect(SHELL)
 
 
-def test_an_echoed_secret_is_masked_in_the_log(guest: tuple[Machine, Console]) -> None:
+def test_an_echoed_secret_is_masked_in_the_log(guest: tuple[VirtualMachine, Console]) -> None:
     _, console = guest
     console.send("echo correct horse")
     console.expect(Mark("echo", r"^correct horse$", "T", 10))
@@ -126,14 +126,16 @@ def test_an_echoed_secret_is_masked_in_the_log(guest: tuple[Machine, Console]) -
     assert "typed: echo ***" in log
 
 
-def test_the_screen_still_shows_the_loader(guest: tuple[Machine, Console]) -> None:
+def test_the_screen_still_shows_the_loader(guest: tuple[VirtualMachine, Console]) -> None:
     machine, _ = guest
     assert any("switching console to com0" in line for line in machine.screen_text())
     picture = machine.screenshot()
     assert picture.startswith(b"\x89PNG") and len(picture) > 500
 
 
-def test_a_guest_that_hangs_ends_the_wait_with_evidence(guest: tuple[Machine, Console]) -> None:
+def test_a_guest_that_hangs_ends_the_wait_with_evidence(
+    guest: tuple[VirtualMachine, Console],
+) -> None:
     _, console = guest
     console.send("echo going to sleep; sleep 600")
     start = time.monotonic()
@@ -148,7 +150,7 @@ def test_a_guest_that_hangs_ends_the_wait_with_evidence(guest: tuple[Machine, Co
 
 
 def test_a_full_disk_of_the_host_is_named(
-    guest: tuple[Machine, Console], small_disk: Path | None
+    guest: tuple[VirtualMachine, Console], small_disk: Path | None
 ) -> None:
     if small_disk is None:
         pytest.skip("needs root: a file system of 4 MB is mounted")
@@ -161,7 +163,7 @@ def test_a_full_disk_of_the_host_is_named(
 
 def test_without_a_mirror_the_keyboard_reaches_the_loader_and_a_panic_is_recognised() -> None:
     spec = MachineSpec(memory_mib=128, floppy=FLOPPY, serial_mirror=False, network_card="e1000")
-    with Machine(spec) as machine:
+    with VirtualMachine(spec) as machine:
         console = _console(machine)
         Loader(machine, console).to_serial_line()
         console.send("")

@@ -17,10 +17,10 @@ import pytest
 from obsdimg.smoke.machine import (
     Accelerator,
     Forward,
-    Machine,
     MachineDiedError,
     MachineError,
     MachineSpec,
+    VirtualMachine,
     make_disk,
 )
 
@@ -53,7 +53,7 @@ def test_nothing_is_left_after_a_normal_end(tmp_path: Path) -> None:
     before = {p.name for p in Path("/proc/self/fd").iterdir()}
     kept = tmp_path / "kept"
     kept.mkdir()
-    with Machine(MachineSpec(memory_mib=64, doomed=kept)) as machine:
+    with VirtualMachine(MachineSpec(memory_mib=64, doomed=kept)) as machine:
         pid, folder = machine.pid, machine.folder
         assert _alive(pid)
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -65,7 +65,7 @@ def test_nothing_is_left_after_a_normal_end(tmp_path: Path) -> None:
 
 
 def test_nothing_is_left_after_an_exception() -> None:
-    with pytest.raises(ZeroDivisionError), Machine(MachineSpec(memory_mib=64)) as machine:
+    with pytest.raises(ZeroDivisionError), VirtualMachine(MachineSpec(memory_mib=64)) as machine:
         pid, folder = machine.pid, machine.folder
         _ = 1 / 0
     assert not _alive(pid) and not folder.exists()
@@ -123,7 +123,7 @@ def test_qemu_does_not_outlive_its_supervisor_either(child: subprocess.Popen[str
 
 
 def test_a_killed_qemu_is_reported_with_its_signal_and_command_line() -> None:
-    with Machine(MachineSpec(memory_mib=64)) as machine:
+    with VirtualMachine(MachineSpec(memory_mib=64)) as machine:
         machine.check()
         os.kill(machine.pid, signal.SIGKILL)
         with pytest.raises(MachineDiedError, match="by signal 9") as caught:
@@ -140,13 +140,16 @@ def test_a_port_in_use_is_named() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         spec = MachineSpec(memory_mib=64, forwards=(Forward("tcp", 22, port),))
-        with pytest.raises(MachineError, match=rf"cannot be forwarded \({port}\)"), Machine(spec):
+        with (
+            pytest.raises(MachineError, match=rf"cannot be forwarded \({port}\)"),
+            VirtualMachine(spec),
+        ):
             pass
 
 
 def test_two_machines_get_ports_of_their_own() -> None:
     spec = MachineSpec(memory_mib=64, forwards=(Forward("tcp", 22), Forward("udp", 53)))
-    with Machine(spec) as one, Machine(spec) as two:
+    with VirtualMachine(spec) as one, VirtualMachine(spec) as two:
         assert len({*one.ports.values(), *two.ports.values()}) == 4
 
 
@@ -177,7 +180,7 @@ def test_no_free_port_at_all_is_an_error() -> None:
 
 def test_a_disk_that_is_missing_is_reported_in_qemus_words(tmp_path: Path) -> None:
     spec = MachineSpec(memory_mib=64, disk=tmp_path / "none.qcow2")
-    with pytest.raises(MachineDiedError, match="No such file"), Machine(spec):
+    with pytest.raises(MachineDiedError, match="No such file"), VirtualMachine(spec):
         pass
 
 
@@ -185,7 +188,7 @@ def test_the_disk_is_private_and_has_the_size_asked_for(tmp_path: Path) -> None:
     disk = tmp_path / "d.qcow2"
     make_disk(disk, 64 * 1024**2)
     assert disk.stat().st_mode & 0o777 == 0o600
-    with Machine(MachineSpec(memory_mib=64, disk=disk)) as machine:
+    with VirtualMachine(MachineSpec(memory_mib=64, disk=disk)) as machine:
         blocks = machine.qmp.execute("query-named-block-nodes", {"flat": True})
         sizes = {b["node-name"]: b["image"]["virtual-size"] for b in blocks}
         assert sizes["disk"] == 64 * 1024**2
@@ -201,11 +204,11 @@ def test_the_cd_goes_out_and_in_again(tmp_path: Path) -> None:
     iso = tmp_path / "with, comma.iso"
     iso.write_bytes(bytes(64 * 2048))
 
-    def inserted(machine: Machine) -> bool:
+    def inserted(machine: VirtualMachine) -> bool:
         (drive,) = (b for b in machine.qmp.execute("query-block") if b["qdev"] == "cd")
         return "inserted" in drive
 
-    with Machine(MachineSpec(memory_mib=64, cdrom=iso, cd_inserted=False)) as machine:
+    with VirtualMachine(MachineSpec(memory_mib=64, cdrom=iso, cd_inserted=False)) as machine:
         assert not inserted(machine)
         machine.insert()
         assert inserted(machine)
@@ -218,7 +221,7 @@ def test_the_cd_goes_out_and_in_again(tmp_path: Path) -> None:
 def test_a_disk_that_is_no_system_is_seen_on_screen_and_serial_line(tmp_path: Path) -> None:
     iso = tmp_path / "empty.iso"
     iso.write_bytes(bytes(64 * 2048))
-    with Machine(MachineSpec(memory_mib=64, cdrom=iso)) as machine:
+    with VirtualMachine(MachineSpec(memory_mib=64, cdrom=iso)) as machine:
         machine.serial.settimeout(20)
         said = b""
         while b"No bootable device" not in said:
@@ -245,14 +248,14 @@ def _floppy(path: Path, code: bytes) -> Path:
 
 def test_a_guest_that_resets_is_paused(tmp_path: Path) -> None:
     floppy = _floppy(tmp_path / "reset.img", RESET_SECTOR)
-    with Machine(MachineSpec(memory_mib=64, floppy=floppy)) as machine:
+    with VirtualMachine(MachineSpec(memory_mib=64, floppy=floppy)) as machine:
         assert machine.wait_shutdown(20) == "guest-reset"
         assert machine.qmp.execute("query-status")["status"] == "shutdown"
 
 
 def test_a_guest_that_powers_off_is_paused_and_boots_again_when_told_to(tmp_path: Path) -> None:
     floppy = _floppy(tmp_path / "off.img", OFF_SECTOR)
-    with Machine(MachineSpec(memory_mib=64, floppy=floppy)) as machine:
+    with VirtualMachine(MachineSpec(memory_mib=64, floppy=floppy)) as machine:
         since = 0
         for _ in range(3):
             assert machine.wait_shutdown(20, since) == "guest-shutdown"
@@ -266,7 +269,7 @@ def test_an_accelerator_either_works_or_says_that_it_does_not() -> None:
     from obsdimg.smoke.machine import AcceleratorError
 
     try:
-        with Machine(MachineSpec(memory_mib=64), Accelerator.KVM) as machine:
+        with VirtualMachine(MachineSpec(memory_mib=64), Accelerator.KVM) as machine:
             assert machine.qmp.execute("query-status")["running"]
     except AcceleratorError as error:
         assert "kvm does not work here" in error.message
@@ -279,7 +282,7 @@ def test_uefi_shows_its_own_screen() -> None:
         find_firmware()
     except QemuError as error:
         pytest.skip(error.message)
-    with Machine(MachineSpec(memory_mib=256, uefi=True)) as machine:
+    with VirtualMachine(MachineSpec(memory_mib=256, uefi=True)) as machine:
         firmware = machine.folder / "uefi-vars.fd"
         assert firmware.exists()
         machine.serial.settimeout(60)

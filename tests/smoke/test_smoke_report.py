@@ -10,27 +10,27 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.smoke.console import Line
+from obsdimg.smoke.console import ConsoleLine
 from obsdimg.smoke.report import as_html, as_junit, as_text, write_reports
-from obsdimg.smoke.result import Check, Screenshot, SmokeResult, Stage, Verdict
-from smoke.scripted_guest import picture
+from obsdimg.smoke.result import Screenshot, SmokeCheck, SmokeResult, SmokeVerdict, Stage
+from support.scripted_guest import picture
 
 EVIL = "<script>document.title = 'owned'</script> & \"quotes\""
 
 
 def _result(*, failed: bool) -> SmokeResult:
     stages = [
-        Stage("cd", "boots from the ISO", 0.0, 14.2, Verdict.PASSED,
-              [Check.of("boot loader", True, "3.45", "E66 13")],
+        Stage("cd", "boots from the ISO", 0.0, 14.2, SmokeVerdict.PASSED,
+              [SmokeCheck.of("boot loader", True, "3.45", "E66 13")],
               [Screenshot("loader", 3.0, picture())]),
-        Stage("install", "installs", 14.2, 65.0, Verdict.PASSED,
-              [Check.of("the sets' signature was verified", True)]),
-        Stage("inside", "looks from inside", 79.2, 0.0, Verdict.SKIPPED,
-              [Check("looks from inside", Verdict.SKIPPED, "no login was given")]),
+        Stage("install", "installs", 14.2, 65.0, SmokeVerdict.PASSED,
+              [SmokeCheck.of("the sets' signature was verified", True)]),
+        Stage("inside", "looks from inside", 79.2, 0.0, SmokeVerdict.SKIPPED,
+              [SmokeCheck("looks from inside", SmokeVerdict.SKIPPED, "no login was given")]),
     ]  # fmt: skip
     if failed:
         stages.append(
-            Stage("unlock", "boots from the disk", 79.2, 9.0, Verdict.FAILED, [], [],
+            Stage("unlock", "boots from the disk", 79.2, 9.0, SmokeVerdict.FAILED, [], [],
                   "waited 90 s for the boot loader's prompt [T E66 13]", "use a better one",
                   ("probing: pc0 com0", EVIL, "bell \x07 and escape \x1b"))
         )  # fmt: skip
@@ -38,7 +38,11 @@ def _result(*, failed: bool) -> SmokeResult:
         "vpn.iso",
         "6.6",
         stages,
-        [Line(0.1, "SeaBIOS"), Line(14.0, EVIL), Line(20.0, "Installing base66.tgz")],
+        [
+            ConsoleLine(0.1, "SeaBIOS"),
+            ConsoleLine(14.0, EVIL),
+            ConsoleLine(20.0, "Installing base66.tgz"),
+        ],
         {"QEMU": "7.2.0"},
         ["client phone: made its own key"],
         88.0,

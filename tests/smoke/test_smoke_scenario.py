@@ -13,19 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.progress import Progress
+from obsdimg.core.progress import Progress
 from obsdimg.smoke import expectations as says
 from obsdimg.smoke.machine import AcceleratorError
-from obsdimg.smoke.plan import Peer, Secret, SmokePlan
+from obsdimg.smoke.plan import Secret, SmokePeer, SmokePlan
 from obsdimg.smoke.play import Options
 from obsdimg.smoke.qemu import Accelerator, find_qemu
-from obsdimg.smoke.result import SmokeResult, Verdict
+from obsdimg.smoke.result import ProbeVerdict, SmokeResult
 from obsdimg.smoke.scenario import run_smoke
 from obsdimg.tunnel.client import HandshakeLog
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.report import ProbeResult, Role, TargetReport
-from obsdimg.tunnel.report import Verdict as TunnelVerdict
-from smoke import scripted_guest
+from obsdimg.tunnel.report import ProbeVerdict as TunnelVerdict
+from support import scripted_guest
 
 pytestmark = pytest.mark.skipif(
     shutil.which("qemu-img") is None, reason="qemu-img is not installed"
@@ -47,8 +47,8 @@ def _program(folder: Path, branch: str) -> str:
     return str(path)
 
 
-def _peer() -> Peer:
-    return Peer("phone", Secret("K" * 43 + "="), "P" * 43 + "=", Secret("S" * 43 + "="),
+def _peer() -> SmokePeer:
+    return SmokePeer("phone", Secret("K" * 43 + "="), "P" * 43 + "=", Secret("S" * 43 + "="),
                 ("10.0.0.3/32",), 53, ("10.0.0.1",))  # fmt: skip
 
 
@@ -65,7 +65,7 @@ def _plan(folder: Path) -> SmokePlan:
     )
 
 
-def _works(peer: Peer, port: int, outside: Sequence[str], timeout: float) -> ProbeResult:
+def _works(peer: SmokePeer, port: int, outside: Sequence[str], timeout: float) -> ProbeResult:
     target = TargetReport(ipaddress.ip_address("10.0.0.1"), Role.SERVER, 3, (1.0, 1.0, 1.0))
     endpoint = Endpoint.parse(f"127.0.0.1:{port}")
     return ProbeResult(TunnelVerdict.WORKS, endpoint, HandshakeLog(), (target,))
@@ -101,8 +101,8 @@ def _text(result: SmokeResult) -> str:
 def test_a_good_iso_passes_every_stage(tmp_path: Path, mirror: bool) -> None:
     result = _play(tmp_path, "good", serial_mirror=mirror)
     assert [s.name for s in result.stages] == STAGES, result.sentence
-    bad = [c for s in result.stages for c in s.checks if c.verdict is Verdict.FAILED]
-    assert not bad and result.verdict is Verdict.PASSED, result.sentence
+    bad = [c for s in result.stages for c in s.checks if c.verdict is ProbeVerdict.FAILED]
+    assert not bad and result.verdict is ProbeVerdict.PASSED, result.sentence
     assert all(s.screenshots for s in result.stages if s.name not in ("start", "inside"))
     assert scripted_guest.PASSPHRASE not in _text(result)
     assert "typed: ***" in _text(result) or not mirror
@@ -153,7 +153,7 @@ def test_what_goes_wrong_ends_the_play_and_is_named(
 ) -> None:
     result = _play(tmp_path, branch)
     failed = result.failed
-    assert failed is not None and result.verdict is Verdict.FAILED
+    assert failed is not None and result.verdict is ProbeVerdict.FAILED
     assert failed.name == stage, result.sentence
     assert re.search(words, failed.error), failed.error
     assert result.stages[-1] is failed
@@ -186,21 +186,21 @@ def test_what_must_not_be_is_a_failed_check(
     result = _play(tmp_path, branch)
     failed = result.failed
     assert failed is not None and failed.name == stage, result.sentence
-    bad = [c.name for c in failed.checks if c.verdict is Verdict.FAILED]
+    bad = [c.name for c in failed.checks if c.verdict is ProbeVerdict.FAILED]
     assert len(bad) == 1 and check in bad[0], failed.checks
     assert check in result.sentence
 
 
 def test_a_button_without_effect_fails_the_stage(tmp_path: Path) -> None:
     result = _play(tmp_path, "no-button", slowness=0.02)
-    failed = {s.name for s in result.stages if s.verdict is Verdict.FAILED}
+    failed = {s.name for s in result.stages if s.verdict is ProbeVerdict.FAILED}
     assert "power-off" in failed
 
 
 def test_the_sealing_passphrase_is_given_when_asked_for(tmp_path: Path) -> None:
     plan = replace(_plan(tmp_path), sealing_passphrase=Secret(scripted_guest.SEALING))
     result = _play(tmp_path, "sealed-other", plan)
-    assert result.verdict is Verdict.PASSED, result.sentence
+    assert result.verdict is ProbeVerdict.PASSED, result.sentence
     assert scripted_guest.SEALING not in _text(result)
 
 
@@ -212,7 +212,7 @@ def test_a_wrong_sealing_passphrase_ends_the_installation(tmp_path: Path) -> Non
 
 def test_an_open_ssh_passes_where_it_is_configured(tmp_path: Path) -> None:
     result = _play(tmp_path, "good-ssh", replace(_plan(tmp_path), ssh_open=True))
-    assert result.verdict is Verdict.PASSED, result.sentence
+    assert result.verdict is ProbeVerdict.PASSED, result.sentence
     (ports,) = (s for s in result.stages if s.name == "ports")
     assert any("OpenSSH" in c.detail for c in ports.checks)
 
@@ -225,11 +225,11 @@ def test_a_closed_ssh_fails_where_it_should_be_open(tmp_path: Path) -> None:
 def test_an_iso_with_its_passphrase_inside_is_asked_nothing(tmp_path: Path) -> None:
     result = _play(tmp_path, "unattended", replace(_plan(tmp_path), unattended=True))
     (dialogue,) = (s for s in result.stages if s.name == "dialogue")
-    assert dialogue.verdict is Verdict.PASSED, result.sentence
+    assert dialogue.verdict is ProbeVerdict.PASSED, result.sentence
 
 
 def test_a_dead_tunnel_is_a_failed_check_with_the_probes_words(tmp_path: Path) -> None:
-    def silent(peer: Peer, port: int, outside: Sequence[str], timeout: float) -> ProbeResult:
+    def silent(peer: SmokePeer, port: int, outside: Sequence[str], timeout: float) -> ProbeResult:
         return ProbeResult(TunnelVerdict.NO_ANSWER, Endpoint.parse("127.0.0.1:1"), HandshakeLog())
 
     result = _play(tmp_path, "good", prober=silent)
@@ -256,10 +256,10 @@ def test_an_installed_disk_is_used_and_never_written_to(tmp_path: Path) -> None:
         return disk.rename(cache / "installed.qcow2")
 
     first = _play(tmp_path, "good", finished_install=keep)
-    assert first.verdict is Verdict.PASSED, first.sentence
+    assert first.verdict is ProbeVerdict.PASSED, first.sentence
     before = (cache / "installed.qcow2").read_bytes()
     (tmp_path / "work" / "disk.qcow2").unlink()
     second = _play(tmp_path, "good", installed=cache / "installed.qcow2")
     assert [s.name for s in second.stages] == STAGES[4:]
-    assert second.verdict is Verdict.PASSED, second.sentence
+    assert second.verdict is ProbeVerdict.PASSED, second.sentence
     assert (cache / "installed.qcow2").read_bytes() == before

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from obsdimg.core.files import FileError
 from obsdimg.ffs import FileSystem
-from obsdimg.files import FileError
-from obsdimg.media.bootkernel import BootKernel
-from obsdimg.media.iso import Iso
-from obsdimg.media.sha256list import parse, read_signed_list
-from obsdimg.media.signify_keys import PublicKey, SecretKey
+from obsdimg.iso import Iso
+from obsdimg.kernel.bootkernel import BootKernel
+from obsdimg.signify.keys import SignifyPublicKey, SignifySecretKey
+from obsdimg.signify.sha256list import parse, read_signed_list
 from obsdimg.standin import NOT_OPENBSD, build_iso, copy_scripts
 
 SETS = "/6.6/amd64"
@@ -68,7 +68,7 @@ def test_it_says_everywhere_that_it_is_not_openbsd(standin: Path) -> None:
         for path in ("/.profile", "/install.sub", "/install.md", "/README"):
             assert b"not OpenBSD" in ramdisk.read_file(path)
         key = ramdisk.read_file("/etc/signify/openbsd-66-base.pub")
-        assert PublicKey.parse(key).comment == "obsdimg 6.6 stand-in, not a key of OpenBSD"
+        assert SignifyPublicKey.parse(key).comment == "obsdimg 6.6 stand-in, not a key of OpenBSD"
 
 
 def ramdisk_of(iso: Iso) -> FileSystem:
@@ -144,13 +144,13 @@ def test_its_checksum_list_is_true(standin: Path) -> None:
 def test_with_a_key_the_ramdisk_holds_its_public_half_and_the_list_is_signed(
     tmp_path: Path,
 ) -> None:
-    key = SecretKey.generate()
+    key = SignifySecretKey.generate()
     result = build_iso(tmp_path / "x.iso", signify_key=key)
     with Iso.open(tmp_path / "x.iso") as iso:
         public = ramdisk_of(iso).read_file("/etc/signify/openbsd-66-base.pub")
         assert iso.read(f"{SETS}/SHA256") == result.sha256
     assert result.sha256_sig is not None
-    verified = read_signed_list(result.sha256_sig, PublicKey.parse(public))
+    verified = read_signed_list(result.sha256_sig, SignifyPublicKey.parse(public))
     assert verified == parse(result.sha256)
 
 

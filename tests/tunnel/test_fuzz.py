@@ -12,12 +12,12 @@ import pytest
 
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import MessageError
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
 from obsdimg.tunnel.messages import Initiation, Response, parse
 from obsdimg.tunnel.noise import Clock, InitiatorHandshake, with_mac1
 from obsdimg.tunnel.packets import Echo, build
 from obsdimg.tunnel.probe import Target, probe
-from obsdimg.tunnel.report import Role, Verdict
+from obsdimg.tunnel.report import ProbeVerdict, Role
 from obsdimg.tunnel.responder import ResponderCore, ResponderPeer
 from obsdimg.tunnel.session import Session
 
@@ -50,10 +50,10 @@ def damaged(chance: random.Random, good: list[bytes]) -> Iterator[bytes]:
             yield bytes(base)
 
 
-def keys() -> tuple[PrivateKey, PrivateKey, PresharedKey, ResponderCore]:
+def keys() -> tuple[WgPrivateKey, WgPrivateKey, PresharedKey, ResponderCore]:
     server, client, preshared = (
-        PrivateKey.generate(),
-        PrivateKey.generate(),
+        WgPrivateKey.generate(),
+        WgPrivateKey.generate(),
         PresharedKey.generate(),
     )
     core = ResponderCore(server, (SERVER4,), (ResponderPeer(client.public(), preshared),))
@@ -176,7 +176,7 @@ def test_the_probe_works_through_10000_bad_datagrams() -> None:
         hostile.stop.set()
         hostile.join(5)
         hostile.socket.close()
-    assert result.verdict is Verdict.WORKS
+    assert result.verdict is ProbeVerdict.WORKS
     assert result.targets[0].received >= 15
     assert hostile.sent >= COUNT
     assert result.handshake.strange > COUNT / 2

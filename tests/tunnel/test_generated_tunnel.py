@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.cli import main
-from obsdimg.clients import client_conf
-from obsdimg.files import write_file
-from obsdimg.project import Project
-from obsdimg.release import load_release
-from obsdimg.siteplan import Materials, plan_site
-from tunnel.wg_netns import (
+from obsdimg.cli.main import main
+from obsdimg.core.files import write_file
+from obsdimg.project.folder import Project
+from obsdimg.releases.release import load_release
+from obsdimg.site.clients import client_conf
+from obsdimg.site.plan import Materials, plan_site
+from support.wg_netns import (
     OUTSIDE4,
     OUTSIDE6,
     SERVER4,

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obsdimg.tunnel.errors import HandshakeError, KeyTextError
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey, clamp, generate_pair
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey, clamp, generate_pair
 
 needs_wg = pytest.mark.skipif(shutil.which("wg") is None, reason="wireguard-tools is missing")
 
@@ -49,7 +49,7 @@ def test_wg_computes_the_same_public_key() -> None:
 def test_keys_made_by_wg_are_read_and_written_back_unchanged() -> None:
     for _ in range(20):
         text = wg("genkey")
-        private = PrivateKey.parse(text + "\n")
+        private = WgPrivateKey.parse(text + "\n")
         assert private.reveal() == text
         assert private.public().text() == wg("pubkey", given=text)
         psk = wg("genpsk")
@@ -60,7 +60,7 @@ def test_keys_made_by_wg_are_read_and_written_back_unchanged() -> None:
 @given(st.binary(min_size=32, max_size=32).filter(any))
 def test_a_private_key_that_is_not_clamped_keeps_its_public_key(raw: bytes) -> None:
     text = base64.b64encode(raw).decode()
-    assert PrivateKey.parse(text).public().text() == wg("pubkey", given=text)
+    assert WgPrivateKey.parse(text).public().text() == wg("pubkey", given=text)
 
 
 @given(st.binary(min_size=32, max_size=32))
@@ -72,7 +72,7 @@ def test_clamping_follows_rfc_7748(raw: bytes) -> None:
 
 
 def test_generated_private_keys_are_clamped_and_differ() -> None:
-    raws = {base64.b64decode(PrivateKey.generate().reveal()) for _ in range(50)}
+    raws = {base64.b64decode(WgPrivateKey.generate().reveal()) for _ in range(50)}
     assert len(raws) == 50
     assert all(clamp(raw) == raw for raw in raws)
 
@@ -95,9 +95,9 @@ def test_generated_private_keys_are_clamped_and_differ() -> None:
         (("B" * 42 + "A=") * 2, "not base64"),
     ],
 )
-@pytest.mark.parametrize("kind", [PrivateKey, PublicKey, PresharedKey])
+@pytest.mark.parametrize("kind", [WgPrivateKey, WgPublicKey, PresharedKey])
 def test_what_is_not_a_key_is_refused_with_its_place(
-    kind: type[PrivateKey | PublicKey | PresharedKey], text: str, says: str
+    kind: type[WgPrivateKey | WgPublicKey | PresharedKey], text: str, says: str
 ) -> None:
     with pytest.raises(KeyTextError, match=says) as caught:
         kind.parse(text, "peers[2]")
@@ -111,7 +111,7 @@ def test_wg_and_we_agree_on_what_a_key_looks_like(text: str) -> None:
         ["wg", "pubkey"], input=text, capture_output=True, text=True, timeout=10
     ).returncode
     try:
-        PrivateKey.parse(text)
+        WgPrivateKey.parse(text)
     except KeyTextError as error:
         if "all zero" in error.message:
             return
@@ -125,19 +125,19 @@ def test_wg_and_we_agree_on_what_a_key_looks_like(text: str) -> None:
 def test_public_keys_of_low_order_are_refused(point: int, top: int) -> None:
     raw = (point | top).to_bytes(32, "little")
     with pytest.raises(KeyTextError, match=r"low order|all zero"):
-        PublicKey.parse(base64.b64encode(raw).decode())
+        WgPublicKey.parse(base64.b64encode(raw).decode())
     with pytest.raises(HandshakeError):
-        PrivateKey.generate().exchange(PublicKey(raw))
+        WgPrivateKey.generate().exchange(WgPublicKey(raw))
 
 
 @pytest.mark.parametrize("point", [2, 9, P - 2, P + 9])
 def test_other_points_are_accepted(point: int) -> None:
     text = base64.b64encode(point.to_bytes(32, "little")).decode()
-    assert PublicKey.parse(text).text() == text
+    assert WgPublicKey.parse(text).text() == text
 
 
-@pytest.mark.parametrize("key", [PrivateKey.generate(), PresharedKey.generate()])
-def test_a_secret_does_not_show_itself(key: PrivateKey | PresharedKey) -> None:
+@pytest.mark.parametrize("key", [WgPrivateKey.generate(), PresharedKey.generate()])
+def test_a_secret_does_not_show_itself(key: WgPrivateKey | PresharedKey) -> None:
     shown = [
         repr(key),
         str(key),
@@ -159,17 +159,17 @@ def test_a_secret_does_not_show_itself(key: PrivateKey | PresharedKey) -> None:
 
 
 def test_an_error_never_repeats_the_text_of_a_key() -> None:
-    good = PrivateKey.generate().reveal()
+    good = WgPrivateKey.generate().reveal()
     for text in (good[:-2] + "=", good + good, good[:20] + "!" + good[21:], good[:-1]):
         with pytest.raises(KeyTextError) as caught:
-            PrivateKey.parse(text)
+            WgPrivateKey.parse(text)
         assert good[:6] not in caught.value.message + str(caught.value.hint)
 
 
 def test_keys_compare_by_value_and_by_kind() -> None:
     private, public = generate_pair()
-    assert PrivateKey.parse(private.reveal()) == private
-    assert PublicKey.parse(public.text()) == public
-    assert PrivateKey.generate() != private
+    assert WgPrivateKey.parse(private.reveal()) == private
+    assert WgPublicKey.parse(public.text()) == public
+    assert WgPrivateKey.generate() != private
     assert PresharedKey.parse(private.reveal()) != private
-    assert len({public, PublicKey(public.raw)}) == 1
+    assert len({public, WgPublicKey(public.raw)}) == 1

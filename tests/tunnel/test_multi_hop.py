@@ -22,14 +22,14 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.cli import main
-from obsdimg.clients import client_conf
-from obsdimg.files import write_file
-from obsdimg.project import Project
-from obsdimg.release import load_release
-from obsdimg.siteplan import Materials, plan_site
-from obsdimg.tunnel.keys import PrivateKey
-from tunnel.wg_netns import WireguardGo, alone, in_namespace, run, why_not
+from obsdimg.cli.main import main
+from obsdimg.core.files import write_file
+from obsdimg.project.folder import Project
+from obsdimg.releases.release import load_release
+from obsdimg.site.clients import client_conf
+from obsdimg.site.plan import Materials, plan_site
+from obsdimg.tunnel.keys import WgPrivateKey
+from support.wg_netns import WireguardGo, alone, in_namespace, run, why_not
 
 pytestmark = [pytest.mark.netns]
 
@@ -92,7 +92,7 @@ class TwoHops:
         tag = f"obsd2h{os.getpid() % 100000}x{os.urandom(2).hex()}"
         self.client, self.hop1, self.hop2, self.internet = (f"{tag}{x}" for x in "c12i")
         self.stack, self.folder = stack, folder
-        self.hop2_key = PrivateKey.generate()
+        self.hop2_key = WgPrivateKey.generate()
         for name in (self.client, self.hop1, self.hop2, self.internet):
             run("ip", "netns", "add", name)
             stack.callback(run, "ip", "netns", "del", name, check=False)

@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obsdimg.tunnel.errors import HandshakeError, MessageError
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey, generate_pair
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey, generate_pair
 from obsdimg.tunnel.messages import CookieReply, Initiation, Response, Transport, parse
 from obsdimg.tunnel.noise import (
     Clock,
     InitiatorHandshake,
-    UnreadableResponse,
+    UnreadableResponseError,
     has_mac2,
     make_cookie_reply,
     open_cookie,
@@ -84,7 +84,7 @@ def test_the_responder_learns_who_calls_and_when() -> None:
 
 
 def test_another_server_cannot_read_the_initiation() -> None:
-    other = PrivateKey.generate()
+    other = WgPrivateKey.generate()
     message = initiation_of(attempt())
     with pytest.raises(HandshakeError, match="mac1"):
         open_initiation(other, message)
@@ -94,7 +94,7 @@ def test_another_server_cannot_read_the_initiation() -> None:
 def test_a_different_preshared_key_is_told_apart(theirs: PresharedKey | None) -> None:
     handshake = attempt(PSK)
     response, _ = respond(open_initiation(SERVER, initiation_of(handshake)), theirs)
-    with pytest.raises(UnreadableResponse):
+    with pytest.raises(UnreadableResponseError):
         handshake.finish(response)
 
 
@@ -129,7 +129,7 @@ def test_no_changed_byte_of_a_response_goes_unnoticed(at: int, flip: int) -> Non
     with pytest.raises(HandshakeError) as caught:
         handshake.finish(message)
     # Damage is not mistaken for a wrong pre-shared key: mac1 covers everything before it.
-    assert not isinstance(caught.value, UnreadableResponse)
+    assert not isinstance(caught.value, UnreadableResponseError)
 
 
 def test_a_low_order_point_in_a_response_is_refused_without_a_traceback() -> None:
@@ -140,7 +140,7 @@ def test_a_low_order_point_in_a_response_is_refused_without_a_traceback() -> Non
     with pytest.raises(HandshakeError, match="low order"):
         handshake.finish(with_mac1(replace(response, ephemeral=bytes(32)), CLIENT_PUBLIC))
     with pytest.raises(HandshakeError, match="low order"):
-        InitiatorHandshake(CLIENT, PublicKey(bytes(32)), None, Clock().stamp())
+        InitiatorHandshake(CLIENT, WgPublicKey(bytes(32)), None, Clock().stamp())
 
 
 def test_a_cookie_makes_the_next_initiation_carry_mac2() -> None:

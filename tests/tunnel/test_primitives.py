@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obsdimg.tunnel.errors import HandshakeError
-from obsdimg.tunnel.keys import PrivateKey, PublicKey
+from obsdimg.tunnel.keys import WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.noise import CONSTRUCTION, IDENTIFIER
 from obsdimg.tunnel.primitives import blake2s, hchacha20, kdf, mac, seal, unseal, xseal, xunseal
 
@@ -98,12 +98,12 @@ def test_the_aead_puts_the_counter_little_endian_behind_four_zero_bytes() -> Non
 
 
 def test_x25519_is_that_of_rfc_7748_section_6_1() -> None:
-    alice = PrivateKey(hexa("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"))
-    bob = PrivateKey(hexa("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"))
+    alice = WgPrivateKey(hexa("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a"))
+    bob = WgPrivateKey(hexa("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb"))
     shared = "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742"
     assert alice.exchange(bob.public()).hex() == shared
     assert bob.exchange(alice.public()).hex() == shared
-    assert alice.public() == PublicKey(
+    assert alice.public() == WgPublicKey(
         hexa("8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a")
     )
 

@@ -14,9 +14,9 @@ from obsdimg.tunnel import client as client_module
 from obsdimg.tunnel import probe as probe_module
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import ProbeError
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey, generate_pair
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey, generate_pair
 from obsdimg.tunnel.probe import Target, probe
-from obsdimg.tunnel.report import ProbeResult, Role, Verdict
+from obsdimg.tunnel.report import ProbeResult, ProbeVerdict, Role
 from obsdimg.tunnel.responder import Faults, Responder, ResponderCore, ResponderPeer
 
 SERVER4, SERVER6 = IPv4Address("10.0.0.1"), IPv6Address("fd00:53::1")
@@ -34,8 +34,8 @@ TARGETS = (
 class World:
     """A server's and a client's keys, and the server's faults."""
 
-    server: PrivateKey
-    client: PrivateKey
+    server: WgPrivateKey
+    client: WgPrivateKey
     preshared: PresharedKey
     faults: Faults
 
@@ -47,8 +47,8 @@ class World:
         self,
         endpoint: Endpoint,
         *,
-        server: PublicKey | None = None,
-        client: PrivateKey | None = None,
+        server: WgPublicKey | None = None,
+        client: WgPrivateKey | None = None,
         preshared: PresharedKey | None = None,
         targets: tuple[Target, ...] = TARGETS,
         count: int = 2,
@@ -73,13 +73,15 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(client_module, "RETRY_SECONDS", (0.1, 0.2))
     monkeypatch.setattr(client_module, "REKEY_TIMEOUT_SECONDS", 0.3)
     monkeypatch.setattr(probe_module, "REPLY_SECONDS", 0.3)
-    return World(PrivateKey.generate(), PrivateKey.generate(), PresharedKey.generate(), Faults())
+    return World(
+        WgPrivateKey.generate(), WgPrivateKey.generate(), PresharedKey.generate(), Faults()
+    )
 
 
 def test_a_healthy_server_answers_on_every_address(world: World) -> None:
     with Responder(world.core()) as server:
         result = world.probe(server.endpoint, count=5)
-    assert result.verdict is Verdict.WORKS
+    assert result.verdict is ProbeVerdict.WORKS
     assert result.works
     assert result.handshake.attempts == 1
     assert result.handshake.seconds is not None
@@ -138,17 +140,29 @@ def test_a_cookie_is_used_for_the_next_attempt(world: World) -> None:
 @pytest.mark.parametrize(
     ("faults", "verdict", "says"),
     [
-        (Faults(cookies_only=True), Verdict.UNDER_LOAD, "cookies only"),
-        (Faults(drop_initiations=10**6), Verdict.NO_ANSWER, "no answer to"),
-        (Faults(server_silent=True, forwards=False), Verdict.NO_REPLY, "nothing in the tunnel"),
-        (Faults(server_silent=True), Verdict.SERVER_SILENT, "10.0.0.1 and fd00:53::1 does not"),
-        (Faults(forwards=False), Verdict.NO_FORWARDING, "nothing from 192.0.2.1 and 2001:db8::1"),
-        (Faults(corrupt=True), Verdict.NO_REPLY, "nothing in the tunnel answers"),
+        (Faults(cookies_only=True), ProbeVerdict.UNDER_LOAD, "cookies only"),
+        (Faults(drop_initiations=10**6), ProbeVerdict.NO_ANSWER, "no answer to"),
+        (
+            Faults(server_silent=True, forwards=False),
+            ProbeVerdict.NO_REPLY,
+            "nothing in the tunnel",
+        ),
+        (
+            Faults(server_silent=True),
+            ProbeVerdict.SERVER_SILENT,
+            "10.0.0.1 and fd00:53::1 does not",
+        ),
+        (
+            Faults(forwards=False),
+            ProbeVerdict.NO_FORWARDING,
+            "nothing from 192.0.2.1 and 2001:db8::1",
+        ),
+        (Faults(corrupt=True), ProbeVerdict.NO_REPLY, "nothing in the tunnel answers"),
     ],
-    ids=lambda value: value.value if isinstance(value, Verdict) else "",
+    ids=lambda value: value.value if isinstance(value, ProbeVerdict) else "",
 )
 def test_each_fault_has_its_verdict(
-    world: World, faults: Faults, verdict: Verdict, says: str
+    world: World, faults: Faults, verdict: ProbeVerdict, says: str
 ) -> None:
     world.faults = faults
     with Responder(world.core()) as server:
@@ -178,7 +192,7 @@ def test_an_icmp_error_is_told_apart_from_silence(
     with Responder(world.core()) as server:
         start = time.monotonic()
         result = world.probe(server.endpoint, targets=targets)
-    assert result.verdict is Verdict.REJECTED
+    assert result.verdict is ProbeVerdict.REJECTED
     assert reason in result.message
     assert result.targets[2].error == reason
     assert time.monotonic() - start < 0.3  # nothing is waited for that was refused
@@ -188,7 +202,7 @@ def test_a_wrong_preshared_key_is_told_quickly(world: World) -> None:
     with Responder(world.core()) as server:
         start = time.monotonic()
         result = world.probe(server.endpoint, preshared=PresharedKey.generate(), timeout=20)
-    assert result.verdict is Verdict.WRONG_PRESHARED_KEY
+    assert result.verdict is ProbeVerdict.WRONG_PRESHARED_KEY
     assert result.handshake.unreadable == 2
     assert time.monotonic() - start < 5
 
@@ -201,7 +215,7 @@ def test_a_wrong_key_is_silence(world: World, which: str) -> None:
             result = world.probe(server.endpoint, server=public, timeout=0.7)
         else:
             result = world.probe(server.endpoint, client=private, timeout=0.7)
-    assert result.verdict is Verdict.NO_ANSWER
+    assert result.verdict is ProbeVerdict.NO_ANSWER
     assert result.handshake.attempts >= 3
     assert server.core.stats.handshakes == 0
 
@@ -211,7 +225,7 @@ def test_a_closed_port_is_told_apart(world: World) -> None:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
     result = world.probe(Endpoint("127.0.0.1", port), timeout=0.5)
-    assert result.verdict is Verdict.PORT_CLOSED
+    assert result.verdict is ProbeVerdict.PORT_CLOSED
 
 
 def test_a_server_that_starts_late_is_found(world: World) -> None:
@@ -241,7 +255,7 @@ def test_a_server_that_starts_late_is_found(world: World) -> None:
 
 def test_a_name_that_does_not_exist_is_a_verdict(world: World) -> None:
     result = world.probe(Endpoint("no-such-host.invalid", 51820), timeout=10)
-    assert result.verdict is Verdict.UNRESOLVED
+    assert result.verdict is ProbeVerdict.UNRESOLVED
     assert "no-such-host.invalid" in result.message
 
 
@@ -296,7 +310,7 @@ def test_an_old_session_is_renewed(world: World, monkeypatch: pytest.MonkeyPatch
         ({"timeout": -1.0}, "time limit"),
         ({"timeout": float("nan")}, "time limit"),
         ({"targets": ()}, "no address to ping"),
-        ({"server": PublicKey(bytes(32))}, "low order"),
+        ({"server": WgPublicKey(bytes(32))}, "low order"),
     ],
 )
 def test_arguments_that_make_no_sense_are_refused(
@@ -326,4 +340,4 @@ def test_a_client_may_only_use_its_own_address(world: World) -> None:
     )
     with Responder(core) as server:
         result = world.probe(server.endpoint, targets=TARGETS[:1])
-    assert result.verdict is Verdict.NO_REPLY
+    assert result.verdict is ProbeVerdict.NO_REPLY

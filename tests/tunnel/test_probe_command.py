@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.cli import main
+from obsdimg.cli.main import main
 from obsdimg.tunnel import client as client_module
 from obsdimg.tunnel import probe as probe_module
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
 from obsdimg.tunnel.responder import Faults, Responder, ResponderCore, ResponderPeer
 
 
@@ -24,7 +24,7 @@ class Setup:
 
     responder: Responder
     path: Path
-    client: PrivateKey
+    client: WgPrivateKey
     preshared: PresharedKey
 
     @property
@@ -43,8 +43,8 @@ def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setup]:
     monkeypatch.setattr(probe_module, "REPLY_SECONDS", 0.3)
     monkeypatch.chdir(tmp_path)
     server, client, preshared = (
-        PrivateKey.generate(),
-        PrivateKey.generate(),
+        WgPrivateKey.generate(),
+        WgPrivateKey.generate(),
         PresharedKey.generate(),
     )
     core = ResponderCore(
@@ -230,9 +230,9 @@ PEER = '[[tunnel.peers]]\nname = "NAME"\nipv4 = "10.0.0.N"\nipv6 = "fd00:53::N"\
 
 def make_project(folder: Path, *names: str) -> Iterator[Responder]:
     """A project, its clients' files as the build writes them, and its server on loopback."""
-    from obsdimg.clients import client_conf
-    from obsdimg.files import private_dir, write_file
-    from obsdimg.project import Project
+    from obsdimg.core.files import private_dir, write_file
+    from obsdimg.project.folder import Project
+    from obsdimg.site.clients import client_conf
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))

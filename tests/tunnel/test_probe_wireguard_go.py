@@ -10,13 +10,13 @@ from collections.abc import Iterator
 import pytest
 
 from obsdimg.tunnel.endpoint import Endpoint
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.messages import INITIATION_BYTES
 from obsdimg.tunnel.noise import Clock, InitiatorHandshake
 from obsdimg.tunnel.probe import Target, probe
-from obsdimg.tunnel.report import ProbeResult, Role, Verdict
+from obsdimg.tunnel.report import ProbeResult, ProbeVerdict, Role
 from obsdimg.tunnel.responder import Responder, ResponderCore, ResponderPeer
-from tunnel.wg_netns import (
+from support.wg_netns import (
     CLIENT4,
     CLIENT6,
     CLIENT_OUTER4,
@@ -66,8 +66,8 @@ def call(
     world: WgWorld,
     *,
     endpoint: Endpoint | None = None,
-    server: PublicKey | None = None,
-    client: PrivateKey | None = None,
+    server: WgPublicKey | None = None,
+    client: WgPrivateKey | None = None,
     preshared: PresharedKey | None = None,
     targets: tuple[Target, ...] = TARGETS,
     count: int = 3,
@@ -90,7 +90,7 @@ def call(
 
 def test_a_healthy_server_answers_inside_and_through_nat(world: WgWorld) -> None:
     result = call(world)
-    assert result.verdict is Verdict.WORKS, result
+    assert result.verdict is ProbeVerdict.WORKS, result
     assert [t.received for t in result.targets] == [3, 3, 3, 3]
     assert result.handshake.attempts == 1
     seen = world.peer_dump()
@@ -132,33 +132,33 @@ def test_a_wrong_preshared_key_is_told_and_the_server_keeps_its_counters_going(
     world: WgWorld,
 ) -> None:
     result = call(world, preshared=PresharedKey.generate())
-    assert result.verdict is Verdict.WRONG_PRESHARED_KEY
+    assert result.verdict is ProbeVerdict.WRONG_PRESHARED_KEY
     assert int(world.peer_dump()["tx"]) > 0
 
 
 def test_a_peer_without_preshared_key_on_the_server_is_told(world: WgWorld) -> None:
     lines = world.server_conf().splitlines(keepends=True)
     world.configure("".join(line for line in lines if not line.startswith("Preshared")))
-    assert call(world).verdict is Verdict.WRONG_PRESHARED_KEY
+    assert call(world).verdict is ProbeVerdict.WRONG_PRESHARED_KEY
 
 
 def test_an_unknown_client_meets_silence(world: WgWorld) -> None:
-    result = call(world, client=PrivateKey.generate(), timeout=4)
-    assert result.verdict is Verdict.NO_ANSWER
+    result = call(world, client=WgPrivateKey.generate(), timeout=4)
+    assert result.verdict is ProbeVerdict.NO_ANSWER
     assert result.handshake.attempts == 3
     assert "client key that the server does not know" in (result.hint or "")
 
 
 def test_a_wrong_server_key_meets_silence(world: WgWorld) -> None:
-    result = call(world, server=PrivateKey.generate().public(), timeout=4)
-    assert result.verdict is Verdict.NO_ANSWER
+    result = call(world, server=WgPrivateKey.generate().public(), timeout=4)
+    assert result.verdict is ProbeVerdict.NO_ANSWER
     assert "wrong server key" in (result.hint or "").replace("\n", " ")
 
 
 def test_a_closed_port_is_told(world: WgWorld) -> None:
     closed = Endpoint(str(SERVER_OUTER4), 4500)
     result = call(world, endpoint=closed, timeout=2)
-    assert result.verdict is Verdict.PORT_CLOSED
+    assert result.verdict is ProbeVerdict.PORT_CLOSED
 
 
 def test_a_filtered_port_is_silence(world: WgWorld) -> None:
@@ -166,32 +166,32 @@ def test_a_filtered_port_is_silence(world: WgWorld) -> None:
         NAT + "table inet f { chain i { type filter hook input priority 0;"
         f' iifname "cli0" udp dport {world.port} drop; }}\n}}\n'
     )
-    assert call(world, timeout=2).verdict is Verdict.NO_ANSWER
+    assert call(world, timeout=2).verdict is ProbeVerdict.NO_ANSWER
 
 
 def test_an_address_without_a_route_is_told(world: WgWorld) -> None:
     result = call(world, endpoint=Endpoint("192.0.2.77", 53), timeout=3)
-    assert result.verdict is Verdict.UNREACHABLE
+    assert result.verdict is ProbeVerdict.UNREACHABLE
     assert "unreachable" in result.message
 
 
 def test_a_neighbour_that_does_not_exist_is_told(world: WgWorld) -> None:
     result = call(world, endpoint=Endpoint("198.51.100.77", 53), timeout=5)
-    assert result.verdict is Verdict.UNREACHABLE
+    assert result.verdict is ProbeVerdict.UNREACHABLE
     assert "no route to host" in result.message
 
 
 def test_forwarding_that_is_off_is_told(world: WgWorld) -> None:
     world.forwarding(False)
     result = call(world)
-    assert result.verdict is Verdict.NO_FORWARDING
+    assert result.verdict is ProbeVerdict.NO_FORWARDING
     assert [t.received for t in result.targets] == [3, 3, 0, 0]
 
 
 def test_a_missing_nat_rule_is_told(world: WgWorld) -> None:
     world.nft("")
     result = call(world)
-    assert result.verdict is Verdict.NO_FORWARDING
+    assert result.verdict is ProbeVerdict.NO_FORWARDING
 
 
 def test_a_firewall_that_rejects_is_told_apart(world: WgWorld) -> None:
@@ -200,7 +200,7 @@ def test_a_firewall_that_rejects_is_told_apart(world: WgWorld) -> None:
         ' iifname "wg0" reject with icmpx admin-prohibited;\n}\n}\n'
     )
     result = call(world)
-    assert result.verdict is Verdict.REJECTED
+    assert result.verdict is ProbeVerdict.REJECTED
     assert "prohibited by a filter (from 10.0.0.1)" in result.message
     assert "prohibited by a filter (from fd00:53::1)" in result.message
 
@@ -210,7 +210,7 @@ def test_an_address_outside_that_does_not_exist_is_told(world: WgWorld) -> None:
 
     nowhere = Target(IPv4Address("192.0.2.200"), Role.OUTSIDE)
     result = call(world, targets=(TARGETS[0], nowhere))
-    assert result.verdict is Verdict.REJECTED
+    assert result.verdict is ProbeVerdict.REJECTED
     assert "network unreachable (from 10.0.0.1)" in result.message
 
 
@@ -219,13 +219,13 @@ def test_a_server_that_drops_pings_to_itself_is_told_apart(world: WgWorld) -> No
         NAT + "table inet f { chain i { type filter hook input priority 0;"
         ' iifname "wg0" drop;\n}\n}\n'
     )
-    assert call(world).verdict is Verdict.SERVER_SILENT
+    assert call(world).verdict is ProbeVerdict.SERVER_SILENT
 
 
 def test_a_server_without_its_tunnel_address_is_no_reply(world: WgWorld) -> None:
     world.ip(world.server, "address", "flush", "dev", "wg0")
     world.forwarding(False)
-    assert call(world).verdict is Verdict.NO_REPLY
+    assert call(world).verdict is ProbeVerdict.NO_REPLY
 
 
 def test_a_restarted_server_takes_the_next_probe_at_once(world: WgWorld) -> None:
@@ -238,7 +238,7 @@ def test_a_restarted_server_takes_the_next_probe_at_once(world: WgWorld) -> None
 def test_a_server_under_load_gives_a_cookie_that_the_probe_uses(world: WgWorld) -> None:
     # More valid-looking initiations than its workers can open: wireguard-go then asks for
     # cookies for a second.  Judged by its own log as well as by ours.
-    stranger = PrivateKey.generate()
+    stranger = WgPrivateKey.generate()
     clock = Clock()
     flood = [
         InitiatorHandshake(
@@ -281,7 +281,7 @@ def test_the_probe_works_right_after_10000_bad_datagrams_to_the_server(world: Wg
 
 def test_wireguard_go_as_initiator_works_with_our_responder(world: WgWorld) -> None:
     """The other way round: its handshake, its pings, our answers; judged by Linux and wg."""
-    server, client = PrivateKey.generate(), PrivateKey.generate()
+    server, client = WgPrivateKey.generate(), WgPrivateKey.generate()
     preshared = PresharedKey.generate()
     core = ResponderCore(server, (SERVER4, SERVER6), (ResponderPeer(client.public(), preshared),))
     with in_namespace(world.outside):
@@ -311,7 +311,7 @@ def test_wireguard_go_as_initiator_works_with_our_responder(world: WgWorld) -> N
 def test_wireguard_go_as_initiator_obeys_our_cookie(world: WgWorld) -> None:
     from obsdimg.tunnel.responder import Faults
 
-    server, client = PrivateKey.generate(), PrivateKey.generate()
+    server, client = WgPrivateKey.generate(), WgPrivateKey.generate()
     core = ResponderCore(
         server, (SERVER4,), (ResponderPeer(client.public()),), Faults(cookies=True)
     )

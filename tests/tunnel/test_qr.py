@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
 from obsdimg.tunnel.qr import QrError, essential, qr_png, qr_svg, qr_text
 from obsdimg.tunnel.wgconf import parse
 
@@ -17,13 +17,13 @@ zxingcpp = pytest.importorskip("zxingcpp")
 CONF = f"""\
 # phone: client of vpn
 [Interface]
-PrivateKey = {PrivateKey.generate().reveal()}
+PrivateKey = {WgPrivateKey.generate().reveal()}
 Address = 10.0.0.3/32, fd00:53::3/128
 DNS = 10.0.0.1  # unbound
 MTU = 1420
 
 [Peer]
-PublicKey = {PrivateKey.generate().public()}
+PublicKey = {WgPrivateKey.generate().public()}
 PresharedKey = {PresharedKey.generate().reveal()}
 AllowedIPs = 0.0.0.0/0, ::/0
 Endpoint = vpn.example.org:53

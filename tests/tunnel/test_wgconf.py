@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from obsdimg.files import FileError
+from obsdimg.core.files import FileError
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import ConfError, EndpointError
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, clamp
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, clamp
 from obsdimg.tunnel.wgconf import load, parse
 
 # The same in every process: they stand in the names of tests, which must agree between workers.
-CLIENT = PrivateKey(clamp(hashlib.sha256(b"client").digest()))
-SERVER = PrivateKey(clamp(hashlib.sha256(b"server").digest())).public()
+CLIENT = WgPrivateKey(clamp(hashlib.sha256(b"client").digest()))
+SERVER = WgPrivateKey(clamp(hashlib.sha256(b"server").digest())).public()
 PSK = PresharedKey(hashlib.sha256(b"psk").digest())
 
 GOOD = f"""\
@@ -152,7 +152,7 @@ def test_a_file_without_a_peer_or_with_a_peer_twice_is_refused() -> None:
 
 
 def test_no_error_repeats_a_key_wherever_it_was_pasted() -> None:
-    key = PrivateKey.generate().reveal()
+    key = WgPrivateKey.generate().reveal()
     lines = GOOD.splitlines()
     tried = 0
     for number, line in enumerate(lines):

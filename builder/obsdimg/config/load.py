@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from obsdimg.config.model import Config
 from obsdimg.config.rules import first_conflict
-from obsdimg.errors import ObsdimgError
-from obsdimg.files import read_file
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.files import read_file
 
 Location = tuple[str | int, ...]
 

@@ -22,7 +22,7 @@ class Section(BaseModel):
 UdpPort = Annotated[int, Field(ge=1, le=65535)]
 
 
-class Release(Section):
+class ReleaseSettings(Section):
     """Which OpenBSD, and where to get it."""
 
     version: t.Version = Field("6.6", description="Release of OpenBSD; 6.6 is the reference.")
@@ -32,7 +32,7 @@ class Release(Section):
     )
 
 
-class Host(Section):
+class HostSettings(Section):
     """The server itself."""
 
     name: t.HostName = Field("vpn", description="Short host name.")
@@ -50,7 +50,7 @@ class Host(Section):
     )
 
 
-class Interface(Section):
+class InterfaceSettings(Section):
     """A further network interface, such as a provider's private network."""
 
     name: t.InterfaceName = Field(description="Interface, like vio1.", examples=["vio1"])
@@ -62,7 +62,7 @@ class Interface(Section):
     )
 
 
-class Network(Section):
+class NetworkSettings(Section):
     """The way out (egress), and further interfaces."""
 
     interface: t.InterfaceName = Field("vio0", description="Interface that faces the internet.")
@@ -81,12 +81,12 @@ class Network(Section):
     dns: list[t.Ip] = Field(
         [], description="Resolvers of the server itself; empty: those that DHCP names."
     )
-    interfaces: list[Interface] = Field(
+    interfaces: list[InterfaceSettings] = Field(
         [], description="Further interfaces: one [[network.interfaces]] table each."
     )
 
 
-class Admin(Section):
+class AdminSettings(Section):
     """The one administrator, member of wheel."""
 
     name: t.LoginName = Field("admin", description="Login name.")
@@ -103,14 +103,14 @@ class Admin(Section):
     )
 
 
-class Access(Section):
+class AccessSettings(Section):
     """Who may log in, and from where."""
 
     root_password: t.PasswordHash = Field(
         "disabled", description="disabled, or a bcrypt hash from `encrypt -b a`."
     )
     root_keys: list[t.SshKey] = Field([], description="Public ssh keys for root; empty is best.")
-    admin: Admin | None = Field(
+    admin: AdminSettings | None = Field(
         None,
         description="The administrator, in [access.admin]; without it nobody can log in by ssh.",
     )
@@ -124,7 +124,7 @@ class Access(Section):
     )
 
 
-class Disk(Section):
+class DiskSettings(Section):
     """The disk that is erased, and its encryption."""
 
     device: t.DiskName = Field(
@@ -160,7 +160,7 @@ class Disk(Section):
     )
 
 
-class Peer(Section):
+class PeerSettings(Section):
     """A client of the tunnel."""
 
     name: t.PeerName = Field(
@@ -193,7 +193,7 @@ class Peer(Section):
     )
 
 
-class Upstream(Section):
+class UpstreamSettings(Section):
     """Another WireGuard server that the clients' traffic is sent through (multi-hop)."""
 
     endpoint: t.EndpointHost = Field(
@@ -208,7 +208,7 @@ class Upstream(Section):
     )
 
 
-class Tunnel(Section):
+class TunnelSettings(Section):
     """WireGuard."""
 
     ipv4: t.Ip4Interface | None = Field(
@@ -244,11 +244,11 @@ class Tunnel(Section):
     audit: bool = Field(
         True, description="Log first handshake, endpoint change and silence of peers to syslog."
     )
-    upstream: Upstream | None = Field(None, description="Multi-hop, in [tunnel.upstream].")
-    peers: list[Peer] = Field([], description="Clients: one [[tunnel.peers]] table each.")
+    upstream: UpstreamSettings | None = Field(None, description="Multi-hop, in [tunnel.upstream].")
+    peers: list[PeerSettings] = Field([], description="Clients: one [[tunnel.peers]] table each.")
 
 
-class Packages(Section):
+class PackagesSettings(Section):
     """Packages besides those the tunnel needs."""
 
     names: list[t.PackageName] = Field([], description="Further packages.")
@@ -258,7 +258,7 @@ class Packages(Section):
     )
 
 
-class Upkeep(Section):
+class UpkeepSettings(Section):
     """Updates."""
 
     first_boot_syspatch: bool = Field(True, description="Install patches at the first boot.")
@@ -272,7 +272,7 @@ class Upkeep(Section):
     )
 
 
-class Sets(Section):
+class SetsSettings(Section):
     """What is installed of the base system."""
 
     leave_out: list[t.SetPattern] = Field(
@@ -280,7 +280,7 @@ class Sets(Section):
     )
 
 
-class Site(Section):
+class SiteSettings(Section):
     """What else lands on the server."""
 
     overlay: t.PathText = Field(
@@ -289,7 +289,7 @@ class Site(Section):
     )
 
 
-class Answer(Section):
+class ExtraAnswer(Section):
     """A raw answer for a question that obsdimg does not know."""
 
     question: t.AnswerText = Field(
@@ -299,7 +299,7 @@ class Answer(Section):
     answer: t.AnswerText = Field(description="The answer.", examples=["done"])
 
 
-class S3(Section):
+class S3Settings(Section):
     """An S3-compatible object store from which the provider fetches the ISO."""
 
     endpoint: t.Url = Field(
@@ -313,7 +313,7 @@ class S3(Section):
     )
 
 
-class Deploy(Section):
+class DeploySettings(Section):
     """Where `obsdimg deploy` makes the server (docs/vultr.md)."""
 
     provider: Literal["vultr"] = Field("vultr", description="The provider.")
@@ -337,21 +337,23 @@ class Deploy(Section):
     keep_iso: bool = Field(False, description="Keep the ISO in the account afterwards.")
     keep_object: bool = Field(False, description="Keep the object in the store afterwards.")
     api: t.Url = Field("https://api.vultr.com/v2", description="Address of the provider's API.")
-    s3: S3 | None = Field(None, description="The object store, in [deploy.s3].")
+    s3: S3Settings | None = Field(None, description="The object store, in [deploy.s3].")
 
 
 class Config(Section):
     """All of obsdimg.toml."""
 
-    release: Release = Field(default_factory=Release.model_construct)
-    host: Host = Field(default_factory=Host.model_construct)
-    network: Network = Field(default_factory=Network.model_construct)
-    access: Access = Field(default_factory=Access.model_construct)
-    disk: Disk = Field(default_factory=Disk.model_construct)
-    tunnel: Tunnel = Field(default_factory=Tunnel.model_construct)
-    packages: Packages = Field(default_factory=Packages.model_construct)
-    upkeep: Upkeep = Field(default_factory=Upkeep.model_construct)
-    sets: Sets = Field(default_factory=Sets.model_construct)
-    site: Site = Field(default_factory=Site.model_construct)
-    deploy: Deploy = Field(default_factory=Deploy.model_construct)
-    answers: list[Answer] = Field([], description="Raw extra answers: one [[answers]] table each.")
+    release: ReleaseSettings = Field(default_factory=ReleaseSettings.model_construct)
+    host: HostSettings = Field(default_factory=HostSettings.model_construct)
+    network: NetworkSettings = Field(default_factory=NetworkSettings.model_construct)
+    access: AccessSettings = Field(default_factory=AccessSettings.model_construct)
+    disk: DiskSettings = Field(default_factory=DiskSettings.model_construct)
+    tunnel: TunnelSettings = Field(default_factory=TunnelSettings.model_construct)
+    packages: PackagesSettings = Field(default_factory=PackagesSettings.model_construct)
+    upkeep: UpkeepSettings = Field(default_factory=UpkeepSettings.model_construct)
+    sets: SetsSettings = Field(default_factory=SetsSettings.model_construct)
+    site: SiteSettings = Field(default_factory=SiteSettings.model_construct)
+    deploy: DeploySettings = Field(default_factory=DeploySettings.model_construct)
+    answers: list[ExtraAnswer] = Field(
+        [], description="Raw extra answers: one [[answers]] table each."
+    )

@@ -225,10 +225,10 @@ EndpointHost = Annotated[str, AfterValidator(_endpoint_host)]
 
 
 def _wg_key(value: str) -> str:
-    from obsdimg.tunnel.keys import PublicKey  # with cryptography, which --version need not load
+    from obsdimg.tunnel.keys import WgPublicKey  # with cryptography, which --version need not load
 
     try:
-        key = PublicKey.parse(value, "key")
+        key = WgPublicKey.parse(value, "key")
     except KeyTextError as error:
         problem = error.message.removeprefix("key: ")
         raise ValueError(

@@ -44,7 +44,7 @@ class Pace:
     """A Retry-After beyond this is not waited for."""
 
 
-class _Again(Exception):
+class _AgainError(Exception):
     """This try failed, and another may succeed."""
 
     def __init__(self, error: ProviderError, wait: float | None = None) -> None:
@@ -118,7 +118,7 @@ class Api:
         for left in range(self.pace.tries - 1, -1, -1):
             try:
                 return self._once(method, path, params, body, repeatable=repeatable)
-            except _Again as again:
+            except _AgainError as again:
                 if not left:
                     raise again.error from again
                 self._sleep(again.wait if again.wait is not None else wait)
@@ -151,7 +151,7 @@ class Api:
                     "something stands between you and the provider; the token was not sent",
                 ) from error
             reason = "no connection" if "refused" not in str(error).lower() else "refused"
-            raise _Again(
+            raise _AgainError(
                 ProviderError(
                     f"{self._host}: cannot be reached: {reason}",
                     "check this machine's network; then run the same command again",
@@ -166,7 +166,7 @@ class Api:
     def _lost(self, message: str, repeatable: bool) -> Exception:
         hint = "run the same command again: it goes on where it stopped"
         if repeatable:
-            return _Again(ProviderError(message, hint))
+            return _AgainError(ProviderError(message, hint))
         return UncertainError(message, hint)
 
     def _judge(
@@ -195,7 +195,7 @@ class Api:
         )
         if wait is not None and wait > self.pace.longest_asked:
             return ProviderError(f"{error.message}: it asks to wait {wait:.0f} s", error.hint)
-        return _Again(error, wait)
+        return _AgainError(error, wait)
 
     def _refused(self, code: int, what: str, words: str) -> ProviderError:
         if code == 401:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
+from obsdimg.core.files import read_file
 from obsdimg.deploy.provider import DeployError, TokenError
-from obsdimg.files import read_file
 
 VARIABLE = "VULTR_API_KEY"
 """As vultr-cli and the Terraform provider call it."""

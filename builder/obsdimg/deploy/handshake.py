@@ -9,23 +9,23 @@ from ipaddress import ip_address
 
 from obsdimg.config import Config
 from obsdimg.deploy.provider import DeployError
-from obsdimg.project import Keys
+from obsdimg.project.folder import ProjectKeys
 from obsdimg.tunnel.endpoint import Endpoint
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.packets import Address
 from obsdimg.tunnel.probe import Target, probe
 from obsdimg.tunnel.report import ProbeResult, Role
 
 
 @dataclass(frozen=True)
-class Caller:
+class DeploymentCaller:
     """A client of this project with which a server is called."""
 
     name: str
-    private: PrivateKey
+    private: WgPrivateKey
     preshared: PresharedKey | None
     addresses: tuple[Address, ...]
-    server: PublicKey
+    server: WgPublicKey
     target: Address
     """The server's address in the tunnel."""
     port: int
@@ -45,7 +45,7 @@ class Caller:
         )
 
 
-def choose_caller(config: Config, keys: Keys) -> Caller | None:
+def choose_caller(config: Config, keys: ProjectKeys) -> DeploymentCaller | None:
     """The first client whose private key is here; None: there is none, or the server's key is
     not known (tunnel.keys = "first-boot", and nobody told it yet)."""
     inside = config.tunnel.ipv4 or config.tunnel.ipv6
@@ -56,7 +56,7 @@ def choose_caller(config: Config, keys: Keys) -> Caller | None:
         addresses = tuple(a for a in (peer.ipv4, peer.ipv6) if a is not None)
         if own.private is None or inside.version not in {a.version for a in addresses}:
             continue
-        return Caller(
+        return DeploymentCaller(
             peer.name, own.private, own.preshared, addresses,
             keys.server_public, inside.ip, config.tunnel.port,
         )  # fmt: skip
@@ -72,7 +72,7 @@ class Waiting:
     """Waits with a limit; `enough` may end a wait early (the operator's word)."""
 
     def __init__(
-        self, caller: Caller, address: str, sleep: Callable[[float], None] = time.sleep
+        self, caller: DeploymentCaller, address: str, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self._caller, self._address, self._sleep = caller, address, sleep
 

@@ -14,12 +14,12 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from obsdimg.core.progress import Progress
 from obsdimg.deploy.image import Image
 from obsdimg.deploy.provider import DeployError
 from obsdimg.deploy.s3 import Bucket
 from obsdimg.deploy.serve import FileServer
 from obsdimg.deploy.state import State
-from obsdimg.progress import Progress
 
 Save = Callable[[], None]
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from obsdimg.core.files import FileError, describe, read_file
+from obsdimg.core.progress import Progress
 from obsdimg.deploy.provider import DeployError
-from obsdimg.files import FileError, describe, read_file
-from obsdimg.progress import Progress
 
 BUFFER = 1 << 20
 """Bytes read at a time."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from obsdimg.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError
 
 
 class DeployError(ObsdimgError):
@@ -94,7 +94,7 @@ class InstanceSpec:
 
 
 @dataclass(frozen=True)
-class Named:
+class NamedThing:
     """A firewall group or private network, found again by its description."""
 
     id: str
@@ -139,14 +139,14 @@ class Provider(Protocol):
 
     def detach_iso(self, key: str) -> None: ...
 
-    def firewalls(self) -> list[Named]: ...
-    def create_firewall(self, description: str) -> Named: ...
+    def firewalls(self) -> list[NamedThing]: ...
+    def create_firewall(self, description: str) -> NamedThing: ...
     def firewall_rules(self, key: str) -> list[UdpRule]: ...
     def add_firewall_rule(self, key: str, rule: UdpRule) -> None: ...
     def delete_firewall(self, key: str) -> None: ...
 
-    def networks(self) -> list[Named]: ...
-    def create_network(self, region: str, description: str, subnet: str) -> Named:
+    def networks(self) -> list[NamedThing]: ...
+    def create_network(self, region: str, description: str, subnet: str) -> NamedThing:
         """A private network for `subnet` (`172.16.1.0/24`) in `region`."""
         ...
 

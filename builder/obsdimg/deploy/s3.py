@@ -24,11 +24,11 @@ from xml.etree import ElementTree
 import httpx
 
 from obsdimg import __version__
+from obsdimg.core.progress import Progress
 from obsdimg.deploy.api import Pace
 from obsdimg.deploy.credentials import S3Keys
 from obsdimg.deploy.provider import DeployError
 from obsdimg.deploy.s3sign import LONGEST_EXPIRY, Signer, encode_key, query_string
-from obsdimg.progress import Progress
 
 PART_SIZE = 16 << 20
 """Bytes of every part but the last (the protocol's smallest: 5 MiB; at most 10,000 parts)."""

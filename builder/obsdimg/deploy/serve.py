@@ -17,8 +17,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from obsdimg.core.files import FileError, describe
 from obsdimg.deploy.provider import DeployError
-from obsdimg.files import FileError, describe
 
 BLOCK = 1 << 20
 """Bytes sent at a time."""

@@ -18,10 +18,10 @@ from obsdimg.deploy.image import Image
 from obsdimg.deploy.provider import DeployError, Provider
 from obsdimg.deploy.s3 import Bucket
 from obsdimg.deploy.state import State, Store
-from obsdimg.deploy.steps import Wish
+from obsdimg.deploy.steps import WantedInstance
 from obsdimg.deploy.vultr import Vultr
-from obsdimg.deploy.work import Limits
-from obsdimg.project import Project
+from obsdimg.deploy.work import Waits
+from obsdimg.project.folder import Project
 
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 
@@ -43,19 +43,19 @@ def store_of(project: Project) -> Store:
     return Store(project.root / "deploy")
 
 
-def limits_of(args: argparse.Namespace) -> Limits:
+def limits_of(args: argparse.Namespace) -> Waits:
     """Limits, with what `--pause`, `--upload-limit` and `--install-limit` say."""
     given: dict[str, float] = {}
     if args.pause is not None:
         if not 0.05 <= args.pause <= 600:
             raise DeployError("--pause: between 0.05 and 600 seconds")
         given["longest_pause"] = args.pause
-        given["first_pause"] = min(args.pause, Limits.first_pause)
+        given["first_pause"] = min(args.pause, Waits.first_pause)
     if args.upload_limit is not None:
         given["download"] = 60 * args.upload_limit
     if getattr(args, "install_limit", None) is not None:
         given["install"] = given["unlock"] = 60 * args.install_limit
-    return Limits(**given)  # type: ignore[arg-type]
+    return Waits(**given)  # type: ignore[arg-type]
 
 
 def image_path(project: Project, given: Path | None) -> Path:
@@ -117,7 +117,7 @@ def begin(project: Project, store: Store, name: str, label: str, image: Image) -
     return state
 
 
-def wish_of(config: Config, region: str | None, plan: str | None) -> Wish:
+def wish_of(config: Config, region: str | None, plan: str | None) -> WantedInstance:
     """What the configuration asks for.  Raises DeployError for a network without a subnet."""
     settings = config.deploy
     network, subnet = settings.private_network, ""
@@ -130,7 +130,7 @@ def wish_of(config: Config, region: str | None, plan: str | None) -> Wish:
             )
         subnet = str(given[0].network)
     ports = (config.tunnel.port, *config.tunnel.also_ports) if settings.firewall else ()
-    return Wish(
+    return WantedInstance(
         region=region or settings.region or "",
         plan=plan or settings.plan,
         hostname=config.host.name,

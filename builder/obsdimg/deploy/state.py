@@ -20,8 +20,8 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from obsdimg.core.files import private_dir, read_file, write_file
 from obsdimg.deploy.provider import DeployError
-from obsdimg.files import private_dir, read_file, write_file
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -43,7 +43,7 @@ class Thing(_Record):
         return (self.asked or self.id is not None) and not self.gone
 
 
-class Event(_Record):
+class StateEvent(_Record):
     """A step that was done, and when (UTC)."""
 
     at: str
@@ -93,7 +93,7 @@ class State(_Record):
     done: bool = False
     removing: bool = False
     """`destroy` has begun: there is no way but on."""
-    events: list[Event] = []
+    events: list[StateEvent] = []
 
     @classmethod
     def begin(
@@ -114,7 +114,7 @@ class State(_Record):
     def note(self, step: str) -> None:
         """Remember that `step` was done now."""
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        self.events.append(Event(at=now, step=step))
+        self.events.append(StateEvent(at=now, step=step))
 
 
 class Store:

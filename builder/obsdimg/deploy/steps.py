@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from obsdimg.deploy.handshake import Caller, Waiting
+from obsdimg.deploy.handshake import DeploymentCaller, Waiting
 from obsdimg.deploy.provider import DeployError, Instance, InstanceSpec, UdpRule
 from obsdimg.deploy.work import Work
 
 
 @dataclass(frozen=True)
-class Wish:
+class WantedInstance:
     """What is to be created besides the ISO."""
 
     region: str
@@ -33,7 +33,7 @@ class Wish:
 class Deployment(Work):
     """Makes the instance, proves that it serves, takes the ISO out."""
 
-    def create(self, wish: Wish) -> None:
+    def create(self, wish: WantedInstance) -> None:
         """Firewall group, private network and instance; waits until it runs."""
         state = self.state
         assert state.iso.id is not None
@@ -110,7 +110,7 @@ class Deployment(Work):
             if rule not in there:
                 provider.add_firewall_rule(state.firewall.id, rule)
 
-    def _network(self, wish: Wish) -> None:
+    def _network(self, wish: WantedInstance) -> None:
         state, provider = self.state, self.provider
         self.make(
             state.network, "private network",
@@ -120,7 +120,7 @@ class Deployment(Work):
 
     # -- the proof
 
-    def await_installation(self, caller: Caller, enough: Callable[[], bool]) -> None:
+    def await_installation(self, caller: DeploymentCaller, enough: Callable[[], bool]) -> None:
         """Wait for the first handshake, or the operator's word that it is installed."""
         state = self.state
         if state.installed:
@@ -136,7 +136,7 @@ class Deployment(Work):
         else:
             self.did("the operator says that the installation is over")
 
-    def detach(self, caller: Caller) -> None:
+    def detach(self, caller: DeploymentCaller) -> None:
         """Take the ISO out, which restarts the machine, and see it go silent."""
         state = self.state
         assert state.instance.id is not None
@@ -156,7 +156,7 @@ class Deployment(Work):
                 )
             self.did("it restarts" if state.rebooted else "no restart was seen")
 
-    def await_service(self, caller: Caller) -> None:
+    def await_service(self, caller: DeploymentCaller) -> None:
         """Wait for the handshake that counts: installed, without the ISO."""
         state = self.state
         if state.handshake is not None:
@@ -183,7 +183,7 @@ class Deployment(Work):
             state.done = True
             self.did("done")
 
-    def _waiting(self, caller: Caller) -> Waiting:
+    def _waiting(self, caller: DeploymentCaller) -> Waiting:
         assert self.state.address is not None
         return Waiting(caller, self.state.address, self.sleep)
 

@@ -17,7 +17,7 @@ from obsdimg.deploy.provider import (
     Instance,
     InstanceSpec,
     MissingError,
-    Named,
+    NamedThing,
     Offer,
     ProviderError,
     RemoteIso,
@@ -176,10 +176,10 @@ class Vultr:
 
     # -- firewall groups: [G] firewall_group.go, firewall_rule.go
 
-    def firewalls(self) -> list[Named]:
+    def firewalls(self) -> list[NamedThing]:
         return self._named("/firewalls", "firewall_groups")
 
-    def create_firewall(self, description: str) -> Named:
+    def create_firewall(self, description: str) -> NamedThing:
         body = {"description": description}
         answer = self._api.post("/firewalls", body, repeatable=False)
         return _created(lambda: self._one_named(answer.get("firewall_group")))
@@ -209,10 +209,10 @@ class Vultr:
 
     # -- private networks: [G] vpc.go
 
-    def networks(self) -> list[Named]:
+    def networks(self) -> list[NamedThing]:
         return self._named("/vpcs", "vpcs")
 
-    def create_network(self, region: str, description: str, subnet: str) -> Named:
+    def create_network(self, region: str, description: str, subnet: str) -> NamedThing:
         address, _, length = subnet.partition("/")
         body = {
             "region": region,
@@ -255,12 +255,12 @@ class Vultr:
                 return
         raise ProviderError(f"{self.name}: the list at {path} has no end")
 
-    def _named(self, path: str, key: str) -> list[Named]:
+    def _named(self, path: str, key: str) -> list[NamedThing]:
         return [self._one_named(value) for value in self._list(path, key)]
 
-    def _one_named(self, value: Any) -> Named:
+    def _one_named(self, value: Any) -> NamedThing:
         return self._read(
-            lambda: Named(str(value["id"]), str(value.get("description") or "")), "an object"
+            lambda: NamedThing(str(value["id"]), str(value.get("description") or "")), "an object"
         )
 
     def _read(self, read: Callable[[], T], what: str) -> T:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+from obsdimg.core.progress import Progress
 from obsdimg.deploy.handshake import span
 from obsdimg.deploy.provider import (
     Instance,
-    Named,
+    NamedThing,
     OverdueError,
     Provider,
     ProviderError,
@@ -21,14 +22,13 @@ from obsdimg.deploy.provider import (
     UncertainError,
 )
 from obsdimg.deploy.state import State, Store, Thing
-from obsdimg.progress import Progress
 
 _TRIES = 3
 """Requests to create something whose answers were lost, each followed by a look."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class Waits:
     """How long each wait may take, and how often it looks; seconds."""
 
     download: float = 2 * 3600.0
@@ -64,13 +64,13 @@ class Work:
         store: Store,
         state: State,
         *,
-        limits: Limits | None = None,
+        limits: Waits | None = None,
         progress: Progress | None = None,
         say: Callable[[str], None] = lambda text: None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.provider, self.state = provider, state
-        self.store, self.limits = store, limits or Limits()
+        self.store, self.limits = store, limits or Waits()
         self.progress, self.say, self.sleep = progress or Progress(), say, sleep
 
     def save(self) -> None:
@@ -161,5 +161,5 @@ class Work:
         found = self.provider.instances(self.state.label)
         return next((i for i in found if self.state.mark in i.tags), None)
 
-    def find_named(self, things: list[Named]) -> Named | None:
+    def find_named(self, things: list[NamedThing]) -> NamedThing | None:
         return next((t for t in things if t.description == self.state.mark), None)

@@ -19,7 +19,7 @@ DT_DIR = 4
 
 
 @dataclass(frozen=True)
-class Entry:
+class DirectoryEntry:
     """A name and the inode it stands for; `type` is the inode's mode shifted right by 12."""
 
     ino: int
@@ -31,7 +31,7 @@ class Entry:
         return HEADER.size + (len(self.name) + 4 & ~3)
 
 
-def entries(data: bytes) -> list[Entry]:
+def entries(data: bytes) -> list[DirectoryEntry]:
     """Every entry in use, in order.  Raises DamagedError."""
     if not data or len(data) % DIRBLKSIZ:
         raise DamagedError(f"directory of {len(data)} bytes")
@@ -46,13 +46,13 @@ def chunks(data: bytes) -> Iterator[bytes]:
         yield data[at : at + DIRBLKSIZ]
 
 
-def chunk_entries(chunk: bytes) -> list[Entry]:
+def chunk_entries(chunk: bytes) -> list[DirectoryEntry]:
     """The entries in use of one chunk.  Raises DamagedError."""
     found, at = [], 0
     while at < DIRBLKSIZ:
         ino, reclen, kind, namlen = HEADER.unpack_from(chunk, at)
         name = chunk[at + HEADER.size : at + HEADER.size + namlen]
-        entry = Entry(ino, kind, name)
+        entry = DirectoryEntry(ino, kind, name)
         if reclen % 4 or reclen < HEADER.size or at + reclen > DIRBLKSIZ:
             raise DamagedError(f"directory entry of {reclen} bytes")
         if ino:
@@ -63,7 +63,7 @@ def chunk_entries(chunk: bytes) -> list[Entry]:
     return found
 
 
-def pack_chunk(found: Sequence[Entry]) -> bytes:
+def pack_chunk(found: Sequence[DirectoryEntry]) -> bytes:
     """A chunk that holds these entries, in order."""
     if not found:
         return HEADER.pack(0, DIRBLKSIZ, 0, 0).ljust(DIRBLKSIZ, b"\0")
@@ -76,7 +76,7 @@ def pack_chunk(found: Sequence[Entry]) -> bytes:
     return bytes(out)
 
 
-def add(data: bytes, entry: Entry) -> bytes:
+def add(data: bytes, entry: DirectoryEntry) -> bytes:
     """`data` with `entry` in the first chunk that has room, or in a new one at the end."""
     if not 0 < len(entry.name) <= MAXNAMLEN:
         raise ValueError("the caller checks the length of names")
@@ -94,7 +94,7 @@ def remove(data: bytes, name: bytes) -> bytes:
     return change(data, name, None)
 
 
-def change(data: bytes, name: bytes, entry: Entry | None) -> bytes:
+def change(data: bytes, name: bytes, entry: DirectoryEntry | None) -> bytes:
     """`data` with the entry `name` replaced by `entry` (of the same name), or removed."""
     parts = list(chunks(data))
     for n, chunk in enumerate(parts):
@@ -107,4 +107,4 @@ def change(data: bytes, name: bytes, entry: Entry | None) -> bytes:
 
 def empty(ino: int, parent: int) -> bytes:
     """A new directory: `.` and `..`."""
-    return pack_chunk([Entry(ino, DT_DIR, b"."), Entry(parent, DT_DIR, b"..")])
+    return pack_chunk([DirectoryEntry(ino, DT_DIR, b"."), DirectoryEntry(parent, DT_DIR, b"..")])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from obsdimg.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError
 
 
 class FfsError(ObsdimgError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from obsdimg.ffs import directory
 from obsdimg.ffs.check import check
-from obsdimg.ffs.directory import Entry
+from obsdimg.ffs.directory import DirectoryEntry
 from obsdimg.ffs.errors import FfsError, NoRoomError
 from obsdimg.ffs.layout import (
     IFBLK,
@@ -257,7 +257,7 @@ class FileSystem:
             self.volume.restore(state)
             raise
 
-    def entries(self, ino: int) -> list[Entry]:
+    def entries(self, ino: int) -> list[DirectoryEntry]:
         return directory.entries(self.volume.read(self.volume.dinode(ino)))
 
     def stat_inode(self, ino: int) -> Stat:
@@ -342,13 +342,13 @@ class FileSystem:
     def enter(self, path: str, found: Found, ino: int, kind: int) -> None:
         """Add the name to its directory, which may grow by a chunk."""
         data = self.volume.read(self.volume.dinode(found.parent))
-        entry = Entry(ino, kind >> 12, found.name)
+        entry = DirectoryEntry(ino, kind >> 12, found.name)
         self.rewrite(found.parent, directory.add(data, entry), f"{path} (its directory)")
 
     def reenter(self, found: Found, ino: int, kind: int) -> None:
         """Make the existing name stand for another inode."""
         data = self.volume.read(self.volume.dinode(found.parent))
-        entry = Entry(ino, kind >> 12, found.name)
+        entry = DirectoryEntry(ino, kind >> 12, found.name)
         self.rewrite(found.parent, directory.change(data, found.name, entry), "directory")
 
     def rewrite(self, ino: int, data: bytes, what: str) -> None:

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from obsdimg.rehearsal.machine import (
     Dhcp,
-    Machine,
     MachineDisk,
     MachineNic,
     Operator,
+    RehearsalMachine,
     Reply,
     likely_machine,
 )
-from obsdimg.rehearsal.ramdisk import Node, tree_of
+from obsdimg.rehearsal.ramdisk import RamdiskNode, tree_of
 from obsdimg.rehearsal.rehearse import FilesCd, IsoCd, rehearse_iso, rehearse_tree
-from obsdimg.rehearsal.result import Landed, Rehearsal, Verdict
+from obsdimg.rehearsal.result import Landed, Rehearsal, RehearsalVerdict
 from obsdimg.rehearsal.sandbox import SandboxError, find_host
 
 __all__ = [
@@ -26,15 +26,15 @@ __all__ = [
     "FilesCd",
     "IsoCd",
     "Landed",
-    "Machine",
     "MachineDisk",
     "MachineNic",
-    "Node",
     "Operator",
+    "RamdiskNode",
     "Rehearsal",
+    "RehearsalMachine",
+    "RehearsalVerdict",
     "Reply",
     "SandboxError",
-    "Verdict",
     "find_host",
     "likely_machine",
     "rehearse_iso",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from obsdimg.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError
 
 if TYPE_CHECKING:
     from obsdimg.rehearsal.world import World

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 
-from obsdimg.rehearsal.machine import SECTOR, Machine, MachineDisk
+from obsdimg.rehearsal.machine import SECTOR, MachineDisk, RehearsalMachine
 
 CYLINDER = 16065
 """Sectors: 255 heads of 63 sectors, as fdisk and disklabel assume."""
@@ -44,17 +44,17 @@ class Partition:
 
 
 @dataclass
-class Volume:
+class SoftraidVolume:
     """A softraid CRYPTO volume on a chunk; the passphrase is kept as a digest only."""
 
     digest: bytes
     rounds: str
-    inner: Disk
+    inner: StandInDisk
     keydisk: str = ""
 
 
 @dataclass
-class Disk:
+class StandInDisk:
     """A disk as the kernel sees it; `chunk` names the partition under a softraid volume."""
 
     name: str
@@ -66,7 +66,7 @@ class Disk:
     gpt: list[MbrEntry] | None = None
     label: dict[str, Partition] = field(default_factory=dict)
     filesystems: dict[str, str] = field(default_factory=dict)
-    volumes: dict[str, Volume] = field(default_factory=dict)
+    volumes: dict[str, SoftraidVolume] = field(default_factory=dict)
     foreign: str = ""
     random_sectors: int = 0
     chunk: str = ""
@@ -125,13 +125,13 @@ def digest(passphrase: bytes) -> bytes:
     return hashlib.sha256(b"obsdimg rehearsal" + passphrase).digest()
 
 
-def make_disks(machine: Machine) -> dict[str, Disk]:
+def make_disks(machine: RehearsalMachine) -> dict[str, StandInDisk]:
     """The machine's disks as `sd0`, `sd1` and so on, with their contents."""
     return {f"sd{n}": _disk(f"sd{n}", spec) for n, spec in enumerate(machine.disks)}
 
 
-def _disk(name: str, spec: MachineDisk) -> Disk:
-    disk = Disk(name, spec.size // SECTOR, spec.model, duid(name), spec.writable)
+def _disk(name: str, spec: MachineDisk) -> StandInDisk:
+    disk = StandInDisk(name, spec.size // SECTOR, spec.model, duid(name), spec.writable)
     if spec.contents == "empty":
         return disk
     if spec.contents == "foreign":
@@ -149,15 +149,17 @@ def _disk(name: str, spec: MachineDisk) -> Disk:
         disk.filesystems = {"a": "ffs"}
         return disk
     disk.label = {"a": Partition(first, end - first, "RAID")}
-    inner = Disk("", end - first - CRYPTO_OFFSET, "OPENBSD, SR CRYPTO, 006", duid(f"{name} volume"))
+    inner = StandInDisk(
+        "", end - first - CRYPTO_OFFSET, "OPENBSD, SR CRYPTO, 006", duid(f"{name} volume")
+    )
     write_openbsd_mbr(inner)
     inner.label = {"a": Partition(64, inner.sectors - 64, "4.2BSD", "/")}
     inner.filesystems = {"a": "ffs"}
-    disk.volumes = {"a": Volume(digest(spec.passphrase.encode()), "auto", inner)}
+    disk.volumes = {"a": SoftraidVolume(digest(spec.passphrase.encode()), "auto", inner)}
     return disk
 
 
-def write_openbsd_mbr(disk: Disk) -> None:
+def write_openbsd_mbr(disk: StandInDisk) -> None:
     """`fdisk -iy`: one OpenBSD partition from sector 64 to the last full cylinder."""
     end = max(disk.sectors // CYLINDER, 1) * CYLINDER
     disk.mbr = [MbrEntry(0xA6, START, min(end, disk.sectors) - START, active=True)]
@@ -165,7 +167,7 @@ def write_openbsd_mbr(disk: Disk) -> None:
     disk.foreign = ""
 
 
-def write_openbsd_gpt(disk: Disk, boot: int) -> None:
+def write_openbsd_gpt(disk: StandInDisk, boot: int) -> None:
     """`fdisk -iy -g -b SECTORS`: an EFI System partition of `boot` sectors, then OpenBSD."""
     disk.mbr = [MbrEntry(0xEE, 1, disk.sectors - 1)]
     disk.gpt = [

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from obsdimg.rehearsal.disks import Disk, Partition
+from obsdimg.rehearsal.disks import Partition, StandInDisk
 from obsdimg.rehearsal.machine import SECTOR
 
 LETTERS = "abdefghijklmnop"
@@ -26,7 +26,7 @@ class LabelError(Exception):
 
 
 @dataclass(frozen=True)
-class Wish:
+class TemplateEntry:
     """One entry of a layout: minimum and maximum in bytes, share of the free space in percent."""
 
     mount: str
@@ -36,9 +36,9 @@ class Wish:
     fstype: str = "4.2BSD"
 
 
-def _wish(mount: str, minimum: int, maximum: int, percent: int) -> Wish:
+def _wish(mount: str, minimum: int, maximum: int, percent: int) -> TemplateEntry:
     fstype = "swap" if mount == "swap" else "4.2BSD"
-    return Wish(mount, minimum * MIB, maximum * MIB, percent, fstype)
+    return TemplateEntry(mount, minimum * MIB, maximum * MIB, percent, fstype)
 
 
 BIG = (
@@ -63,12 +63,12 @@ SMALL = (_wish("/", 700, 4096, 95), _wish("swap", 1, 256, 5))
 TINY = (_wish("/", 1, 2048, 100),)
 
 
-def default_layouts() -> tuple[tuple[Wish, ...], ...]:
+def default_layouts() -> tuple[tuple[TemplateEntry, ...], ...]:
     """The automatic layouts, largest first: the first one whose minimums fit is used."""
     return (BIG, MEDIUM, SMALL, TINY)
 
 
-def parse_template(text: str, *, raid: bool) -> tuple[Wish, ...]:
+def parse_template(text: str, *, raid: bool) -> tuple[TemplateEntry, ...]:
     """A template for `disklabel -T`: `MOUNTPOINT MIN[-MAX] [PERCENT%]` a line.
 
     `raid`: the release knows the type RAID (7.3 on); before, a word that does not start with
@@ -85,7 +85,7 @@ def parse_template(text: str, *, raid: bool) -> tuple[Wish, ...]:
     return tuple(wishes)
 
 
-def _template_line(words: list[str], number: int, *, raid: bool) -> Wish:
+def _template_line(words: list[str], number: int, *, raid: bool) -> TemplateEntry:
     bad = LabelError(f"disklabel: parse error on line {number} of template file")
     if len(words) not in (2, 3):
         raise bad
@@ -98,13 +98,13 @@ def _template_line(words: list[str], number: int, *, raid: bool) -> Wish:
             raise bad
         percent = int(words[2][:-1])
     if words[1] == "*":
-        return Wish(words[0], SECTOR, 1 << 62, 100, fstype)
+        return TemplateEntry(words[0], SECTOR, 1 << 62, 100, fstype)
     low, dash, high = words[1].partition("-")
     minimum = _size(low)
     maximum = _size(high) if dash and high != "*" else (1 << 62 if dash else minimum)
     if minimum is None or maximum is None or maximum < minimum:
         raise bad
-    return Wish(words[0], minimum, maximum, percent, fstype)
+    return TemplateEntry(words[0], minimum, maximum, percent, fstype)
 
 
 def _size(word: str) -> int | None:
@@ -112,7 +112,9 @@ def _size(word: str) -> int | None:
     return int(float(found[1]) * _UNITS[found[2].upper()]) if found else None
 
 
-def allocate(disk: Disk, layouts: tuple[tuple[Wish, ...], ...]) -> dict[str, Partition]:
+def allocate(
+    disk: StandInDisk, layouts: tuple[tuple[TemplateEntry, ...], ...]
+) -> dict[str, Partition]:
     """The first layout whose minimums fit into the free space.  Raises LabelError."""
     first, end = disk.bounds
     for letter, part in disk.label.items():
@@ -126,7 +128,9 @@ def allocate(disk: Disk, layouts: tuple[tuple[Wish, ...], ...]) -> dict[str, Par
     raise LabelError("disklabel: not enough space for automatic allocation")
 
 
-def _place(disk: Disk, wishes: tuple[Wish, ...], first: int, end: int) -> dict[str, Partition]:
+def _place(
+    disk: StandInDisk, wishes: tuple[TemplateEntry, ...], first: int, end: int
+) -> dict[str, Partition]:
     extra = (end - first) * SECTOR - sum(w.minimum for w in wishes)
     sizes = [min(w.maximum, w.minimum + extra * w.percent // 100) for w in wishes]
     letters = [letter for letter in LETTERS if letter not in disk.label]
@@ -140,7 +144,7 @@ def _place(disk: Disk, wishes: tuple[Wish, ...], first: int, end: int) -> dict[s
     return label
 
 
-def _letter(wish: Wish, letters: list[str]) -> str:
+def _letter(wish: TemplateEntry, letters: list[str]) -> str:
     """`a` is for the root, `b` for swap, the rest in order."""
     if not letters:
         raise LabelError("disklabel: no partition letters left")
@@ -155,7 +159,7 @@ def _letter(wish: Wish, letters: list[str]) -> str:
     return letters.pop(0)
 
 
-def fstab(disk: Disk) -> str:
+def fstab(disk: StandInDisk) -> str:
     """What `disklabel -F` writes: lines with the disk's UID for partitions with a mount point."""
     lines = []
     for letter, part in sorted(disk.label.items()):
@@ -168,7 +172,7 @@ def fstab(disk: Disk) -> str:
     return "".join(sorted(lines, key=lambda line: line.split()[1] != "/"))
 
 
-def render(disk: Disk, *, human: bool = False, gigabytes: bool = False) -> str:
+def render(disk: StandInDisk, *, human: bool = False, gigabytes: bool = False) -> str:
     """What `disklabel DISK` prints (`-h`: sizes with units, `-pg`: in gigabytes)."""
     first, end = disk.bounds
     total = _shown_size(disk.sectors, human, gigabytes)
@@ -210,7 +214,7 @@ def _shown_size(sectors: int, human: bool, gigabytes: bool) -> str:
     return f"{size / MIB:.1f}M" if human else str(sectors)
 
 
-def edit(disk: Disk, script: str) -> tuple[dict[str, Partition], str, bool]:
+def edit(disk: StandInDisk, script: str) -> tuple[dict[str, Partition], str, bool]:
     """`disklabel -E` with its commands on stdin: (new label, what it printed, written).
 
     Knows a, d, z, p, w, q and x.  Raises LabelError for anything else and where stdin ends
@@ -252,7 +256,11 @@ def edit(disk: Disk, script: str) -> tuple[dict[str, Partition], str, bool]:
 
 
 def _add(
-    disk: Disk, label: dict[str, Partition], words: list[str], lines: Iterator[str], out: list[str]
+    disk: StandInDisk,
+    label: dict[str, Partition],
+    words: list[str],
+    lines: Iterator[str],
+    out: list[str],
 ) -> None:
     first, end = disk.bounds
     first = max([first, 64, *(p.offset + p.size for k, p in label.items() if k != "c")])

@@ -51,7 +51,7 @@ class MachineNic:
 
 
 @dataclass(frozen=True)
-class Machine:
+class RehearsalMachine:
     """Everything the installer can see of the machine.
 
     `memory` in MiB; `serial`: the console is on com0 at `speed`; `aperture`: the VGA driver
@@ -73,7 +73,7 @@ class Machine:
     clock: int = 1_570_838_400
 
 
-def likely_machine(response: bytes, base: Machine) -> Machine:
+def likely_machine(response: bytes, base: RehearsalMachine) -> RehearsalMachine:
     """`base` with what a response file expects: its network interfaces (a static address means
     that nobody answers DHCP there) and a serial console."""
     entries = [entry for line in read_lines(response) if (entry := parse(line.text))]

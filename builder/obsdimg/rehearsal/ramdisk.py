@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from obsdimg.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError
 from obsdimg.ffs import FileSystem
-from obsdimg.media.bootkernel import BootKernel
-from obsdimg.media.iso import Iso
+from obsdimg.iso import Iso
+from obsdimg.kernel.bootkernel import BootKernel
 
 
-class RamdiskError(ObsdimgError):
+class UnreadableRamdiskError(ObsdimgError):
     """The ISO has no ramdisk that could be rehearsed."""
 
 
 @dataclass(frozen=True)
-class Node:
+class RamdiskNode:
     """A file, directory, link (its target in `data`) or device node of the ramdisk."""
 
     kind: Literal["file", "dir", "link", "node"]
@@ -51,10 +51,10 @@ def amd64_programs() -> tuple[str, ...]:
 
 
 def boot_image_path(boot_conf: str) -> str:
-    """The kernel that `set image` of /etc/boot.conf names.  Raises RamdiskError."""
+    """The kernel that `set image` of /etc/boot.conf names.  Raises UnreadableRamdiskError."""
     found = re.findall(r"^\s*set\s+image\s+(\S+)\s*$", boot_conf, re.MULTILINE)
     if not found:
-        raise RamdiskError(
+        raise UnreadableRamdiskError(
             "/etc/boot.conf of the ISO has no line `set image`", "is this an OpenBSD install ISO?"
         )
     return str(found[-1])
@@ -63,43 +63,46 @@ def boot_image_path(boot_conf: str) -> str:
 def medium_release(iso: Iso) -> tuple[str, str]:
     """Release and port of an install ISO, `("6.6", "amd64")`, by the place of its boot kernel.
 
-    Raises RamdiskError.
+    Raises UnreadableRamdiskError.
     """
     path = boot_image_path(iso.read("/etc/boot.conf").decode("latin-1"))
     found = re.match(r"/(\d\.\d)/(\w+)/", path)
     if found is None:
-        raise RamdiskError(
+        raise UnreadableRamdiskError(
             f"the boot kernel {path} lies in no folder such as /6.6/amd64",
             "is this an OpenBSD install ISO?",
         )
     return found[1], found[2]
 
 
-def read_ramdisk(iso: Iso) -> tuple[str, dict[str, Node]]:
-    """The boot kernel's path and its ramdisk.  Raises RamdiskError, and what reading raises."""
+def read_ramdisk(iso: Iso) -> tuple[str, dict[str, RamdiskNode]]:
+    """The boot kernel's path and its ramdisk.
+
+    Raises UnreadableRamdiskError, and what reading raises.
+    """
     path = boot_image_path(iso.read("/etc/boot.conf").decode("latin-1"))
     return path, tree_of(FileSystem(BootKernel.parse(iso.read(path)).ramdisk))
 
 
-def tree_of(files: FileSystem) -> dict[str, Node]:
+def tree_of(files: FileSystem) -> dict[str, RamdiskNode]:
     """Every path of the file system.  A program with many names (one crunched binary for all)
     is not copied: only its name counts."""
-    tree: dict[str, Node] = {}
+    tree: dict[str, RamdiskNode] = {}
     for path, found in files.walk():
         match found.kind:
             case "dir":
-                tree[path] = Node("dir", found.mode)
+                tree[path] = RamdiskNode("dir", found.mode)
             case "link":
-                tree[path] = Node("link", found.mode, files.readlink(path).encode())
+                tree[path] = RamdiskNode("link", found.mode, files.readlink(path).encode())
             case "file":
                 data = b"" if found.nlink > 1 else files.read_file(path)
-                tree[path] = Node("file", found.mode, data, found.nlink)
+                tree[path] = RamdiskNode("file", found.mode, data, found.nlink)
             case _:
-                tree[path] = Node("node", 0o600)
+                tree[path] = RamdiskNode("node", 0o600)
     return tree
 
 
-def programs(tree: Mapping[str, Node]) -> tuple[str, ...]:
+def programs(tree: Mapping[str, RamdiskNode]) -> tuple[str, ...]:
     """The paths that get a stand-in: machine code in the ramdisk.
 
     obsdimg's own stand-in medium has no machine code: it gets the list of 6.6 amd64.
@@ -109,7 +112,7 @@ def programs(tree: Mapping[str, Node]) -> tuple[str, ...]:
     return tuple(sorted({*found, *(amd64_programs() if ours else ())}))
 
 
-def _is_program(node: Node) -> bool:
+def _is_program(node: RamdiskNode) -> bool:
     if node.kind != "file" or not node.mode & 0o111:
         return False
     return node.links > 1 or node.data.startswith(b"\x7fELF") or _STANDIN in node.data

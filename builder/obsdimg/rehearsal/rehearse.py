@@ -18,10 +18,10 @@ from typing import BinaryIO
 
 import obsdimg.rehearsal.programs  # noqa: F401  # registers the stand-ins
 from obsdimg.ffs import FileSystem
-from obsdimg.media.iso import Iso
+from obsdimg.iso import Iso
 from obsdimg.rehearsal import ramdisk, transcript
-from obsdimg.rehearsal.machine import Known, Machine, Operator, likely_machine
-from obsdimg.rehearsal.ramdisk import Node
+from obsdimg.rehearsal.machine import Known, Operator, RehearsalMachine, likely_machine
+from obsdimg.rehearsal.ramdisk import RamdiskNode
 from obsdimg.rehearsal.result import Landed, Rehearsal
 from obsdimg.rehearsal.sandbox import Host, Root, find_host, remove_tree
 from obsdimg.rehearsal.server import End, Server
@@ -79,7 +79,7 @@ class IsoCd:
 
 def rehearse_iso(
     path: Path,
-    machine: Machine | None = None,
+    machine: RehearsalMachine | None = None,
     operator: Operator | None = None,
     *,
     known: Known | None = None,
@@ -100,7 +100,7 @@ def rehearse_iso(
         version, arch = ramdisk.medium_release(iso)
         if machine is None:
             response = tree[RESPONSE].data if RESPONSE in tree else b""
-            machine = likely_machine(response, Machine())
+            machine = likely_machine(response, RehearsalMachine())
         return rehearse_tree(
             tree,
             IsoCd(iso),
@@ -116,9 +116,9 @@ def rehearse_iso(
 
 
 def rehearse_tree(
-    tree: Mapping[str, Node] | FileSystem,
+    tree: Mapping[str, RamdiskNode] | FileSystem,
     cd: Cd | Mapping[str, bytes],
-    machine: Machine | None = None,
+    machine: RehearsalMachine | None = None,
     operator: Operator | None = None,
     *,
     known: Known | None = None,
@@ -132,7 +132,7 @@ def rehearse_tree(
     if isinstance(tree, FileSystem):
         tree = ramdisk.tree_of(tree)
     files: Cd = FilesCd(cd) if isinstance(cd, Mapping) else cd
-    machine = machine or Machine()
+    machine = machine or RehearsalMachine()
     operator = Operator.default() if operator is None else operator
     host = host or find_host()
     world = World(machine, files)
@@ -161,7 +161,7 @@ def rehearse_tree(
 
 def _result(
     root: Path,
-    tree: Mapping[str, Node],
+    tree: Mapping[str, RamdiskNode],
     world: World,
     server: Server,
     end: End,

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from obsdimg.rehearsal.result import Rehearsal
-from obsdimg.rehearsal.transcript import Asked
+from obsdimg.rehearsal.transcript import TranscriptQuestion
 from obsdimg.rehearsal.world import SetState
 
 
@@ -54,7 +54,7 @@ def _questions(result: Rehearsal) -> Table:
     return table
 
 
-def origin(asked: Asked) -> str:
+def origin(asked: TranscriptQuestion) -> str:
     """Where an answer came from, in words."""
     if not asked.known:
         return "UNKNOWN QUESTION"

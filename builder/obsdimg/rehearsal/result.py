@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Any
 
-from obsdimg.rehearsal.transcript import Asked
+from obsdimg.rehearsal.transcript import TranscriptQuestion
 from obsdimg.rehearsal.world import Action, SetState
 
 
-class Verdict(Enum):
+class RehearsalVerdict(Enum):
     """How it ended.  Everything but INSTALLED is a failure."""
 
     INSTALLED = "installed"
@@ -57,10 +57,10 @@ class Rehearsal:
     `unused` are lines (number, text) that answered nothing, `transcript` is the console.
     """
 
-    verdict: Verdict
+    verdict: RehearsalVerdict
     message: str
     hint: str
-    questions: tuple[Asked, ...]
+    questions: tuple[TranscriptQuestion, ...]
     unused: tuple[tuple[int, str], ...]
     actions: tuple[Action, ...]
     sets: tuple[SetState, ...]
@@ -75,7 +75,7 @@ class Rehearsal:
 
     @property
     def passed(self) -> bool:
-        return self.verdict is Verdict.INSTALLED
+        return self.verdict is RehearsalVerdict.INSTALLED
 
     def as_dict(self) -> dict[str, Any]:
         """For `--json`: plain values only, the transcript left out."""

@@ -18,12 +18,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from obsdimg import process
-from obsdimg.errors import ObsdimgError
+from obsdimg.core import process
+from obsdimg.core.errors import ObsdimgError
 from obsdimg.rehearsal import skeleton
 from obsdimg.rehearsal.call import REGISTRY
 from obsdimg.rehearsal.programs.sets import unpacked
-from obsdimg.rehearsal.ramdisk import Node
+from obsdimg.rehearsal.ramdisk import RamdiskNode
 from obsdimg.rehearsal.world import Cd
 
 OURS = ".rehearsal"
@@ -151,7 +151,7 @@ class Root:
         self.path.mkdir(mode=0o755)
 
     def build(
-        self, tree: Mapping[str, Node], programs: Iterable[str], cd: Cd, version: str
+        self, tree: Mapping[str, RamdiskNode], programs: Iterable[str], cd: Cd, version: str
     ) -> None:
         """Everything the installer will find."""
         _unpack(self.path, tree)
@@ -197,7 +197,7 @@ class Root:
             shell = target.name in ("ksh", "sh")
             os.link(self.path / OURS / ("ksh" if shell else "client"), target)
 
-    def _devices(self, tree: Mapping[str, Node]) -> None:
+    def _devices(self, tree: Mapping[str, RamdiskNode]) -> None:
         # The new system's too: install.site may ask on /dev/tty.
         for dev in (self.path / "mnt/dev", self.path / "dev"):
             dev.mkdir(parents=True, exist_ok=True)
@@ -311,7 +311,7 @@ _UNUSED_NODE = re.compile(r"/dev/r?(wd|fd|sd[3-9])\d*[a-p]?$")
 """Nodes of disks that no stand-in machine has; MAKEDEV can still make them."""
 
 
-def _unpack(root: Path, tree: Mapping[str, Node]) -> None:
+def _unpack(root: Path, tree: Mapping[str, RamdiskNode]) -> None:
     """Write the ramdisk's files; no path has links on its way, since they come parents first."""
     for path, node in sorted(tree.items()):
         if _UNUSED_NODE.match(path):

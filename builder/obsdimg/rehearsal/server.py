@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from obsdimg.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError
 from obsdimg.rehearsal.call import (
     REGISTRY,
     Call,

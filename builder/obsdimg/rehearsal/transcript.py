@@ -23,7 +23,7 @@ _SHORTENED = {"IPv6 default router?": "IPv6 default router? (IPv6 address or 'no
 
 
 @dataclass(frozen=True)
-class Asked:
+class TranscriptQuestion:
     """A question of the installer.  `text` is what answers are matched against.
 
     `line`: the line of the response file that answered it, 0 for a line that was added while
@@ -38,7 +38,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Event:
+class TranscriptEvent:
     """One use of the response file: the line taken (None: the default)."""
 
     line: Line | None
@@ -50,7 +50,7 @@ def clean(raw: bytes) -> str:
     return "".join(c for c in shown if c in "\n\t" or c.isprintable())
 
 
-def events(snapshots: Sequence[bytes], last: bytes, original: bytes) -> list[Event]:
+def events(snapshots: Sequence[bytes], last: bytes, original: bytes) -> list[TranscriptEvent]:
     """The lines used, in order.  `original` is the response file as it lies in the ramdisk,
     `last` what was left of it at the end."""
     found = []
@@ -58,7 +58,7 @@ def events(snapshots: Sequence[bytes], last: bytes, original: bytes) -> list[Eve
     for after in [*snapshots[1:], last]:
         left = [_trim(line.text) for line in read_lines(after)]
         used, numbered = _consumed(numbered, left)
-        found.append(Event(used))
+        found.append(TranscriptEvent(used))
     return found
 
 
@@ -90,11 +90,11 @@ def _trim(text: str) -> str:
     return text.strip(BLANKS)
 
 
-def questions(console: str, found: Sequence[Event]) -> list[Asked]:
+def questions(console: str, found: Sequence[TranscriptEvent]) -> list[TranscriptQuestion]:
     """Put events and console lines together."""
     start = console.find(INNER)
     lines = console[start:].split("\n") if start >= 0 else console.split("\n")
-    asked: list[Asked] = []
+    asked: list[TranscriptQuestion] = []
     position = 0
     for event in found:
         for index in range(position, len(lines)):
@@ -106,13 +106,15 @@ def questions(console: str, found: Sequence[Event]) -> list[Asked]:
     return asked
 
 
-def _match(shown: str, event: Event) -> Asked | None:
+def _match(shown: str, event: TranscriptEvent) -> TranscriptQuestion | None:
     if event.line is None:
         default = _DEFAULT.match(shown) or _BARE.match(shown)
         if default is None:
             return None
         value = default[2]
-        return Asked(_question(default[1]), value if "[" in shown else "none", value, None)
+        return TranscriptQuestion(
+            _question(default[1]), value if "[" in shown else "none", value, None
+        )
     entry = parse(event.line.text)
     if entry is None:
         return None
@@ -123,7 +125,7 @@ def _match(shown: str, event: Event) -> Asked | None:
             question = _question(bracket[1] if bracket else head)
             if matches(question, entry.key):
                 default_shown = bracket[2] if bracket else ""
-                return Asked(question, default_shown, value, event.line.number)
+                return TranscriptQuestion(question, default_shown, value, event.line.number)
     return None
 
 

@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from obsdimg.rehearsal.result import Verdict
+from obsdimg.rehearsal.result import RehearsalVerdict
 from obsdimg.rehearsal.server import End
-from obsdimg.rehearsal.transcript import Asked, unanswered
+from obsdimg.rehearsal.transcript import TranscriptQuestion, unanswered
 from obsdimg.rehearsal.world import SetState
 from obsdimg.response.matching import Line
 
@@ -20,7 +20,7 @@ class Evidence:
 
     end: End
     console: str
-    questions: Sequence[Asked]
+    questions: Sequence[TranscriptQuestion]
     unused: Sequence[Line]
     unterminated: str
     sets: Sequence[SetState]
@@ -30,43 +30,51 @@ class Evidence:
     expect_site: bool
 
 
-Finding = tuple[Verdict, str, str]
+Finding = tuple[RehearsalVerdict, str, str]
 
-_STRINGS: tuple[tuple[str, Verdict, str], ...] = (
-    (r"^obsdimg: STOPPED: (.*)$", Verdict.HOOK_FAILED, ""),
-    (r"^install\.site failed$", Verdict.SITE_SCRIPT_FAILED, "its output is below"),
+_STRINGS: tuple[tuple[str, RehearsalVerdict, str], ...] = (
+    (r"^obsdimg: STOPPED: (.*)$", RehearsalVerdict.HOOK_FAILED, ""),
+    (r"^install\.site failed$", RehearsalVerdict.SITE_SCRIPT_FAILED, "its output is below"),
     (
         r"write failed, file system is full",
-        Verdict.DISK_FULL,
+        RehearsalVerdict.DISK_FULL,
         "give the machine a larger disk, leave sets out, or change the disklabel template",
     ),
-    (r"^(Signature check of SHA256\.sig failed)", Verdict.BAD_SIGNATURE, "build the ISO again"),
-    (r"^signify: (.*)$", Verdict.BAD_SIGNATURE, "build the ISO again"),
-    (r"^(Checksum test for \S+ failed)\.", Verdict.BAD_CHECKSUM, "build the ISO again"),
-    (r"^((?:Fetching|Installation) of \S+ failed)\.", Verdict.BAD_SET, "build the ISO again"),
-    (r"and found no OpenBSD", Verdict.NO_SETS, "check `Pathname to the sets`"),
+    (
+        r"^(Signature check of SHA256\.sig failed)",
+        RehearsalVerdict.BAD_SIGNATURE,
+        "build the ISO again",
+    ),
+    (r"^signify: (.*)$", RehearsalVerdict.BAD_SIGNATURE, "build the ISO again"),
+    (r"^(Checksum test for \S+ failed)\.", RehearsalVerdict.BAD_CHECKSUM, "build the ISO again"),
+    (
+        r"^((?:Fetching|Installation) of \S+ failed)\.",
+        RehearsalVerdict.BAD_SET,
+        "build the ISO again",
+    ),
+    (r"and found no OpenBSD", RehearsalVerdict.NO_SETS, "check `Pathname to the sets`"),
     (
         r"^(Are you \*SURE\* your install is complete without '\S+')",
-        Verdict.NO_SETS,
+        RehearsalVerdict.NO_SETS,
         "check `Set name(s)`",
     ),
-    (r"^(INSTALL\.\S+ not found)\.", Verdict.NO_SETS, "the ISO lacks that file"),
-    (r"^(Directory does not contain SHA256\.sig)\.", Verdict.BAD_SIGNATURE, ""),
-    (r"^(Unverified sets: [^.]*\.?\S*)\. Continue", Verdict.BAD_CHECKSUM, ""),
+    (r"^(INSTALL\.\S+ not found)\.", RehearsalVerdict.NO_SETS, "the ISO lacks that file"),
+    (r"^(Directory does not contain SHA256\.sig)\.", RehearsalVerdict.BAD_SIGNATURE, ""),
+    (r"^(Unverified sets: [^.]*\.?\S*)\. Continue", RehearsalVerdict.BAD_CHECKSUM, ""),
     (
         r"^((?:Autopartitioning failed|No autopartitioning template found)\.)$",
-        Verdict.DISK_LAYOUT,
+        RehearsalVerdict.DISK_LAYOUT,
         "",
     ),
-    (r"^('/' must be configured!)$", Verdict.DISK_LAYOUT, ""),
-    (r"^(.* can't both be mounted at .*)$", Verdict.DISK_LAYOUT, ""),
-    (r"^(Failed to install bootblocks.*)$", Verdict.DISK_LAYOUT, ""),
-    (r"^(no such disk)$", Verdict.BAD_ANSWER, ""),
-    (r"^('.*' is not a valid (?:choice|hostname)\.)$", Verdict.BAD_ANSWER, ""),
-    (r"^(The directory '.*' does not exist\.)$", Verdict.BAD_ANSWER, ""),
-    (r"^('.*' is not a valid timezone on this system\.)$", Verdict.BAD_ANSWER, ""),
-    (r"^(Invalid hostname\.|A response is required\.)$", Verdict.BAD_ANSWER, ""),
-    (r"^(.* is not a usable loginname\.)$", Verdict.BAD_ANSWER, ""),
+    (r"^('/' must be configured!)$", RehearsalVerdict.DISK_LAYOUT, ""),
+    (r"^(.* can't both be mounted at .*)$", RehearsalVerdict.DISK_LAYOUT, ""),
+    (r"^(Failed to install bootblocks.*)$", RehearsalVerdict.DISK_LAYOUT, ""),
+    (r"^(no such disk)$", RehearsalVerdict.BAD_ANSWER, ""),
+    (r"^('.*' is not a valid (?:choice|hostname)\.)$", RehearsalVerdict.BAD_ANSWER, ""),
+    (r"^(The directory '.*' does not exist\.)$", RehearsalVerdict.BAD_ANSWER, ""),
+    (r"^('.*' is not a valid timezone on this system\.)$", RehearsalVerdict.BAD_ANSWER, ""),
+    (r"^(Invalid hostname\.|A response is required\.)$", RehearsalVerdict.BAD_ANSWER, ""),
+    (r"^(.* is not a usable loginname\.)$", RehearsalVerdict.BAD_ANSWER, ""),
 )
 """What the installer prints when it gives up (openbsd.md section 11), and what that means."""
 
@@ -74,7 +82,11 @@ _STRINGS: tuple[tuple[str, Verdict, str], ...] = (
 def judge(e: Evidence) -> Finding:
     """The verdict, one line that says what happened, and a hint."""
     if e.refused:
-        return Verdict.REFUSED, e.refused[0], "a limit of the rehearsal: see docs/rehearsal.md"
+        return (
+            RehearsalVerdict.REFUSED,
+            e.refused[0],
+            "a limit of the rehearsal: see docs/rehearsal.md",
+        )
     if e.end is End.REBOOT:
         return _installed(e)
     return _unterminated(e) or _no_answer(e) or _said(e) or _stuck(e)
@@ -83,39 +95,39 @@ def judge(e: Evidence) -> Finding:
 def _installed(e: Evidence) -> Finding:
     unknown = [q for q in e.questions if not q.known]
     if e.unterminated:
-        return _unterminated(e) or (Verdict.UNTERMINATED_LINE, "", "")
+        return _unterminated(e) or (RehearsalVerdict.UNTERMINATED_LINE, "", "")
     if unknown:
         q = unknown[0]
         return (
-            Verdict.UNKNOWN_QUESTION,
+            RehearsalVerdict.UNKNOWN_QUESTION,
             f"a question that this release is not known to ask: {q.text} (taken: {q.answer})",
             "answer it with [[answers]] in obsdimg.toml, and report it",
         )
     if e.unused:
         first = e.unused[0]
         return (
-            Verdict.UNUSED_LINE,
+            RehearsalVerdict.UNUSED_LINE,
             f"line {first.number} answers no question: {first.text.strip()}",
             "compare its key with the questions above; defaults were taken instead",
         )
     site = [s for s in e.sets if s.name.startswith("site") and s.unpacked]
     if e.expect_site and not site:
         return (
-            Verdict.NO_SITE_SET,
+            RehearsalVerdict.NO_SITE_SET,
             "installed, but without a site set: there is none on the ISO, or it was not selected",
             "the answer to `Set name(s)` must hold +site*",
         )
     missing = _not_found(e.console)
     if missing:
         return _missing(missing)
-    return Verdict.INSTALLED, "the installer ran to its end and rebooted", ""
+    return RehearsalVerdict.INSTALLED, "the installer ran to its end and rebooted", ""
 
 
 def _unterminated(e: Evidence) -> Finding | None:
     if not e.unterminated:
         return None
     return (
-        Verdict.UNTERMINATED_LINE,
+        RehearsalVerdict.UNTERMINATED_LINE,
         "the response file does not end with a newline: the installer never sees its last line",
         "end the file with a newline",
     )
@@ -128,7 +140,7 @@ def _no_answer(e: Evidence) -> Finding | None:
     hint = f"add the line: {question.partition('?')[0]} = ANSWER"
     if e.unused:
         hint = f"a line that answers nothing: {e.unused[0].number}: {e.unused[0].text.strip()}"
-    return Verdict.NO_ANSWER, f"no answer to: {question}", hint
+    return RehearsalVerdict.NO_ANSWER, f"no answer to: {question}", hint
 
 
 def _said(e: Evidence) -> Finding | None:
@@ -137,9 +149,9 @@ def _said(e: Evidence) -> Finding | None:
         found = re.search(pattern, e.console, re.MULTILINE)
         if found:
             message = found[1] if found.groups() else found[0]
-            if verdict is Verdict.DISK_FULL and full:
+            if verdict is RehearsalVerdict.DISK_FULL and full:
                 message = f"no room on the disk for {full[0]}"
-            if verdict is Verdict.BAD_SIGNATURE and e.signature:
+            if verdict is RehearsalVerdict.BAD_SIGNATURE and e.signature:
                 message = f"{message}: {e.signature}"
             return verdict, message, hint
     return None
@@ -150,29 +162,33 @@ def _stuck(e: Evidence) -> Finding:
     if e.end is End.WAITING and not e.console.endswith("\n") and last:
         if "(S)hell?" in last:
             return (
-                Verdict.NO_AUTOINSTALL,
+                RehearsalVerdict.NO_AUTOINSTALL,
                 "the installer waits at its menu: nothing in this ramdisk starts autoinstall",
                 "is this an ISO that obsdimg built?",
             )
-        return Verdict.WAITING, f"somebody must answer: {last}", "see the transcript"
+        return RehearsalVerdict.WAITING, f"somebody must answer: {last}", "see the transcript"
     if e.end in (End.WAITING, End.LIMIT):
         return (
-            Verdict.TIME_LIMIT,
+            RehearsalVerdict.TIME_LIMIT,
             f"no end in sight after {e.limit:g} s; the last line: {last}",
             "an endless loop, or a command that waits: see the transcript",
         )
     if e.end is End.FLOOD:
-        return Verdict.TIME_LIMIT, f"endless output; the last line: {last}", "see the transcript"
+        return (
+            RehearsalVerdict.TIME_LIMIT,
+            f"endless output; the last line: {last}",
+            "see the transcript",
+        )
     missing = _not_found(e.console)
     if missing:
         return _missing(missing)
     if not e.questions and e.end is End.MENU:
         return (
-            Verdict.HOOK_FAILED,
+            RehearsalVerdict.HOOK_FAILED,
             "it stopped before the first question: the ramdisk hook failed",
             "see the transcript",
         )
-    return Verdict.FAILED, f"the installation failed; the last line: {_last_words(e)}", ""
+    return RehearsalVerdict.FAILED, f"the installation failed; the last line: {_last_words(e)}", ""
 
 
 def _last_words(e: Evidence) -> str:
@@ -188,7 +204,7 @@ def _not_found(console: str) -> str | None:
 
 def _missing(name: str) -> Finding:
     return (
-        Verdict.MISSING_PROGRAM,
+        RehearsalVerdict.MISSING_PROGRAM,
         f"a program was called that is not there: {name}",
         "the ramdisk has few programs: see docs/rehearsal.md",
     )

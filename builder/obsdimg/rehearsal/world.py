@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import BinaryIO, Protocol
 
-from obsdimg.rehearsal.disks import Disk, make_disks
-from obsdimg.rehearsal.machine import SECTOR, Dhcp, Machine
+from obsdimg.rehearsal.disks import StandInDisk, make_disks
+from obsdimg.rehearsal.machine import SECTOR, Dhcp, RehearsalMachine
 
 TOKEN = b"\x00obsdimg-rehearsal-file\x00"
 """Starts a token: in place of a large file's bytes, its path on the CD travels through pipes."""
@@ -85,10 +85,10 @@ class Nic:
 class World:
     """Everything that stand-ins read and change."""
 
-    def __init__(self, machine: Machine, cd: Cd) -> None:
+    def __init__(self, machine: RehearsalMachine, cd: Cd) -> None:
         self.machine = machine
         self.cd = cd
-        self.disks: dict[str, Disk] = make_disks(machine)
+        self.disks: dict[str, StandInDisk] = make_disks(machine)
         self.mounts: dict[str, Mount] = {}
         self.nics = {n.name: Nic(n.name, n.lladdr, n.dhcp) for n in machine.nics}
         self.routes: dict[str, tuple[str, str]] = {}
@@ -110,7 +110,7 @@ class World:
         """Add to the journal."""
         self.actions.append(Action(program, target, detail, stdin, status))
 
-    def disk_of(self, word: str) -> tuple[Disk | None, str]:
+    def disk_of(self, word: str) -> tuple[StandInDisk | None, str]:
         """Disk and partition letter that a device word names: `sd0`, `sd0a`, `/dev/rsd0c`,
         a DUID, or `DUID.a`.  The letter is empty for the whole disk."""
         name = word.removeprefix("/dev/")
@@ -133,7 +133,7 @@ class World:
             unit += 1
         return f"sd{unit}"
 
-    def partition_bytes(self, disk: Disk, letter: str) -> int:
+    def partition_bytes(self, disk: StandInDisk, letter: str) -> int:
         """Size of a partition in bytes, less what FFS keeps for itself (about 3 %)."""
         return disk.label[letter].size * SECTOR * 97 // 100
 

@@ -22,7 +22,7 @@ from obsdimg.response.matching import (
     parse,
     read_lines,
 )
-from obsdimg.response.questions import Asked
+from obsdimg.response.questions import AskedQuestion
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Answered:
     here, or is empty.
     """
 
-    question: Asked
+    question: AskedQuestion
     value: str | None
     line: Line | None
     problem: str = ""
@@ -64,7 +64,7 @@ class Simulation:
     unused: tuple[Line, ...]
 
 
-def simulate(lines: Iterable[Line], questions: Iterable[Asked]) -> Simulation:
+def simulate(lines: Iterable[Line], questions: Iterable[AskedQuestion]) -> Simulation:
     """Let the installer's matching answer `questions` in order.
 
     A question without an answer is recorded and the rest goes on, so that one run shows all.
@@ -85,13 +85,15 @@ def simulate(lines: Iterable[Line], questions: Iterable[Asked]) -> Simulation:
     return Simulation(tuple(answers), tuple(line for line in remaining if parse(line.text)))
 
 
-def _invalid(question: Asked, value: str) -> str:
+def _invalid(question: AskedQuestion, value: str) -> str:
     if not question.accept or re.fullmatch(question.accept, value, re.IGNORECASE):
         return ""
     return f"{value!r} is not a valid choice"
 
 
-def lint(data: bytes, asked: Sequence[Asked], known: Sequence[Asked]) -> tuple[Problem, ...]:
+def lint(
+    data: bytes, asked: Sequence[AskedQuestion], known: Sequence[AskedQuestion]
+) -> tuple[Problem, ...]:
     """Every problem of the response file `data`, in the order of its lines.
 
     `asked` are the questions of this machine (`questions.expand`), `known` those of the
@@ -115,7 +117,7 @@ def lint(data: bytes, asked: Sequence[Asked], known: Sequence[Asked]) -> tuple[P
 
 
 def _line_problems(
-    line: Line, asked: Sequence[Asked], known: Sequence[Asked], unused: set[int]
+    line: Line, asked: Sequence[AskedQuestion], known: Sequence[AskedQuestion], unused: set[int]
 ) -> list[Problem]:
     trimmed = line.text.strip(BLANKS)
     if not trimmed or trimmed.startswith("#"):
@@ -157,7 +159,7 @@ def _line_problems(
     ]
 
 
-def _nearest(key: str, known: Sequence[Asked]) -> str:
+def _nearest(key: str, known: Sequence[AskedQuestion]) -> str:
     """A hint with the question that reads most like `key`."""
     by_key = {lower(q.text.partition("?")[0]): q.text.partition("?")[0] for q in known}
     found = difflib.get_close_matches(key, by_key, n=1, cutoff=0.4)

@@ -11,14 +11,14 @@ from ipaddress import IPv4Interface, IPv6Interface
 from typing import Literal
 
 from obsdimg.config import Config
-from obsdimg.config.model import Interface
+from obsdimg.config.model import InterfaceSettings
 from obsdimg.config.types import DISABLED
-from obsdimg.errors import ObsdimgError
-from obsdimg.release import Port, Release
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.templates import render
+from obsdimg.releases.release import Port, Release
 from obsdimg.response import questions
 from obsdimg.response.check import Simulation, lint, simulate
 from obsdimg.response.matching import Line, read_lines
-from obsdimg.templates import render
 
 LOGIN_DISABLED = "*" * 13
 """What the installer takes for "no password" (install.sub 6.6, `encr_pwd`)."""
@@ -96,7 +96,9 @@ def check_response(config: Config, release: Release, port: Port, template: bool)
     return CheckedResponse(data, simulation, tuple(p.message for p in problems))
 
 
-def scenario(config: Config, release: Release, port: Port, template: bool) -> questions.Scenario:
+def scenario(
+    config: Config, release: Release, port: Port, template: bool
+) -> questions.Circumstances:
     """The machine that the configuration describes, as the questions depend on it."""
     network = config.network
     encrypted = config.disk.encryption != "none"
@@ -109,7 +111,7 @@ def scenario(config: Config, release: Release, port: Port, template: bool) -> qu
         for i in (_egress(config), *network.interfaces)
     )
     serial = config.host.console == "com0"
-    return questions.Scenario(
+    return questions.Circumstances(
         hostname=config.host.name,
         domain=config.host.domain,
         interfaces=interfaces,
@@ -132,9 +134,9 @@ def scenario(config: Config, release: Release, port: Port, template: bool) -> qu
     )
 
 
-def _egress(config: Config) -> Interface:
+def _egress(config: Config) -> InterfaceSettings:
     network = config.network
-    return Interface(name=network.interface, ipv4=network.ipv4, ipv6=network.ipv6)
+    return InterfaceSettings(name=network.interface, ipv4=network.ipv4, ipv6=network.ipv6)
 
 
 def _password(value: str) -> str:

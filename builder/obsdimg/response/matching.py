@@ -11,7 +11,7 @@ import string
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from obsdimg.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError
 
 BLANKS = " \t"
 """What the installer trims (`IFS`) and what it calls `[[:blank:]]` in the C locale."""
@@ -30,7 +30,7 @@ class Line(NamedTuple):
     text: str
 
 
-class Entry(NamedTuple):
+class KeyValue(NamedTuple):
     """What the installer reads from a line: lower-cased key, value as written."""
 
     key: str
@@ -64,7 +64,7 @@ def lower(text: str) -> str:
     return text.translate(_LOWER)
 
 
-def parse(text: str) -> Entry | None:
+def parse(text: str) -> KeyValue | None:
     """Key and value of a line, or None where the installer drops the line.
 
     Blanks at both ends go.  The key ends at the leftmost `=`; a line counts only if it starts
@@ -76,7 +76,7 @@ def parse(text: str) -> Entry | None:
     key, found, value = trimmed.partition("=")
     if not found or not value:
         return None
-    return Entry(lower(key.rstrip(BLANKS)), value.lstrip(BLANKS))
+    return KeyValue(lower(key.rstrip(BLANKS)), value.lstrip(BLANKS))
 
 
 def matches(question: str, key: str) -> bool:

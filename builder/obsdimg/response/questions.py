@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from obsdimg.errors import ObsdimgError
-from obsdimg.resources import resource
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.resources import resource
 
 FIRST = "66"
 """The release whose file holds all questions."""
@@ -58,7 +58,7 @@ class Interface:
 
 
 @dataclass(frozen=True)
-class Scenario:
+class Circumstances:
     """A machine, and those answers that decide which questions follow.
 
     `interfaces` in the order in which they are configured, `machine_interfaces` in the order
@@ -102,7 +102,7 @@ class Scenario:
 
 
 @dataclass(frozen=True)
-class Asked:
+class AskedQuestion:
     """A question as it appears: text and default filled in; `default` "" means it has none."""
 
     id: str
@@ -122,7 +122,7 @@ class _State:
     configured: int = 0
 
 
-_FLAGS: Mapping[str, Callable[[Scenario, _State], bool]] = {
+_FLAGS: Mapping[str, Callable[[Circumstances, _State], bool]] = {
     "serial": lambda s, _: s.serial,
     "display": lambda s, _: s.display,
     "aperture": lambda s, _: s.aperture,
@@ -190,12 +190,12 @@ def load(release: str) -> tuple[Question, ...]:
     return tuple(questions)
 
 
-def expand(questions: Iterable[Question], scenario: Scenario) -> tuple[Asked, ...]:
+def expand(questions: Iterable[Question], scenario: Circumstances) -> tuple[AskedQuestion, ...]:
     """The questions asked on `scenario`, in order, a repeated one as often as it appears."""
     return tuple(_expand(questions, scenario, _holds))
 
 
-def expand_all(questions: Iterable[Question], scenario: Scenario) -> tuple[Asked, ...]:
+def expand_all(questions: Iterable[Question], scenario: Circumstances) -> tuple[AskedQuestion, ...]:
     """Every question with the names of `scenario` filled in, whether it is asked or not."""
     named = replace(
         scenario,
@@ -207,9 +207,9 @@ def expand_all(questions: Iterable[Question], scenario: Scenario) -> tuple[Asked
 
 def _expand(
     questions: Iterable[Question],
-    scenario: Scenario,
-    holds: Callable[[Sequence[str], Scenario, _State], bool],
-) -> Iterator[Asked]:
+    scenario: Circumstances,
+    holds: Callable[[Sequence[str], Circumstances, _State], bool],
+) -> Iterator[AskedQuestion]:
     configured = 0
     for repeat, members in itertools.groupby(questions, key=lambda q: q.repeat):
         group = list(members)
@@ -221,7 +221,7 @@ def _expand(
             configured = len(scenario.interfaces)
 
 
-def _rounds(repeat: str, scenario: Scenario, configured: int) -> Iterator[_State]:
+def _rounds(repeat: str, scenario: Circumstances, configured: int) -> Iterator[_State]:
     if repeat == "interface":
         for index, interface in enumerate(scenario.interfaces):
             yield _State(interface, index, index)
@@ -232,19 +232,19 @@ def _rounds(repeat: str, scenario: Scenario, configured: int) -> Iterator[_State
         yield _State(None, 0, configured)
 
 
-def _holds(when: Sequence[str], scenario: Scenario, state: _State) -> bool:
+def _holds(when: Sequence[str], scenario: Circumstances, state: _State) -> bool:
     return all(
         _FLAGS[flag.removeprefix("!")](scenario, state) != flag.startswith("!") for flag in when
     )
 
 
-def _filled(question: Question, scenario: Scenario, state: _State) -> Asked:
+def _filled(question: Question, scenario: Circumstances, state: _State) -> AskedQuestion:
     names = _names(scenario, state)
     default = next(
         (value for when, value in question.defaults if _holds(when, scenario, state)),
         question.default,
     )
-    return Asked(
+    return AskedQuestion(
         question.id,
         _fill(question.text, names),
         _fill(default, names),
@@ -258,7 +258,7 @@ def _fill(text: str, names: Mapping[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: names.get(found[1], found[0]), text)
 
 
-def _names(scenario: Scenario, state: _State) -> dict[str, str]:
+def _names(scenario: Circumstances, state: _State) -> dict[str, str]:
     machine = scenario.machine_interfaces
     first = machine[0] if machine else "vlan0"
     interface = state.interface.name if state.interface else first
@@ -285,7 +285,7 @@ def _names(scenario: Scenario, state: _State) -> dict[str, str]:
     }
 
 
-def _single_dhcp(scenario: Scenario) -> bool:
+def _single_dhcp(scenario: Circumstances) -> bool:
     """The installer takes domain and servers from DHCP only with one configured interface."""
     return len(scenario.interfaces) == 1 and scenario.interfaces[0].v4 == "dhcp"
 

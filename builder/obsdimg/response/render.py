@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from obsdimg.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError
 from obsdimg.response.matching import BLANKS, parse
 
 

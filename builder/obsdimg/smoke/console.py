@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pexpect
 from pexpect.socket_pexpect import SocketSpawn
 
-from obsdimg.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError
 from obsdimg.smoke.plan import Secret, mask
 
 EVIDENCE_LINES = 40
@@ -75,7 +75,7 @@ class ExpectationError(ObsdimgError):
 
 
 @dataclass
-class Line:
+class ConsoleLine:
     """One line of the console; `at` is seconds since the console was opened."""
 
     at: float
@@ -169,7 +169,7 @@ class Console:
         slowness: float = 1.0,
         health: Callable[[], None] = lambda: None,
         screenshot: Callable[[], bytes] | None = None,
-        on_line: Callable[[Line], None] | None = None,
+        on_line: Callable[[ConsoleLine], None] | None = None,
     ) -> None:
         self._serial = _Serial(sock, self._arrived)
         self._secrets = tuple(secrets)
@@ -178,7 +178,7 @@ class Console:
         self._screenshot = screenshot
         self._on_line = on_line
         self._start = time.monotonic()
-        self._lines: list[Line] = []
+        self._lines: list[ConsoleLine] = []
         self._partial = ""
         self._raw = ""
         self._said = ""
@@ -192,7 +192,7 @@ class Console:
         self._raw = (self._raw + text)[-RAW:]
         *complete, self._partial = (self._partial + text).split("\n")
         for raw in complete:
-            line = Line(at, self._clean(raw))
+            line = ConsoleLine(at, self._clean(raw))
             self._lines.append(line)
             if self._on_line:
                 self._on_line(line)
@@ -205,17 +205,22 @@ class Console:
         return mask(printable.rstrip(), self._secrets)
 
     @property
-    def lines(self) -> list[Line]:
+    def lines(self) -> list[ConsoleLine]:
         """Everything so far, secrets masked, the unfinished last line included."""
         if not self._partial:
             return list(self._lines)
-        return [*self._lines, Line(time.monotonic() - self._start, self._clean(self._partial))]
+        return [
+            *self._lines,
+            ConsoleLine(time.monotonic() - self._start, self._clean(self._partial)),
+        ]
 
     def note(self, text: str) -> None:
         """A line of our own in the log, marked as such: what was typed, what was done."""
         if self._partial.strip():
             self._arrived("\n")
-        self._lines.append(Line(time.monotonic() - self._start, f"«{mask(text, self._secrets)}»"))
+        self._lines.append(
+            ConsoleLine(time.monotonic() - self._start, f"«{mask(text, self._secrets)}»")
+        )
 
     def last(self, count: int = EVIDENCE_LINES) -> tuple[str, ...]:
         """The last lines, as text."""

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from obsdimg.errors import ObsdimgError
-from obsdimg.process import run
-from obsdimg.smoke.result import Check
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.process import run
+from obsdimg.smoke.result import SmokeCheck
 
 STEP = 4 * 1024 * 1024  # bytes read at a time
 SAMPLE = 65536  # bytes between two looks at how random the disk is
@@ -42,7 +42,7 @@ class DiskSearchError(ObsdimgError):
 
 
 @dataclass
-class Extent:
+class DiskExtent:
     """Bytes of the guest's disk that the file holds: `length` from `start`, at `offset`."""
 
     start: int
@@ -65,7 +65,7 @@ class Findings:
         return [at for at in self.readable if at >= PLAIN_START]
 
 
-def extents(image: Path, timeout: float = 120.0) -> tuple[list[Extent], int]:
+def extents(image: Path, timeout: float = 120.0) -> tuple[list[DiskExtent], int]:
     """The stored extents of `image` in the guest's order, and the disk's size in bytes.
 
     `-U`: also while a paused machine holds the image.  Raises ProcessError, DiskSearchError.
@@ -79,7 +79,7 @@ def extents(image: Path, timeout: float = 120.0) -> tuple[list[Extent], int]:
         if "offset" not in entry:
             raise DiskSearchError(f"{image}: holds compressed clusters", "use an uncompressed one")
         if Path(entry.get("filename", image)).resolve() == image.resolve() or not entry["depth"]:
-            found.append(Extent(entry["start"], entry["length"], entry["offset"]))
+            found.append(DiskExtent(entry["start"], entry["length"], entry["offset"]))
     return found, size
 
 
@@ -90,7 +90,9 @@ def backing_file(image: Path) -> Path | None:
     return Path(name) if name else None
 
 
-def _pieces(image: Path, parts: Sequence[Extent], keep: int) -> Iterator[tuple[int, bytes, int]]:
+def _pieces(
+    image: Path, parts: Sequence[DiskExtent], keep: int
+) -> Iterator[tuple[int, bytes, int]]:
     """Pieces of the disk in order: offset of the first byte, the bytes, and how many of them
     were already part of the piece before (so that no text is cut in two)."""
     tail, expected = b"", -1
@@ -153,7 +155,7 @@ def _look(
             findings.readable.append(start + at)
 
 
-def check_disk(findings: Findings, secrets: Sequence[str], encrypted: bool) -> list[Check]:
+def check_disk(findings: Findings, secrets: Sequence[str], encrypted: bool) -> list[SmokeCheck]:
     """What the findings mean; `secrets` are the names of needles that are secrets.
 
     Every other needle is one of MUST_BE_THERE or a plain text of the installed system.
@@ -163,19 +165,21 @@ def check_disk(findings: Findings, secrets: Sequence[str], encrypted: bool) -> l
     for name, places in findings.found.items():
         where = ", ".join(f"byte {at}" for at in places[:3]) + (" ..." if len(places) > 3 else "")
         if name in secrets:
-            checks.append(Check.of(f"{name} is not on the disk in clear", not places, where))
+            checks.append(SmokeCheck.of(f"{name} is not on the disk in clear", not places, where))
         elif not encrypted:
             continue
         elif name in required:
             detail = where or "not found: the search is blind, or this is no encrypted disk"
-            checks.append(Check.of(f"{name} is readable, as it must be", bool(places), detail))
+            checks.append(SmokeCheck.of(f"{name} is readable, as it must be", bool(places), detail))
         else:
-            checks.append(Check.of(f"{name}: not readable", not places, where))
+            checks.append(SmokeCheck.of(f"{name}: not readable", not places, where))
     if encrypted:
         beyond = findings.beyond_start()
         detail = (
             f"{findings.samples} samples of {findings.stored} bytes stored,"
             f" {len(findings.readable)} readable, {len(beyond)} of them beyond the boot area"
         )
-        checks.append(Check.of("everything beyond the boot area looks random", not beyond, detail))
+        checks.append(
+            SmokeCheck.of("everything beyond the boot area looks random", not beyond, detail)
+        )
     return checks

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from obsdimg.process import ProcessError, run
+from obsdimg.core.process import ProcessError, run
 from obsdimg.smoke.plan import Login
-from obsdimg.smoke.result import Check, Verdict
+from obsdimg.smoke.result import SmokeCheck, SmokeVerdict
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def _questions(encrypted: bool) -> list[_Question]:
     return questions
 
 
-def check_inside(login: Login, port: int, encrypted: bool, timeout: float) -> list[Check]:
+def check_inside(login: Login, port: int, encrypted: bool, timeout: float) -> list[SmokeCheck]:
     """Log in on 127.0.0.1:`port` and ask; a check for every question."""
     root = "" if login.user == "root" else "doas -n "
     questions = _questions(encrypted)
@@ -69,14 +69,19 @@ def check_inside(login: Login, port: int, encrypted: bool, timeout: float) -> li
             check=False,
         )  # fmt: skip
     except ProcessError as error:
-        return [Check("login over ssh", Verdict.FAILED, error.message)]
+        return [SmokeCheck("login over ssh", SmokeVerdict.FAILED, error.message)]
     if done.returncode == 255:
         said = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        return [Check("login over ssh", Verdict.FAILED, said[0] if said else "ssh failed")]
-    return [Check.of("login over ssh", True, login.user), *judge(questions, done.stdout.decode())]
+        return [
+            SmokeCheck("login over ssh", SmokeVerdict.FAILED, said[0] if said else "ssh failed")
+        ]
+    return [
+        SmokeCheck.of("login over ssh", True, login.user),
+        *judge(questions, done.stdout.decode()),
+    ]
 
 
-def judge(questions: list[_Question], output: str) -> list[Check]:
+def judge(questions: list[_Question], output: str) -> list[SmokeCheck]:
     """A check for each question, from the output with its `@@N@@` lines."""
     parts = re.split(r"(?m)^@@(\d+)@@\n?", output)
     answers = {int(parts[i]): parts[i + 1].strip() for i in range(1, len(parts) - 1, 2)}
@@ -84,10 +89,10 @@ def judge(questions: list[_Question], output: str) -> list[Check]:
     for number, question in enumerate(questions):
         answer = answers.get(number)
         if answer is None:
-            checks.append(Check(question.name, Verdict.FAILED, "no answer"))
+            checks.append(SmokeCheck(question.name, SmokeVerdict.FAILED, "no answer"))
             continue
         good = re.search(question.wanted, answer) is not None
         first = answer.removesuffix("end").strip().splitlines()
         shown = "; ".join(first[:3]) + (" ..." if len(first) > 3 else "")
-        checks.append(Check.of(question.name, good, shown))
+        checks.append(SmokeCheck.of(question.name, good, shown))
     return checks

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import string
 
-from obsdimg.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError
 
 
 class UntypableError(ObsdimgError):

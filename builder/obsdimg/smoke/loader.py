@@ -20,7 +20,7 @@ from obsdimg.smoke.expectations import (
     WRONG_PASSPHRASE,
     loader_prompt,
 )
-from obsdimg.smoke.machine import Machine
+from obsdimg.smoke.machine import VirtualMachine
 from obsdimg.smoke.plan import Secret
 
 KEY_PAUSE = 0.025
@@ -33,7 +33,7 @@ LOOK = 0.1  # seconds between looks at the screen
 class Loader:
     """One start of the boot loader.  `slowness` multiplies limits of what is on the screen."""
 
-    machine: Machine
+    machine: VirtualMachine
     console: Console
     slowness: float = 1.0
     kdf_seconds: float = 30.0

@@ -22,8 +22,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from obsdimg.errors import ObsdimgError
-from obsdimg.process import ProcessError, run
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.process import ProcessError, run
 from obsdimg.smoke import supervisor
 from obsdimg.smoke.keys import keys
 from obsdimg.smoke.qemu import (
@@ -38,7 +38,7 @@ from obsdimg.smoke.qemu import (
     find_qemu,
     forwarded_ports,
 )
-from obsdimg.smoke.qmp import Event, Qmp, QmpError
+from obsdimg.smoke.qmp import Qmp, QmpError
 
 KEY_HOLD = 0.03  # seconds a key is down: a BIOS reads its buffer 18 times a second or faster
 KEY_PAUSE = 0.03
@@ -79,7 +79,7 @@ def make_disk(path: Path, size: int, backing: Path | None = None) -> None:
         raise MachineError(f"{path}: cannot make the disk: {error.strerror}") from error
 
 
-class Machine:
+class VirtualMachine:
     """A running machine.  Use it with `with`; the attributes below are valid inside.
 
     `serial` is the first serial line, `qmp` the control line, `ports` says which host port
@@ -381,6 +381,15 @@ def png_from_ppm(ppm: bytes) -> bytes:
 
 
 __all__ = [
-    "MIB", "Accelerator", "AcceleratorError", "Event", "Forward", "Machine", "MachineDiedError",
-    "MachineError", "MachineSpec", "find_qemu", "make_disk", "png_from_ppm",
+    "MIB",
+    "Accelerator",
+    "AcceleratorError",
+    "Forward",
+    "MachineDiedError",
+    "MachineError",
+    "MachineSpec",
+    "VirtualMachine",
+    "find_qemu",
+    "make_disk",
+    "png_from_ppm",
 ]  # fmt: skip

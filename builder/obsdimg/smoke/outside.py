@@ -16,17 +16,17 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from obsdimg.errors import ObsdimgError
-from obsdimg.smoke.machine import Machine
-from obsdimg.smoke.plan import Network, Peer
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.smoke.machine import VirtualMachine
+from obsdimg.smoke.plan import EmulatedNetwork, SmokePeer
 from obsdimg.smoke.qemu import Forward
-from obsdimg.smoke.result import Check
+from obsdimg.smoke.result import SmokeCheck
 from obsdimg.tunnel.endpoint import Endpoint
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.probe import Target, probe
 from obsdimg.tunnel.report import ProbeResult, Role
 
-Prober = Callable[[Peer, int, Sequence[str], float], ProbeResult]
+Prober = Callable[[SmokePeer, int, Sequence[str], float], ProbeResult]
 """Calls the server as a peer: over a UDP port of this host, pinging addresses beyond the
 server too, within so many seconds."""
 
@@ -37,7 +37,7 @@ class KeyMissingError(ObsdimgError):
     """The server's public key is not known."""
 
 
-def probe_peer(peer: Peer, port: int, outside: Sequence[str], timeout: float) -> ProbeResult:
+def probe_peer(peer: SmokePeer, port: int, outside: Sequence[str], timeout: float) -> ProbeResult:
     """Handshake as `peer` with the server behind 127.0.0.1:`port`; ping its addresses, and
     what is `outside`, beyond the server.  Raises ObsdimgError for bad keys."""
     place = f"peer {peer.name}"
@@ -48,8 +48,8 @@ def probe_peer(peer: Peer, port: int, outside: Sequence[str], timeout: float) ->
     preshared = peer.preshared_key
     return probe(
         Endpoint.parse(f"127.0.0.1:{port}"),
-        PublicKey.parse(peer.server_public_key, place),
-        PrivateKey.parse(peer.private_key.reveal(), place),
+        WgPublicKey.parse(peer.server_public_key, place),
+        WgPrivateKey.parse(peer.private_key.reveal(), place),
         PresharedKey.parse(preshared.reveal(), place) if preshared else None,
         [ipaddress.ip_interface(a).ip for a in peer.addresses],
         targets,
@@ -59,7 +59,9 @@ def probe_peer(peer: Peer, port: int, outside: Sequence[str], timeout: float) ->
     )
 
 
-def beyond(peer: Peer, network: Network, private: Sequence[Network]) -> list[str]:
+def beyond(
+    peer: SmokePeer, network: EmulatedNetwork, private: Sequence[EmulatedNetwork]
+) -> list[str]:
     """What `peer` may ping beyond the server: the gateway, and a host of each private network
     that it may reach."""
     found = [network.gateway] if peer.internet and network.gateway_is_internet else []
@@ -71,13 +73,13 @@ def beyond(peer: Peer, network: Network, private: Sequence[Network]) -> list[str
 
 
 def check_tunnel(
-    peers: Sequence[Peer],
+    peers: Sequence[SmokePeer],
     ports: dict[int, int],
-    network: Network,
-    private: Sequence[Network],
+    network: EmulatedNetwork,
+    private: Sequence[EmulatedNetwork],
     prober: Prober,
     timeout: float,
-) -> list[Check]:
+) -> list[SmokeCheck]:
     """A check for every peer: handshake, pings to the server, ping through NAT."""
     checks = []
     for peer in peers:
@@ -86,7 +88,7 @@ def check_tunnel(
         lines = "; ".join(t.line() for t in result.targets)
         name = f"tunnel of {peer.name}: handshake, pings{', NAT' if outside else ''}"
         detail = lines if result.works else f"{result.message} {lines}".strip()
-        checks.append(Check.of(name, result.works, detail, "E66 14"))
+        checks.append(SmokeCheck.of(name, result.works, detail, "E66 14"))
     return checks
 
 
@@ -94,7 +96,7 @@ def check_tunnel(
 
 
 @contextlib.contextmanager
-def capture(machine: Machine) -> Iterator[Path]:
+def capture(machine: VirtualMachine) -> Iterator[Path]:
     """While open, the first 128 bytes of every packet of the guest's card go to a file."""
     path = machine.folder / "packets"
     machine.qmp.execute(
@@ -131,7 +133,9 @@ def tcp_answers(pcap: bytes) -> dict[int, str]:
     return answers
 
 
-def knock(machine: Machine, ports: Sequence[int], seconds: float) -> tuple[dict[int, str], str]:
+def knock(
+    machine: VirtualMachine, ports: Sequence[int], seconds: float
+) -> tuple[dict[int, str], str]:
     """Connect to every forwarded TCP port at once; give the guest `seconds` to answer.
 
     Returns `open`, `refused` or `silent` per guest port, and ssh's greeting if it came.
@@ -163,8 +167,8 @@ def knock(machine: Machine, ports: Sequence[int], seconds: float) -> tuple[dict[
 
 
 def check_ports(
-    machine: Machine, ports: Sequence[int], ssh_open: bool, slowness: float
-) -> list[Check]:
+    machine: VirtualMachine, ports: Sequence[int], ssh_open: bool, slowness: float
+) -> list[SmokeCheck]:
     """ssh as configured, every other TCP port not open."""
     answers, greeting = knock(machine, ports, 2 * min(1.0, slowness) + slowness / 2)
     checks = []
@@ -174,9 +178,9 @@ def check_ports(
             not ssh_open or greeting.startswith("SSH-2.0-")
         )
         detail = answers[22] + (f", says {greeting}" if greeting else "")
-        checks.append(Check.of(f"ssh from outside is {wanted}", good, detail))
+        checks.append(SmokeCheck.of(f"ssh from outside is {wanted}", good, detail))
     others = {p: a for p, a in answers.items() if p != 22}
     bad = [p for p, a in others.items() if a == "open"]
     kinds = ", ".join(f"{p} {a}" for p, a in sorted(others.items()))
-    checks.append(Check.of("no other TCP port is open from outside", not bad, kinds))
+    checks.append(SmokeCheck.of("no other TCP port is open from outside", not bad, kinds))
     return checks

@@ -10,13 +10,13 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from obsdimg.passphrase import Secret
+from obsdimg.core.passphrase import Secret
 
-__all__ = ["Login", "Network", "Peer", "Secret", "SmokePlan", "mask"]
+__all__ = ["EmulatedNetwork", "Login", "Secret", "SmokePeer", "SmokePlan", "mask"]
 
 
 @dataclass(frozen=True)
-class Network:
+class EmulatedNetwork:
     """The emulated IPv4 network.  By default documentation addresses (RFC 5737): to the
     guest's packet filter its gateway is then the internet, where QEMU's usual 10.0.2.0/24
     would be a private network.  A guest with a fixed address gets the network it expects.
@@ -43,7 +43,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Peer:
+class SmokePeer:
     """One client of the tunnel, with what it needs to shake hands with the server.
 
     Keys are base64, as in WireGuard's own files; addresses are text.
@@ -82,7 +82,7 @@ class SmokePlan:
     passphrase: Secret
     sealing_passphrase: Secret | None = None
     """What opens the sealed secrets, where it differs from the disk's passphrase."""
-    peers: tuple[Peer, ...] = ()
+    peers: tuple[SmokePeer, ...] = ()
     encrypted: bool = True
     unattended: bool = False
     """The passphrase is embedded in the ISO: the hook asks nothing."""
@@ -98,10 +98,10 @@ class SmokePlan:
     """What must not be readable on the disk: a name for the report, and the bytes."""
     secrets: tuple[tuple[str, Secret], ...] = ()
     """More secrets, named: masked in every log, searched for on the disk."""
-    network: Network = Network()
+    network: EmulatedNetwork = EmulatedNetwork()
     kdf_rounds: int | None = None
     """bcrypt rounds of the disk's passphrase; None: what takes the guest about a second."""
-    private_networks: tuple[Network, ...] = ()
+    private_networks: tuple[EmulatedNetwork, ...] = ()
     """Networks of the machine's further cards, in their order (vio1, vio2 ...)."""
     board: str = "q35"
     guarded: bool = True

@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from obsdimg.errors import ObsdimgError
-from obsdimg.progress import Progress, Step
-from obsdimg.smoke.console import Console, ExpectationError, Line, Mark
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.progress import Progress, Step
+from obsdimg.smoke.console import Console, ConsoleLine, ExpectationError, Mark
 from obsdimg.smoke.expectations import DEBUGGER, PANIC
-from obsdimg.smoke.machine import Machine
+from obsdimg.smoke.machine import VirtualMachine
 from obsdimg.smoke.outside import Prober, probe_peer
 from obsdimg.smoke.plan import Secret, SmokePlan
 from obsdimg.smoke.qemu import Accelerator, Forward, MachineSpec, Qemu
-from obsdimg.smoke.result import Check, Screenshot, SmokeResult, Stage, Verdict
+from obsdimg.smoke.result import Screenshot, SmokeCheck, SmokeResult, SmokeVerdict, Stage
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Options:
     slowness: float | None = None
     folder_doomed: bool = False
     """`folder` is to be removed even if this process is killed."""
-    on_line: Callable[[Line], None] | None = None
+    on_line: Callable[[ConsoleLine], None] | None = None
 
 
 class StageError(ObsdimgError):
@@ -55,7 +55,7 @@ class Play:
     result: SmokeResult
     started: float = field(default_factory=time.monotonic)
     _console: Console | None = None
-    _machine: Machine | None = None
+    _machine: VirtualMachine | None = None
     _step: Step | None = None
 
     # -- stages as context managers
@@ -72,7 +72,7 @@ class Play:
                 yield stage
                 self._picture(stage, "at the end")
         except ObsdimgError as error:
-            stage.verdict = Verdict.FAILED
+            stage.verdict = SmokeVerdict.FAILED
             stage.error, stage.hint = stage.error or error.message, stage.hint or error.hint or ""
             if isinstance(error, ExpectationError):
                 stage.evidence = error.lines
@@ -84,12 +84,12 @@ class Play:
                 stage.evidence = self._console.last()
             raise
         else:
-            bad = any(c.verdict is Verdict.FAILED for c in stage.checks)
-            stage.verdict = Verdict.FAILED if bad else Verdict.PASSED
+            bad = any(c.verdict is SmokeVerdict.FAILED for c in stage.checks)
+            stage.verdict = SmokeVerdict.FAILED if bad else SmokeVerdict.PASSED
         finally:
             stage.seconds = time.monotonic() - begin
-            if stage.verdict is Verdict.SKIPPED:
-                stage.verdict = Verdict.FAILED
+            if stage.verdict is SmokeVerdict.SKIPPED:
+                stage.verdict = SmokeVerdict.FAILED
                 stage.error = "interrupted"
                 stage.evidence = self._console.last() if self._console else ()
 
@@ -109,7 +109,7 @@ class Play:
         return self.options.accelerator.slowness if given is None else given
 
     @contextlib.contextmanager
-    def machine(self, disk: Path, *, cd: bool) -> Iterator[tuple[Machine, Console]]:
+    def machine(self, disk: Path, *, cd: bool) -> Iterator[tuple[VirtualMachine, Console]]:
         """A machine with the plan's disk, ISO and ports, and its console in the transcript."""
         udp = sorted({p.server_port for p in self.plan.peers})
         tcp = sorted({22, *self.plan.tcp_ports})
@@ -130,9 +130,11 @@ class Play:
         with contextlib.ExitStack() as stack:
             with self.stage("start", "starts the machine") as stage:
                 machine = stack.enter_context(
-                    Machine(spec, self.options.accelerator, self.options.qemu)
+                    VirtualMachine(spec, self.options.accelerator, self.options.qemu)
                 )
-                stage.checks.append(Check.of("QEMU runs", True, self.options.accelerator.value))
+                stage.checks.append(
+                    SmokeCheck.of("QEMU runs", True, self.options.accelerator.value)
+                )
             offset = self.clock()
             console = Console(
                 machine.serial,
@@ -149,7 +151,9 @@ class Play:
             finally:
                 with contextlib.suppress(ObsdimgError):
                     console.drain()
-                self.result.transcript += [Line(offset + x.at, x.text) for x in console.lines]
+                self.result.transcript += [
+                    ConsoleLine(offset + x.at, x.text) for x in console.lines
+                ]
                 self._console = self._machine = None
 
     def expect(self, console: Console, *marks: Mark) -> Mark:
@@ -167,7 +171,10 @@ class Play:
     def skip(self, name: str, title: str, reason: str) -> None:
         """Record a stage that was not played."""
         stage = Stage(
-            name, title, start=self.clock(), checks=[Check(title, Verdict.SKIPPED, reason)]
+            name,
+            title,
+            start=self.clock(),
+            checks=[SmokeCheck(title, SmokeVerdict.SKIPPED, reason)],
         )
         self.result.stages.append(stage)
 

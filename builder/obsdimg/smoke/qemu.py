@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from obsdimg.errors import ObsdimgError
-from obsdimg.process import ProcessError, run
-from obsdimg.smoke.plan import Network
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.process import ProcessError, run
+from obsdimg.smoke.plan import EmulatedNetwork
 
 MIB = 1024 * 1024
 OLDEST = (6, 0)  # -action (what a reset does) came with 6.0
@@ -86,14 +86,14 @@ class MachineSpec:
     floppy: Path | None = None
     disk: Path | None = None  # qcow2
     forwards: tuple[Forward, ...] = ()
-    network: Network = field(default_factory=Network)
+    network: EmulatedNetwork = field(default_factory=EmulatedNetwork)
     serial_mirror: bool = True
     """The BIOS shows its text on the serial line and reads keys from it (graphics=off)."""
     uefi: bool = False
     board: str = "q35"
     """QEMU's machine type.  On `pc` OpenBSD spends 20 s a boot on looking for IDE drives (6.6
     without acceleration: 33 s to the installer, 13 s on q35).  A floppy needs `pc`."""
-    private_networks: tuple[Network, ...] = ()
+    private_networks: tuple[EmulatedNetwork, ...] = ()
     """Networks of further cards; nothing leads out of them."""
     network_card: str = "virtio-net-pci"
     program: str = "qemu-system-x86_64"

@@ -20,7 +20,7 @@ from qemu.qmp.error import QMPError
 from qemu.qmp.events import EventListener
 from qemu.qmp.qmp_client import ExecuteError
 
-from obsdimg.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError
 
 
 class QmpError(ObsdimgError):
@@ -28,7 +28,7 @@ class QmpError(ObsdimgError):
 
 
 @dataclass(frozen=True)
-class Event:
+class QmpEvent:
     """An event from QEMU: its name (`RESET`), its data, and when (seconds, time.monotonic)."""
 
     name: str
@@ -41,7 +41,7 @@ class Qmp:
 
     def __init__(self, sock: socket.socket, timeout: float = 20.0) -> None:
         """Connect over `sock`; raises QmpError without QEMU's greeting in `timeout` seconds."""
-        self.events: list[Event] = []
+        self.events: list[QmpEvent] = []
         self.gone = threading.Event()
         self._changed = threading.Condition()
         self._loop = asyncio.new_event_loop()
@@ -66,7 +66,7 @@ class Qmp:
         async def take() -> None:
             async for message in listener:
                 data: Any = message.get("data") or {}
-                event = Event(str(message["event"]), data, time.monotonic())
+                event = QmpEvent(str(message["event"]), data, time.monotonic())
                 with self._changed:
                     self.events.append(event)
                     self._changed.notify_all()
@@ -114,8 +114,8 @@ class Qmp:
             return len(self.events)
 
     def wait_event(
-        self, wanted: Callable[[Event], bool], timeout: float, since: int = 0
-    ) -> Event | None:
+        self, wanted: Callable[[QmpEvent], bool], timeout: float, since: int = 0
+    ) -> QmpEvent | None:
         """The first event from index `since` that is `wanted`; None after `timeout` seconds,
         or when QEMU is gone."""
         end = time.monotonic() + timeout

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import jinja2
 
-from obsdimg.files import PUBLIC_FILE, private_dir, write_file
+from obsdimg.core.files import PUBLIC_FILE, private_dir, write_file
 from obsdimg.smoke.expectations import SOURCES
-from obsdimg.smoke.result import Check, SmokeResult, Stage, Verdict
+from obsdimg.smoke.result import SmokeCheck, SmokeResult, SmokeVerdict, Stage
 
-_SIGNS = {Verdict.PASSED: "ok  ", Verdict.FAILED: "FAIL", Verdict.SKIPPED: "--  "}
+_SIGNS = {SmokeVerdict.PASSED: "ok  ", SmokeVerdict.FAILED: "FAIL", SmokeVerdict.SKIPPED: "--  "}
 
 
 def write_reports(result: SmokeResult, folder: Path) -> list[Path]:
@@ -57,7 +57,7 @@ def as_text(result: SmokeResult) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _check_line(check: Check) -> str:
+def _check_line(check: SmokeCheck) -> str:
     detail = f" ({check.detail})" if check.detail else ""
     return f"                  {_SIGNS[check.verdict]} {check.name}{detail}"
 
@@ -74,11 +74,11 @@ def as_junit(result: SmokeResult) -> bytes:
 
     Schema: the one that Jenkins and GitLab read (`testsuites/testsuite/testcase`).
     """
-    count = {v: sum(s.verdict is v for s in result.stages) for v in Verdict}
+    count = {v: sum(s.verdict is v for s in result.stages) for v in SmokeVerdict}
     numbers = {
         "tests": str(len(result.stages)),
-        "failures": str(count[Verdict.FAILED]),
-        "skipped": str(count[Verdict.SKIPPED]),
+        "failures": str(count[SmokeVerdict.FAILED]),
+        "skipped": str(count[SmokeVerdict.SKIPPED]),
         "errors": "0",
         "time": f"{result.seconds:.1f}",
     }
@@ -91,10 +91,10 @@ def as_junit(result: SmokeResult) -> bytes:
             {"classname": "obsdimg.smoke", "name": stage.title, "time": f"{stage.seconds:.1f}"},
         )
         checks = "\n".join(_check_line(c).strip() for c in stage.checks)
-        if stage.verdict is Verdict.FAILED:
+        if stage.verdict is SmokeVerdict.FAILED:
             failure = ET.SubElement(case, "failure", {"message": _xml(reason(stage))})
             failure.text = _xml("\n".join([checks, stage.hint, *stage.evidence]))
-        elif stage.verdict is Verdict.SKIPPED:
+        elif stage.verdict is SmokeVerdict.SKIPPED:
             ET.SubElement(case, "skipped", {"message": _xml(checks)})
         ET.SubElement(case, "system-out").text = _xml(checks)
     ET.indent(root)
@@ -110,7 +110,7 @@ def reason(stage: Stage) -> str:
     """Why a stage failed, in one line."""
     if stage.error:
         return stage.error
-    bad = [c for c in stage.checks if c.verdict is Verdict.FAILED]
+    bad = [c for c in stage.checks if c.verdict is SmokeVerdict.FAILED]
     return "; ".join(f"{c.name}: {c.detail}" if c.detail else c.name for c in bad)
 
 

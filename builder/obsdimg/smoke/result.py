@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from obsdimg.smoke.console import Line
+from obsdimg.smoke.console import ConsoleLine
 
 
-class Verdict(StrEnum):
+class SmokeVerdict(StrEnum):
     """How a stage, or the whole test, ended."""
 
     PASSED = "passed"
@@ -19,17 +19,17 @@ class Verdict(StrEnum):
 
 
 @dataclass(frozen=True)
-class Check:
+class SmokeCheck:
     """One thing that was looked at; `verdict` says whether it is as it should be."""
 
     name: str
-    verdict: Verdict
+    verdict: SmokeVerdict
     detail: str = ""
     source: str = ""
 
     @classmethod
-    def of(cls, name: str, good: bool, detail: str = "", source: str = "") -> Check:
-        return cls(name, Verdict.PASSED if good else Verdict.FAILED, detail, source)
+    def of(cls, name: str, good: bool, detail: str = "", source: str = "") -> SmokeCheck:
+        return cls(name, SmokeVerdict.PASSED if good else SmokeVerdict.FAILED, detail, source)
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -57,8 +57,8 @@ class Stage:
     title: str
     start: float = 0.0
     seconds: float = 0.0
-    verdict: Verdict = Verdict.SKIPPED
-    checks: list[Check] = field(default_factory=list)
+    verdict: SmokeVerdict = SmokeVerdict.SKIPPED
+    checks: list[SmokeCheck] = field(default_factory=list)
     screenshots: list[Screenshot] = field(default_factory=list)
     error: str = ""
     hint: str = ""
@@ -87,7 +87,7 @@ class SmokeResult:
     iso: str
     release: str
     stages: list[Stage] = field(default_factory=list)
-    transcript: list[Line] = field(default_factory=list)
+    transcript: list[ConsoleLine] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -95,24 +95,24 @@ class SmokeResult:
     @property
     def failed(self) -> Stage | None:
         """The first stage that failed."""
-        return next((s for s in self.stages if s.verdict is Verdict.FAILED), None)
+        return next((s for s in self.stages if s.verdict is SmokeVerdict.FAILED), None)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> SmokeVerdict:
         """Passed if no stage failed and one passed at least."""
         if self.failed:
-            return Verdict.FAILED
-        passed = any(s.verdict is Verdict.PASSED for s in self.stages)
-        return Verdict.PASSED if passed else Verdict.FAILED
+            return SmokeVerdict.FAILED
+        passed = any(s.verdict is SmokeVerdict.PASSED for s in self.stages)
+        return SmokeVerdict.PASSED if passed else SmokeVerdict.FAILED
 
     @property
     def sentence(self) -> str:
         """The verdict in one line."""
         if (stage := self.failed) is not None:
-            bad = next((c for c in stage.checks if c.verdict is Verdict.FAILED), None)
+            bad = next((c for c in stage.checks if c.verdict is SmokeVerdict.FAILED), None)
             reason = stage.error or (f"{bad.name}: {bad.detail}" if bad else "a check failed")
             return f"this ISO does not give you your server: {stage.title}: {reason}"
-        if self.verdict is Verdict.FAILED:
+        if self.verdict is SmokeVerdict.FAILED:
             return "nothing was tried"
         return "this ISO gives you your server"
 

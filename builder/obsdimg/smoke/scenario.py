@@ -11,19 +11,19 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from obsdimg.errors import ObsdimgError
-from obsdimg.progress import Progress
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.progress import Progress
 from obsdimg.smoke import expectations as says
 from obsdimg.smoke.console import Console, ExpectationError
 from obsdimg.smoke.disk_search import MUST_BE_THERE, PLAIN_TEXTS, check_disk, search
 from obsdimg.smoke.inside import check_inside
 from obsdimg.smoke.loader import Loader
-from obsdimg.smoke.machine import AcceleratorError, Machine, make_disk
+from obsdimg.smoke.machine import AcceleratorError, VirtualMachine, make_disk
 from obsdimg.smoke.outside import check_ports, check_tunnel
 from obsdimg.smoke.plan import Secret, SmokePlan, kdf_seconds
 from obsdimg.smoke.play import Options, Play, StageError, named_secrets
 from obsdimg.smoke.qemu import Accelerator, Forward
-from obsdimg.smoke.result import Check, SmokeResult, Verdict
+from obsdimg.smoke.result import SmokeCheck, SmokeResult, SmokeVerdict
 
 WRONG = "not the passphrase"
 """Typed where a wrong passphrase must be refused; long enough for the hook's rules."""
@@ -46,17 +46,17 @@ class Scenario(Play):
             self._dialogue(console)
             self._installation(machine, console)
 
-    def _boot_cd(self, machine: Machine, console: Console) -> None:
+    def _boot_cd(self, machine: VirtualMachine, console: Console) -> None:
         with self.stage("cd", "boots from the ISO") as stage:
             Loader(machine, console, self.slowness).to_serial_line()
-            stage.checks.append(Check.of("boot loader of the ISO", True, "", "E66 13"))
+            stage.checks.append(SmokeCheck.of("boot loader of the ISO", True, "", "E66 13"))
             console.send("")
             self.expect(console, says.KERNEL)
             first = replace(says.WELCOME, failures=(says.NO_BOOT,))
             self.expect(console, first)
             start = replace(says.NON_INTERACTIVE, failures=(says.NO_AUTOINSTALL,))
             self.expect(console, start)
-            stage.checks.append(Check.of("automatic installation starts", True, "", "R66"))
+            stage.checks.append(SmokeCheck.of("automatic installation starts", True, "", "R66"))
 
     def _dialogue(self, console: Console) -> None:
         """The encryption step's questions: first two different passphrases, then the right one."""
@@ -68,7 +68,7 @@ class Scenario(Play):
                     "this ISO was not made by `obsdimg build`, or by another version",
                 )
             if not self.plan.encrypted or self.plan.unattended:
-                stage.checks.append(Check.of("asks nothing, as configured", True))
+                stage.checks.append(SmokeCheck.of("asks nothing, as configured", True))
                 self.expect(console, says.INSTALLING)
                 return
             right = self.plan.passphrase.reveal()
@@ -79,16 +79,16 @@ class Scenario(Play):
             self.expect(console, says.SAME_AGAIN)
             console.send(WRONG)
             self.expect(console, says.DIFFER)
-            stage.checks.append(Check.of("two different passphrases are refused", True))
+            stage.checks.append(SmokeCheck.of("two different passphrases are refused", True))
             self.expect(console, says.NEW_PASSPHRASE)
             console.send(right)
             self.expect(console, says.SAME_AGAIN)
             console.send(right)
             self.expect(console, says.INSTALLING)
             echoed = console.shown(self.plan.passphrase)
-            stage.checks.append(Check.of("the passphrase is not shown", not echoed))
+            stage.checks.append(SmokeCheck.of("the passphrase is not shown", not echoed))
 
-    def _installation(self, machine: Machine, console: Console) -> None:
+    def _installation(self, machine: VirtualMachine, console: Console) -> None:
         with self.stage("install", "installs") as stage:
             seen: list[str] = []
             said = ""
@@ -111,20 +111,22 @@ class Scenario(Play):
                     break
             if self.plan.halts:
                 self.expect(console, says.HALTED)
-                stage.checks.append(Check.of("it halts, as configured", True))
+                stage.checks.append(SmokeCheck.of("it halts, as configured", True))
                 return
             if self.plan.encrypted:
-                stage.checks.append(Check.of("an encrypted volume was made", "volume" in seen))
+                stage.checks.append(SmokeCheck.of("an encrypted volume was made", "volume" in seen))
             stage.checks.append(
-                Check.of("the sets' signature was verified", "verified" in seen, "", "E66 13")
+                SmokeCheck.of("the sets' signature was verified", "verified" in seen, "", "E66 13")
             )
             reason = self._wait_shutdown(machine, console, 120)
             stage.checks.append(
-                Check.of("it reboots by itself", reason == "guest-reset", reason or "it does not")
+                SmokeCheck.of(
+                    "it reboots by itself", reason == "guest-reset", reason or "it does not"
+                )
             )
 
     def _wait_shutdown(
-        self, machine: Machine, console: Console, limit: float, since: int = 0
+        self, machine: VirtualMachine, console: Console, limit: float, since: int = 0
     ) -> str | None:
         """Wait for a reset or power-off, keeping the console read; `limit` with hardware."""
         end = time.monotonic() + limit * self.slowness
@@ -159,7 +161,7 @@ class Scenario(Play):
             self._first_boot(console, "again", "boots again")
             self._tunnel(machine, "tunnel-again", "tunnel after the restart")
 
-    def _unlock(self, machine: Machine, console: Console, *, first: bool) -> None:
+    def _unlock(self, machine: VirtualMachine, console: Console, *, first: bool) -> None:
         name = "unlock" if first else "unlock-again"
         title = "boots from the disk" if first else "boots from the disk again"
         with self.stage(name, title) as stage:
@@ -170,9 +172,9 @@ class Scenario(Play):
                 loader.unlock(self.plan.passphrase, wrong)
                 if first:
                     stage.checks.append(
-                        Check.of("a wrong passphrase is refused at boot", True, "", "E66 13")
+                        SmokeCheck.of("a wrong passphrase is refused at boot", True, "", "E66 13")
                     )
-                stage.checks.append(Check.of("the passphrase unlocks", True, "", "E66 13"))
+                stage.checks.append(SmokeCheck.of("the passphrase unlocks", True, "", "E66 13"))
             else:
                 Loader(machine, console, self.slowness).to_serial_line()
             console.send("")
@@ -180,24 +182,24 @@ class Scenario(Play):
             self.expect(console, says.ROOT_ON)
             root = console.matched().split()[-1]
             good = root == "sd1a" if self.plan.encrypted else root == "sd0a"
-            stage.checks.append(Check.of("root file system", good, root, "E66 13"))
+            stage.checks.append(SmokeCheck.of("root file system", good, root, "E66 13"))
 
     def _first_boot(self, console: Console, name: str, title: str) -> None:
         with self.stage(name, title) as stage:
             again = replace(says.BOOTED, limit=240)  # no packages, no patches
             self.expect(console, says.BOOTED if name == "first-boot" else again)
-            stage.checks.append(Check.of("the system is up", True, "", "E66 13"))
+            stage.checks.append(SmokeCheck.of("the system is up", True, "", "E66 13"))
             texts = this_boot([line.text for line in console.lines])
             stage.checks += boot_checks(texts)
             for text in texts:
                 if found := re.search(says.SERVER_KEY, text):
                     self.server_key = found[1]
 
-    def _tunnel(self, machine: Machine, name: str, title: str) -> None:
+    def _tunnel(self, machine: VirtualMachine, name: str, title: str) -> None:
         with self.stage(name, title) as stage:
             if not self.plan.peers:
                 stage.checks.append(
-                    Check("tunnel", Verdict.SKIPPED, "no client configuration was given")
+                    SmokeCheck("tunnel", SmokeVerdict.SKIPPED, "no client configuration was given")
                 )
                 return
             ports = {f.guest_port: p for f, p in machine.ports.items() if f.protocol == "udp"}
@@ -216,12 +218,12 @@ class Scenario(Play):
             )
             machine.check()
 
-    def _ports(self, machine: Machine) -> None:
+    def _ports(self, machine: VirtualMachine) -> None:
         with self.stage("ports", "other ports from outside") as stage:
             ports = sorted({22, *self.plan.tcp_ports})
             stage.checks += check_ports(machine, ports, self.plan.ssh_open, self.slowness)
 
-    def _inside(self, machine: Machine) -> None:
+    def _inside(self, machine: VirtualMachine) -> None:
         if self.plan.login is None:
             self.skip("inside", "looks from inside", "no login was given (--login)")
             return
@@ -231,7 +233,7 @@ class Scenario(Play):
                 self.plan.login, port, self.plan.encrypted, 30 * self.slowness
             )
 
-    def _power_off(self, machine: Machine, console: Console) -> None:
+    def _power_off(self, machine: VirtualMachine, console: Console) -> None:
         with self.stage("power-off", "powers off") as stage:
             self._wait_login(machine, console)
             since = machine.qmp.count()
@@ -239,10 +241,12 @@ class Scenario(Play):
             reason = self._wait_shutdown(machine, console, 120, since)
             good = reason == "guest-shutdown"
             stage.checks.append(
-                Check.of("the power button shuts it down cleanly", good, reason or "no reaction")
+                SmokeCheck.of(
+                    "the power button shuts it down cleanly", good, reason or "no reaction"
+                )
             )
 
-    def _wait_login(self, machine: Machine, console: Console) -> None:
+    def _wait_login(self, machine: VirtualMachine, console: Console) -> None:
         """Until the screen asks for a login, where it is text; else for as long as it takes.
 
         init(8) of 6.6 loses a power button that is pressed before /etc/rc has ended, and the
@@ -263,7 +267,7 @@ class Scenario(Play):
             findings = search(disk, [(n, b) for n, b in needles if b])
             stage.checks += check_disk(findings, names, self.plan.encrypted)
 
-    def _guard(self, machine: Machine, console: Console) -> None:
+    def _guard(self, machine: VirtualMachine, console: Console) -> None:
         """The ISO is still attached at the next boot: the disk must be left alone."""
         with self.stage("guard", "starts with the ISO still attached") as stage:
             before = machine.written()
@@ -283,11 +287,13 @@ class Scenario(Play):
                     console.send("yes")
                     self.expect(console, says.LEFT_ALONE)
             stage.checks.append(
-                Check.of("the encryption step notices the installed system", noticed, "", "OURS")
+                SmokeCheck.of(
+                    "the encryption step notices the installed system", noticed, "", "OURS"
+                )
             )
             written = machine.written() - before
             stage.checks.append(
-                Check.of("nothing was written to the disk", written == 0, f"{written} writes")
+                SmokeCheck.of("nothing was written to the disk", written == 0, f"{written} writes")
             )
 
 
@@ -298,14 +304,14 @@ def this_boot(lines: list[str]) -> list[str]:
     return lines[starts[-1] :] if starts else lines
 
 
-def boot_checks(lines: list[str]) -> list[Check]:
+def boot_checks(lines: list[str]) -> list[SmokeCheck]:
     """What the lines of a boot say about daemons and the first boot's own steps."""
     started = [text for text in lines if re.search(says.FAILED_DAEMON, text)]
     failed = [word for text in started for word in re.findall(r"\S+\((?:failed|absent)\)", text)]
     steps = [text for text in lines if re.search(says.FAILED_STEP, text)]
-    checks = [Check.of("every daemon started", not failed, ", ".join(failed), "E66 14")]
+    checks = [SmokeCheck.of("every daemon started", not failed, ", ".join(failed), "E66 14")]
     if steps:
-        checks.append(Check.of("every step of the first boot worked", False, steps[0], "OURS"))
+        checks.append(SmokeCheck.of("every step of the first boot worked", False, steps[0], "OURS"))
     return checks
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import BinaryIO
 
-from obsdimg.media.iso9660 import (
+from obsdimg.iso.structures import (
     FIRST_DESCRIPTOR,
     RECORD_HEAD,
     SECTOR,

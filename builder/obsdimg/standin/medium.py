@@ -17,13 +17,14 @@ from typing import Any, BinaryIO
 
 import pycdlib
 
-from obsdimg.files import PUBLIC_FILE, atomic_file
-from obsdimg.media import iso_names, transtbl
-from obsdimg.media.iso9660 import SECTOR, sort_key
-from obsdimg.media.iso_names import NameStyle
-from obsdimg.media.resign import ramdisk_key, sign_list
-from obsdimg.media.sha256list import render
-from obsdimg.media.signify_keys import SecretKey
+from obsdimg.core.files import PUBLIC_FILE, atomic_file
+from obsdimg.iso import names as iso_names
+from obsdimg.iso import transtbl
+from obsdimg.iso.names import NameStyle
+from obsdimg.iso.structures import SECTOR, sort_key
+from obsdimg.signify.keys import SignifySecretKey
+from obsdimg.signify.sha256list import render
+from obsdimg.signify.signing import ramdisk_key, sign_list
 from obsdimg.standin.bootimage import boot_image
 from obsdimg.standin.elf import standin_kernel
 from obsdimg.standin.finish import finish
@@ -58,7 +59,7 @@ def build_iso(
     ramdisk_files: FillRamdisk | None = None,
     kernel: bytes | None = None,
     iso_size_padding: int = 0,
-    signify_key: SecretKey | None = None,
+    signify_key: SignifySecretKey | None = None,
     efi: bool = False,
 ) -> StandIn:
     """Write a stand-in medium to `output`; the same arguments give the same bytes.
@@ -93,7 +94,7 @@ def _digits(version: str) -> str:
     return version.replace(".", "")
 
 
-def _base_key(key: SecretKey | None, version: str) -> bytes:
+def _base_key(key: SignifySecretKey | None, version: str) -> bytes:
     if key is None:
         return nobodys_key(f"obsdimg {version} stand-in, not a key of OpenBSD")
     return ramdisk_key(key, version).text.encode()

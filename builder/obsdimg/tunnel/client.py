@@ -12,13 +12,13 @@ from itertools import chain, repeat
 from typing import Final
 
 from obsdimg.tunnel.errors import HandshakeError, MessageError
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.link import Event, Link, Refused, Unreachable
 from obsdimg.tunnel.messages import CookieReply, Response, parse
 from obsdimg.tunnel.noise import (
     Clock,
     InitiatorHandshake,
-    UnreadableResponse,
+    UnreadableResponseError,
     open_cookie,
     with_mac2,
 )
@@ -54,8 +54,8 @@ class HandshakeLog:
 class Identity:
     """Who calls whom."""
 
-    private: PrivateKey
-    server: PublicKey
+    private: WgPrivateKey
+    server: WgPublicKey
     preshared: PresharedKey | None = None
 
 
@@ -155,7 +155,7 @@ class Caller:
                 self.log.cookies += 1
                 return "cookie"
             keys = attempt.handshake.finish(message)
-        except UnreadableResponse:
+        except UnreadableResponseError:
             self.log.unreadable += 1
             return "unreadable"
         except HandshakeError:

@@ -63,7 +63,7 @@ def clamp(raw: bytes) -> bytes:
 
 
 @final
-class PublicKey:
+class WgPublicKey:
     """The public half of a pair; not a secret.  Hashable, ordered by nothing."""
 
     __slots__ = ("raw",)
@@ -118,7 +118,7 @@ class PublicKey:
         return f"PublicKey({self.text()})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, PublicKey) and self.raw == other.raw
+        return isinstance(other, WgPublicKey) and self.raw == other.raw
 
     def __hash__(self) -> int:
         return hash(self.raw)
@@ -152,7 +152,7 @@ class _Secret:
 
 
 @final
-class PrivateKey(_Secret):
+class WgPrivateKey(_Secret):
     """The private half of a pair: a clamped X25519 scalar."""
 
     __slots__ = ()
@@ -173,12 +173,12 @@ class PrivateKey(_Secret):
             raise KeyTextError(f"{place}: the private key is all zero", "make one with `wg genkey`")
         return cls(clamp(raw))
 
-    def public(self) -> PublicKey:
+    def public(self) -> WgPublicKey:
         """The public half, as `wg pubkey` computes it."""
         key = X25519PrivateKey.from_private_bytes(self._raw).public_key()
-        return PublicKey(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
+        return WgPublicKey(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
 
-    def exchange(self, public: PublicKey) -> bytes:
+    def exchange(self, public: WgPublicKey) -> bytes:
         """The 32 bytes that both sides share.  Raises HandshakeError for a low-order point."""
         scalar = X25519PrivateKey.from_private_bytes(self._raw)
         try:
@@ -214,7 +214,7 @@ class PresharedKey(_Secret):
         return self._raw
 
 
-def generate_pair() -> tuple[PrivateKey, PublicKey]:
+def generate_pair() -> tuple[WgPrivateKey, WgPublicKey]:
     """A new private key and its public half."""
-    private = PrivateKey.generate()
+    private = WgPrivateKey.generate()
     return private, private.public()

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from obsdimg.files import describe
+from obsdimg.core.files import describe
 from obsdimg.tunnel.endpoint import SocketAddress
 
 DATAGRAM_BYTES: Final = 65536

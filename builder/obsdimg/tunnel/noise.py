@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from obsdimg.tunnel.errors import HandshakeError
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.messages import CookieReply, Initiation, Response
 from obsdimg.tunnel.primitives import (
     HASH_BYTES,
@@ -64,7 +64,7 @@ def tai64n(nanoseconds: int) -> bytes:
     return struct.pack(">QI", TAI64_EPOCH + seconds, rest)
 
 
-class UnreadableResponse(HandshakeError):
+class UnreadableResponseError(HandshakeError):
     """A response meant for us whose tag does not fit: the pre-shared keys differ."""
 
 
@@ -96,8 +96,8 @@ class InitiatorHandshake:
 
     def __init__(
         self,
-        static: PrivateKey,
-        responder: PublicKey,
+        static: WgPrivateKey,
+        responder: WgPublicKey,
         preshared: PresharedKey | None,
         timestamp: bytes,
     ) -> None:
@@ -105,7 +105,7 @@ class InitiatorHandshake:
         self._static = static
         self._responder = responder
         self._preshared = preshared
-        self._ephemeral = PrivateKey.generate()
+        self._ephemeral = WgPrivateKey.generate()
         self.index: Final = random_index()
 
         public = self._ephemeral.public().raw
@@ -134,7 +134,7 @@ class InitiatorHandshake:
             raise HandshakeError("the response is for another handshake")
         if not has_mac1(response, self._static.public()):
             raise HandshakeError("the response's mac1 is not for this client")
-        theirs = PublicKey(response.ephemeral)
+        theirs = WgPublicKey(response.ephemeral)
         (chain,) = kdf(1, self._chain, theirs.raw)
         digest = blake2s(self._hash, theirs.raw)
         (chain,) = kdf(1, chain, self._ephemeral.exchange(theirs))
@@ -144,7 +144,7 @@ class InitiatorHandshake:
         try:
             unseal(key, 0, response.empty, digest)
         except HandshakeError as error:
-            raise UnreadableResponse("the response does not open") from error
+            raise UnreadableResponseError("the response does not open") from error
         send, receive = kdf(2, chain, b"")
         return TransportKeys(send, receive, self.index, response.sender)
 
@@ -154,7 +154,7 @@ class OpenedInitiation:
     """A client's initiation that the responder could read: who it is, and when it says it is."""
 
     message: Initiation
-    static: PublicKey
+    static: WgPublicKey
     timestamp: bytes
     """TAI64N, 12 bytes; must be later than the last of the same client."""
     chain: bytes
@@ -164,19 +164,19 @@ class OpenedInitiation:
         return f"OpenedInitiation({self.static!r})"
 
 
-def open_initiation(static: PrivateKey, message: Initiation) -> OpenedInitiation:
+def open_initiation(static: WgPrivateKey, message: Initiation) -> OpenedInitiation:
     """Read an initiation as the responder with `static`; the client is not yet known to be
     allowed.  Raises HandshakeError: mac1 or a tag does not fit (another server's key).
     """
     mine = static.public()
     if not has_mac1(message, mine):
         raise HandshakeError("the initiation's mac1 is not for this server")
-    theirs = PublicKey(message.ephemeral)
+    theirs = WgPublicKey(message.ephemeral)
     digest = blake2s(_INITIAL_HASH, mine.raw)
     (chain,) = kdf(1, _INITIAL_CHAIN, theirs.raw)
     digest = blake2s(digest, theirs.raw)
     chain, key = kdf(2, chain, static.exchange(theirs))
-    client = PublicKey(unseal(key, 0, message.static, digest))
+    client = WgPublicKey(unseal(key, 0, message.static, digest))
     digest = blake2s(digest, message.static)
     chain, key = kdf(2, chain, static.exchange(client))
     timestamp = unseal(key, 0, message.timestamp, digest)
@@ -187,12 +187,12 @@ def respond(
     opened: OpenedInitiation, preshared: PresharedKey | None
 ) -> tuple[Response, TransportKeys]:
     """The responder's answer and its keys.  Raises HandshakeError for a low-order ephemeral."""
-    ephemeral = PrivateKey.generate()
+    ephemeral = WgPrivateKey.generate()
     public = ephemeral.public().raw
     index = random_index()
     (chain,) = kdf(1, opened.chain, public)
     digest = blake2s(opened.digest, public)
-    (chain,) = kdf(1, chain, ephemeral.exchange(PublicKey(opened.message.ephemeral)))
+    (chain,) = kdf(1, chain, ephemeral.exchange(WgPublicKey(opened.message.ephemeral)))
     (chain,) = kdf(1, chain, ephemeral.exchange(opened.static))
     chain, blend, key = kdf(3, chain, _mix(preshared))
     empty = seal(key, 0, b"", blake2s(digest, blend))
@@ -201,12 +201,12 @@ def respond(
     return response, TransportKeys(send, receive, index, opened.message.sender)
 
 
-def with_mac1(message: M, receiver: PublicKey) -> M:
+def with_mac1(message: M, receiver: WgPublicKey) -> M:
     """The message with the mac1 that `receiver` expects, and no mac2."""
     return replace(message, mac1=_mac1(message, receiver), mac2=bytes(MAC_BYTES))
 
 
-def has_mac1(message: Initiation | Response, receiver: PublicKey) -> bool:
+def has_mac1(message: Initiation | Response, receiver: WgPublicKey) -> bool:
     """Whether the sender knew the receiver's public key."""
     return hmac.compare_digest(message.mac1, _mac1(message, receiver))
 
@@ -222,7 +222,7 @@ def has_mac2(message: Initiation | Response, cookie: bytes) -> bool:
 
 
 def make_cookie_reply(
-    message: Initiation | Response, cookie: bytes, responder: PublicKey
+    message: Initiation | Response, cookie: bytes, responder: WgPublicKey
 ) -> CookieReply:
     """The reply of a responder under load to `message`; `cookie`: 16 bytes."""
     nonce = os.urandom(XNONCE_BYTES)
@@ -230,12 +230,12 @@ def make_cookie_reply(
     return CookieReply(message.sender, nonce, xseal(key, nonce, cookie, message.mac1))
 
 
-def open_cookie(reply: CookieReply, mac1: bytes, responder: PublicKey) -> bytes:
+def open_cookie(reply: CookieReply, mac1: bytes, responder: WgPublicKey) -> bytes:
     """The 16-byte cookie in `reply` to a message with `mac1`.  Raises HandshakeError."""
     return xunseal(blake2s(LABEL_COOKIE, responder.raw), reply.nonce, reply.cookie, mac1)
 
 
-def _mac1(message: Initiation | Response, receiver: PublicKey) -> bytes:
+def _mac1(message: Initiation | Response, receiver: WgPublicKey) -> bytes:
     return mac(blake2s(LABEL_MAC1, receiver.raw), message.pack()[: -2 * MAC_BYTES])
 
 

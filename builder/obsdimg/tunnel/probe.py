@@ -23,7 +23,7 @@ from obsdimg.tunnel.errors import (
     PacketError,
     ProbeError,
 )
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.link import Link, Received
 from obsdimg.tunnel.messages import Transport
 from obsdimg.tunnel.messages import parse as parse_message
@@ -31,9 +31,9 @@ from obsdimg.tunnel.packets import Address, Echo, IcmpError, build
 from obsdimg.tunnel.packets import parse as parse_packet
 from obsdimg.tunnel.report import (
     ProbeResult,
+    ProbeVerdict,
     Role,
     TargetReport,
-    Verdict,
     judge_handshake,
     judge_targets,
 )
@@ -59,8 +59,8 @@ class Target:
 
 def probe(
     endpoint: Endpoint,
-    server_public: PublicKey,
-    client_private: PrivateKey,
+    server_public: WgPublicKey,
+    client_private: WgPrivateKey,
     preshared: PresharedKey | None,
     client_addresses: Sequence[Address],
     targets: Sequence[Target],
@@ -87,7 +87,7 @@ def probe(
     try:
         addresses = resolve(endpoint, min(timeout, RESOLVE_SECONDS))
     except EndpointError as error:
-        return ProbeResult(Verdict.UNRESOLVED, endpoint, log, detail=error.message)
+        return ProbeResult(ProbeVerdict.UNRESOLVED, endpoint, log, detail=error.message)
     identity = Identity(client_private, server_public, preshared)
     with Link(addresses) as link:
         caller = Caller(link, identity, log)

@@ -20,7 +20,7 @@ class Role(StrEnum):
     """An address beyond the server, reached by its forwarding and NAT."""
 
 
-class Verdict(StrEnum):
+class ProbeVerdict(StrEnum):
     """How far the probe came; each has its sentence and its remedy in this module."""
 
     WORKS = "works"
@@ -95,7 +95,7 @@ class TargetReport:
 class ProbeResult:
     """Everything that a probe found.  Holds no key."""
 
-    verdict: Verdict
+    verdict: ProbeVerdict
     endpoint: Endpoint
     handshake: HandshakeLog
     targets: tuple[TargetReport, ...] = ()
@@ -104,7 +104,7 @@ class ProbeResult:
 
     @property
     def works(self) -> bool:
-        return self.verdict is Verdict.WORKS
+        return self.verdict is ProbeVerdict.WORKS
 
     @property
     def message(self) -> str:
@@ -147,65 +147,68 @@ class ProbeResult:
         }
 
 
-def judge_handshake(log: HandshakeLog) -> Verdict:
+def judge_handshake(log: HandshakeLog) -> ProbeVerdict:
     """The verdict where no session came about, from what arrived instead."""
     if log.unreadable:
-        return Verdict.WRONG_PRESHARED_KEY
+        return ProbeVerdict.WRONG_PRESHARED_KEY
     if log.cookies:
-        return Verdict.UNDER_LOAD
+        return ProbeVerdict.UNDER_LOAD
     if log.refused:
-        return Verdict.PORT_CLOSED
+        return ProbeVerdict.PORT_CLOSED
     if log.unreachable:
-        return Verdict.UNREACHABLE
-    return Verdict.NO_ANSWER
+        return ProbeVerdict.UNREACHABLE
+    return ProbeVerdict.NO_ANSWER
 
 
-def judge_targets(targets: tuple[TargetReport, ...]) -> Verdict:
+def judge_targets(targets: tuple[TargetReport, ...]) -> ProbeVerdict:
     """The verdict on a session, from the pings: every address has to answer at least once."""
     silent = [target for target in targets if not target.received]
     if not silent:
-        return Verdict.WORKS
+        return ProbeVerdict.WORKS
     if all(target.error for target in silent):
-        return Verdict.REJECTED
+        return ProbeVerdict.REJECTED
     if len(silent) == len(targets):
-        return Verdict.NO_REPLY
+        return ProbeVerdict.NO_REPLY
     if any(target.role is Role.SERVER for target in silent):
-        return Verdict.SERVER_SILENT
-    return Verdict.NO_FORWARDING
+        return ProbeVerdict.SERVER_SILENT
+    return ProbeVerdict.NO_FORWARDING
 
 
 _MESSAGES: Final = {
-    Verdict.WORKS: "{endpoint}: the tunnel works",
-    Verdict.UNRESOLVED: "{detail}",
-    Verdict.UNREACHABLE: "{endpoint}: no way to it from here: {detail}",
-    Verdict.PORT_CLOSED: "{endpoint}: the machine answers, but nothing listens on this UDP port",
-    Verdict.NO_ANSWER: "{endpoint}: no answer to {attempts} handshakes",
-    Verdict.UNDER_LOAD: "{endpoint}: the server answers with cookies only: it is under load",
-    Verdict.WRONG_PRESHARED_KEY: "{endpoint}: the server answers, with another pre-shared key",
-    Verdict.NO_REPLY: "{endpoint}: the handshake succeeds, but nothing in the tunnel answers:"
+    ProbeVerdict.WORKS: "{endpoint}: the tunnel works",
+    ProbeVerdict.UNRESOLVED: "{detail}",
+    ProbeVerdict.UNREACHABLE: "{endpoint}: no way to it from here: {detail}",
+    ProbeVerdict.PORT_CLOSED: "{endpoint}: the machine answers, but nothing listens on this"
+    " UDP port",
+    ProbeVerdict.NO_ANSWER: "{endpoint}: no answer to {attempts} handshakes",
+    ProbeVerdict.UNDER_LOAD: "{endpoint}: the server answers with cookies only: it is under load",
+    ProbeVerdict.WRONG_PRESHARED_KEY: "{endpoint}: the server answers, with another pre-shared key",
+    ProbeVerdict.NO_REPLY: "{endpoint}: the handshake succeeds, but nothing in the tunnel answers:"
     " {silent}",
-    Verdict.SERVER_SILENT: "{endpoint}: the tunnel carries packets, but {silent} does not answer",
-    Verdict.NO_FORWARDING: "{endpoint}: the tunnel works as far as the server; nothing from"
+    ProbeVerdict.SERVER_SILENT: "{endpoint}: the tunnel carries packets, but {silent} does not"
+    " answer",
+    ProbeVerdict.NO_FORWARDING: "{endpoint}: the tunnel works as far as the server; nothing from"
     " {silent}",
-    Verdict.REJECTED: "{endpoint}: packets in the tunnel are refused: {errors}",
+    ProbeVerdict.REJECTED: "{endpoint}: packets in the tunnel are refused: {errors}",
 }
 
 _HINTS: Final = {
-    Verdict.UNRESOLVED: "check the name, or give the server's address with --endpoint",
-    Verdict.UNREACHABLE: "check this machine's network; an IPv6 address needs IPv6 here",
-    Verdict.PORT_CLOSED: "is the port right, and does WireGuard run there (6.6 and 6.7: rcctl"
+    ProbeVerdict.UNRESOLVED: "check the name, or give the server's address with --endpoint",
+    ProbeVerdict.UNREACHABLE: "check this machine's network; an IPv6 address needs IPv6 here",
+    ProbeVerdict.PORT_CLOSED: "is the port right, and does WireGuard run there (6.6 and 6.7: rcctl"
     " check obsdimg_wg)? It holds the port only while its interface is up",
-    Verdict.NO_ANSWER: "WireGuard is silent towards strangers: a filter on the way, the wrong"
+    ProbeVerdict.NO_ANSWER: "WireGuard is silent towards strangers: a filter on the way, the wrong"
     " server key, a client key that the server does not know, or a clock behind the client's"
     " last use all look like this",
-    Verdict.UNDER_LOAD: "try again in a minute; if it stays, somebody floods the port",
-    Verdict.WRONG_PRESHARED_KEY: "write the same pre-shared key on both sides, or none on either",
-    Verdict.NO_REPLY: "does the server have this client's address in its AllowedIPs, its own"
+    ProbeVerdict.UNDER_LOAD: "try again in a minute; if it stays, somebody floods the port",
+    ProbeVerdict.WRONG_PRESHARED_KEY: "write the same pre-shared key on both sides, or none on"
+    " either",
+    ProbeVerdict.NO_REPLY: "does the server have this client's address in its AllowedIPs, its own"
     " address on the interface, and pass rules for the interface in pf.conf?",
-    Verdict.SERVER_SILENT: "does pf.conf pass echo requests to the server's tunnel address, and"
-    " does the interface have it?",
-    Verdict.NO_FORWARDING: "check net.inet.ip.forwarding (IPv6: net.inet6.ip6.forwarding), the"
-    " nat-to rule and the pass rules of pf.conf, and that the address answers pings at all",
-    Verdict.REJECTED: "a router behind the tunnel, or pf with block return, refuses them: check"
-    " routes and pass rules",
+    ProbeVerdict.SERVER_SILENT: "does pf.conf pass echo requests to the server's tunnel address,"
+    " and does the interface have it?",
+    ProbeVerdict.NO_FORWARDING: "check net.inet.ip.forwarding (IPv6: net.inet6.ip6.forwarding),"
+    " the nat-to rule and the pass rules of pf.conf, and that the address answers pings at all",
+    ProbeVerdict.REJECTED: "a router behind the tunnel, or pf with block return, refuses them:"
+    " check routes and pass rules",
 }

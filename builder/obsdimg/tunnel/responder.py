@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import HandshakeError, MessageError, PacketError
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.messages import Initiation, Transport
 from obsdimg.tunnel.messages import parse as parse_message
 from obsdimg.tunnel.noise import (
@@ -41,7 +41,7 @@ Source = tuple[str, int]
 class ResponderPeer:
     """A client that the server knows, and the networks that it may send from."""
 
-    public: PublicKey
+    public: WgPublicKey
     preshared: PresharedKey | None = None
     allowed: tuple[IPv4Network | IPv6Network, ...] = (
         IPv4Network("0.0.0.0/0"),
@@ -99,7 +99,7 @@ class _Known:
 class ResponderCore:
     """The server without a socket: datagrams in, datagrams out, never an exception."""
 
-    private: PrivateKey
+    private: WgPrivateKey
     addresses: tuple[Address, ...]
     peers: tuple[ResponderPeer, ...]
     faults: Faults = field(default_factory=Faults)

@@ -21,10 +21,10 @@ from ipaddress import (
 from pathlib import Path
 from typing import Final, TypeVar
 
-from obsdimg.files import read_file
+from obsdimg.core.files import read_file
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import ConfError, EndpointError, KeyTextError
-from obsdimg.tunnel.keys import PresharedKey, PrivateKey, PublicKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.packets import Address
 
 Interface = IPv4Interface | IPv6Interface
@@ -37,7 +37,7 @@ T = TypeVar("T")
 class ConfPeer:
     """A `[Peer]`: the server, as the client knows it."""
 
-    public_key: PublicKey
+    public_key: WgPublicKey
     preshared_key: PresharedKey | None = None
     allowed_ips: tuple[Network, ...] = ()
     endpoint: Endpoint | None = None
@@ -53,7 +53,7 @@ class ConfPeer:
 class ClientConf:
     """A whole file: its `[Interface]`, and a peer or more."""
 
-    private_key: PrivateKey
+    private_key: WgPrivateKey
     peers: tuple[ConfPeer, ...]
     addresses: tuple[Interface, ...] = ()
     """The client's own, each with the prefix length of the network on the interface."""
@@ -195,7 +195,7 @@ def _client(section: _Section, peers: tuple[ConfPeer, ...]) -> ClientConf:
     if (port := section.once.get("listenport")) is not None:
         _number(port, 0, 65535)
     return ClientConf(
-        _key(private, PrivateKey.parse),
+        _key(private, WgPrivateKey.parse),
         peers,
         _list(section, "address", ip_interface, "an address such as 10.0.0.2/32"),
         tuple(dns),
@@ -215,7 +215,7 @@ def _peer(section: _Section) -> ConfPeer:
     if keepalive is not None and keepalive.value.lower() != "off":
         seconds = _number(keepalive, 0, 65535)
     return ConfPeer(
-        _key(public, PublicKey.parse),
+        _key(public, WgPublicKey.parse),
         None if preshared is None else _key(preshared, PresharedKey.parse),
         _list(section, "allowedips", _network, "a network such as 10.0.0.0/24"),
         None if endpoint is None else _endpoint(endpoint),

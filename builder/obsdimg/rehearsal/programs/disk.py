@@ -27,9 +27,9 @@ from obsdimg.rehearsal.call import (
 )
 from obsdimg.rehearsal.disks import (
     CYLINDER,
-    Disk,
     MbrEntry,
     Partition,
+    StandInDisk,
     write_openbsd_gpt,
     write_openbsd_mbr,
 )
@@ -74,7 +74,7 @@ def fdisk(call: Call, world: World) -> Steps:
     yield Stdin()
 
 
-def table(disk: Disk) -> str:
+def table(disk: StandInDisk) -> str:
     """What `fdisk DISK` prints."""
     head = (
         f"Disk: {disk.name}\tgeometry: {disk.sectors // CYLINDER}/255/63 [{disk.sectors} Sectors]"
@@ -182,12 +182,12 @@ def disklabel(call: Call, world: World) -> Steps:
     return Done()
 
 
-def _unlabelled(disk: Disk) -> Disk:
+def _unlabelled(disk: StandInDisk) -> StandInDisk:
     return _with(disk, {})
 
 
-def _with(disk: Disk, new: dict[str, Partition]) -> Disk:
-    return Disk(
+def _with(disk: StandInDisk, new: dict[str, Partition]) -> StandInDisk:
+    return StandInDisk(
         disk.name, disk.sectors, disk.model, disk.duid, mbr=disk.mbr, gpt=disk.gpt, label=new
     )
 
@@ -283,7 +283,7 @@ def _records(number: int, size: int) -> str:
 
 
 def _write_disk(
-    call: Call, world: World, disk: Disk, letter: str, words: dict[str, str], size: int
+    call: Call, world: World, disk: StandInDisk, letter: str, words: dict[str, str], size: int
 ) -> Done:
     source = words.get("if", "")
     kinds = {"/dev/zero": "zeros", "/dev/urandom": "random", "/dev/random": "random"}
@@ -307,7 +307,7 @@ def _write_disk(
     return Done(status, b"", b"" if words.get("status") == "none" else text(message))
 
 
-def _merge_write(world: World, disk: Disk, kind: str, start: int, written: int) -> None:
+def _merge_write(world: World, disk: StandInDisk, kind: str, start: int, written: int) -> None:
     """Pieces that follow each other are one line of the journal."""
     last = world.actions[-1] if world.actions else None
     begin = start
@@ -319,7 +319,7 @@ def _merge_write(world: World, disk: Disk, kind: str, start: int, written: int) 
     world.act("dd", disk.name, f"{kind} from byte {begin} to {start + written}")
 
 
-def _read_disk(disk: Disk, letter: str, words: dict[str, str], size: int) -> Done:
+def _read_disk(disk: StandInDisk, letter: str, words: dict[str, str], size: int) -> Done:
     count = min(int(words.get("count", "1")), (1 << 20) // size + 1)
     skip = int(words.get("skip", "0")) * size
     data = disk.first_bytes(1 << 20)

@@ -13,9 +13,6 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 
-from obsdimg.media.signify import verify_embedded
-from obsdimg.media.signify_keys import PublicKey
-from obsdimg.media.verification import VerificationError, WrongKey
 from obsdimg.rehearsal.call import (
     BOTH,
     Call,
@@ -32,6 +29,9 @@ from obsdimg.rehearsal.call import (
     text,
 )
 from obsdimg.rehearsal.world import SetState, World, token, token_path
+from obsdimg.signify.errors import VerificationError, WrongKeyError
+from obsdimg.signify.keys import SignifyPublicKey
+from obsdimg.signify.message import verify_embedded
 
 WHOLE = 64 << 20
 """Bytes: site sets up to this size are unpacked."""
@@ -148,9 +148,9 @@ def signify(call: Call, world: World) -> Steps:
     if signed is None:
         return fail(f"signify: can't open {options['x']} for reading: No such file or directory")
     try:
-        public = PublicKey.parse(key, options["p"])
+        public = SignifyPublicKey.parse(key, options["p"])
         message = verify_embedded(signed, public, "SHA256.sig").data
-    except WrongKey:
+    except WrongKeyError:
         world.signature = "signed by another key"
         return fail("signify: verification failed: checked against wrong key")
     except VerificationError as error:

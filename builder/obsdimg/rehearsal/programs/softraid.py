@@ -21,7 +21,7 @@ from obsdimg.rehearsal.call import (
     standin,
     text,
 )
-from obsdimg.rehearsal.disks import CRYPTO_OFFSET, Disk, Volume, digest, duid
+from obsdimg.rehearsal.disks import CRYPTO_OFFSET, SoftraidVolume, StandInDisk, digest, duid
 from obsdimg.rehearsal.machine import SECTOR
 from obsdimg.rehearsal.programs.disk import release
 from obsdimg.rehearsal.world import World
@@ -140,7 +140,13 @@ def _passphrase(
 
 
 def _open(
-    world: World, disk: Disk, letter: str, old: Volume, secret: bytes, keydisk: str, stdin: str
+    world: World,
+    disk: StandInDisk,
+    letter: str,
+    old: SoftraidVolume,
+    secret: bytes,
+    keydisk: str,
+    stdin: str,
 ) -> Done:
     if (old.keydisk or keydisk) and old.keydisk != keydisk:
         return fail(f"{CONTROLLER}: incorrect key or passphrase")
@@ -152,7 +158,7 @@ def _open(
 
 def _make(
     world: World,
-    disk: Disk,
+    disk: StandInDisk,
     letter: str,
     secret: bytes,
     rounds: str,
@@ -160,13 +166,13 @@ def _make(
     stdin: str,
 ) -> Done:
     chunk = f"{disk.name}{letter}"
-    inner = Disk(
+    inner = StandInDisk(
         "",
         disk.label[letter].size - CRYPTO_OFFSET,
         "OPENBSD, SR CRYPTO, 006",
         duid(f"volume on {chunk} {world.machine.clock}"),
     )
-    volume = Volume(digest(secret), rounds, inner, options.get("k", ""))
+    volume = SoftraidVolume(digest(secret), rounds, inner, options.get("k", ""))
     disk.volumes[letter] = volume
     how = f"key disk {volume.keydisk}" if volume.keydisk else f"{rounds} KDF rounds"
     done = _attach(world, disk, letter, volume, f"new CRYPTO volume, {how}", stdin)
@@ -177,7 +183,9 @@ def _make(
     return done
 
 
-def _attach(world: World, disk: Disk, letter: str, volume: Volume, what: str, stdin: str) -> Done:
+def _attach(
+    world: World, disk: StandInDisk, letter: str, volume: SoftraidVolume, what: str, stdin: str
+) -> Done:
     unit = world.next_unit()
     volume.inner.name = unit
     volume.inner.chunk = f"{disk.name}{letter}"

@@ -1,0 +1,93 @@
+"""`obsdimg check`: what the configuration means, before anything is built."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from obsdimg.cli.ui import Ui
+
+if TYPE_CHECKING:
+    from obsdimg.image.build import Plan
+
+HELP = "validate; print every installer question with its answer, and every file of the site set"
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    from obsdimg.cli.main import add_config_option
+
+    add_config_option(parser)
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(args: argparse.Namespace, ui: Ui) -> int:
+    from obsdimg.image import build
+    from obsdimg.project.folder import Project
+    from obsdimg.releases.release import load_release
+
+    project = Project.open(args.config)
+    wanted = project.config.release
+    release = load_release(wanted.version)
+    plan = build.plan(project, release, release.port(wanted.port), project.keys())
+    if args.json:
+        ui.json(as_json(plan))
+        return 0
+    show(plan, release.version, ui)
+    return 0
+
+
+def as_json(plan: Plan) -> dict[str, Any]:
+    """Questions, files and warnings as plain values."""
+    return {
+        "questions": [
+            {
+                "question": a.question.text,
+                "answer": a.shown,
+                "from": _source(a.line.number if a.line else None),
+            }
+            for a in plan.response.simulation.answers
+        ],
+        "site_set": [
+            {"path": f.path, "kind": f.kind, "mode": f"{f.mode:04o}", "origin": f.origin}
+            for f in sorted(plan.site.files, key=lambda f: f.path)
+        ],
+        "sealed": [
+            {"path": path, "mode": f"{f.mode:04o}"} for path, f in sorted(plan.site.sealed.items())
+        ],
+        "packages": list(plan.packages),
+        "packages_carried": plan.carried,
+        "warnings": list(plan.warnings),
+    }
+
+
+def show(plan: Plan, version: str, ui: Ui) -> None:
+    """The same for people."""
+    ui.say(f"The installer of {version} will ask, and be answered:")
+    for answered in plan.response.simulation.answers:
+        line = answered.line
+        source = _source(line.number if line else None)
+        ui.say(f"  {answered.question.text}")
+        ui.say(f"      {answered.shown}   [{source}]")
+    ui.say()
+    ui.say("Files of the site set:")
+    for entry in sorted(plan.site.files, key=lambda f: f.path):
+        kind = {"dir": "/", "link": " -> " + entry.target}.get(entry.kind, "")
+        ui.say(f"  {entry.mode:04o} {entry.path}{kind}   [{entry.origin}]")
+    ui.say("  0700 /install.site   [runs once, at the end of the installation]")
+    if plan.site.sealed:
+        ui.say()
+        ui.say("Sealed with the passphrase, opened on the encrypted disk:")
+        for path, file in sorted(plan.site.sealed.items()):
+            ui.say(f"  {file.mode:04o} {path}")
+    if plan.packages:
+        how = "carried in the site set" if plan.carried else "from a mirror, at the first boot"
+        ui.say()
+        ui.say(f"Packages ({how}): {', '.join(plan.packages)} and what they need")
+    for text in plan.warnings:
+        ui.warn(text)
+
+
+def _source(number: int | None) -> str:
+    if number is None:
+        return "default"
+    return "the encryption step" if number == 0 else f"install.conf:{number}"

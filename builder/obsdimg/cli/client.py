@@ -1,0 +1,221 @@
+"""`obsdimg client`: the clients of the tunnel."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from obsdimg.cli.ui import Ui
+from obsdimg.core.errors import ObsdimgError
+
+if TYPE_CHECKING:
+    from obsdimg.project.folder import Project
+
+HELP = "show a client's configuration (text, QR code), or list, add, remove, rotate clients"
+
+ACTIONS = ("list", "show", "add", "remove", "rotate")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    from obsdimg.cli.main import add_config_option
+
+    add_config_option(parser)
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="[list | show NAME | add NAME | remove NAME | rotate NAME | NAME]",
+        help="without a word: list; a client's name alone: show",
+    )
+    parser.add_argument("--qr", action="store_true", help="as a QR code on the terminal")
+    parser.add_argument("--png", type=Path, metavar="F", help="write the QR code as PNG")
+    parser.add_argument("--svg", type=Path, metavar="F", help="write the QR code as SVG")
+    parser.add_argument("--public-key", metavar="KEY", help="with add: the client's own key")
+    parser.add_argument(
+        "--split", action="store_true", help="with add: only the tunnel, not all its traffic"
+    )
+    parser.add_argument(
+        "--reach", action="append", default=[], metavar="NET", help="with add: a private network"
+    )
+    parser.add_argument(
+        "--server-key", metavar="KEY", help="remember the key that the server showed at first boot"
+    )
+    parser.add_argument("--json", action="store_true", help="with list: as JSON")
+
+
+def run(args: argparse.Namespace, ui: Ui) -> int:
+    from obsdimg.project.folder import Project
+
+    project = Project.open(args.config)
+    if args.server_key:
+        _remember_server(project, args.server_key, ui)
+        if not args.words:
+            return 0
+    action, names = _action(args.words)
+    if action != "add" and (args.split or args.reach or args.public_key):
+        raise ObsdimgError(
+            f"client {action}: --split, --reach and --public-key describe a new client",
+            "they go with add; an existing one is changed in obsdimg.toml",
+        )
+    if action == "list":
+        _list(project, args.json, ui)
+    elif action == "show":
+        _show(project, names[0], args, ui)
+    elif action == "add":
+        _add(args, names[0], ui)
+    elif action == "remove":
+        _remove(args, names[0], ui)
+    else:
+        _rotate(project, names[0], args, ui)
+    return 0
+
+
+def _action(words: list[str]) -> tuple[str, list[str]]:
+    if not words:
+        return "list", []
+    action, names = (words[0], words[1:]) if words[0] in ACTIONS else ("show", words)
+    if len(names) != (0 if action == "list" else 1):
+        raise ObsdimgError(
+            f"client {' '.join(words)}: one name is expected", "obsdimg client add phone"
+        )
+    return action, names
+
+
+def _list(project: Project, as_json: bool, ui: Ui) -> None:
+    keys = project.keys()
+    rows = [
+        {
+            "name": peer.name,
+            "addresses": [str(a) for a in (peer.ipv4, peer.ipv6) if a is not None],
+            "public_key": keys.peers[peer.name].public.text(),
+            "own_key": peer.public_key is not None,
+            "internet": peer.internet,
+            "reach": [str(n) for n in peer.reach],
+        }
+        for peer in project.config.tunnel.peers
+    ]
+    if as_json:
+        ui.json(rows)
+        return
+    for peer in project.config.tunnel.peers:
+        kind = "full tunnel" if peer.internet else "split tunnel"
+        addresses = ", ".join(str(a) for a in (peer.ipv4, peer.ipv6) if a is not None)
+        reach = ", reaches " + ", ".join(map(str, peer.reach)) if peer.reach else ""
+        key = keys.peers[peer.name].public.text()
+        ui.say(f"{peer.name:12} {addresses:16} {key}  {kind}{reach}")
+
+
+def _show(project: Project, name: str, args: argparse.Namespace, ui: Ui) -> None:
+    from obsdimg.core.files import write_file
+    from obsdimg.site.clients import client_conf, find_peer, still_missing
+    from obsdimg.tunnel.qr import qr_png, qr_svg, qr_text
+
+    text = client_conf(project.config, project.keys(), find_peer(project.config, name)).decode()
+    for what in still_missing(text):
+        ui.warn(f"{name}: still missing: {what}")
+    if args.png:
+        write_file(args.png, qr_png(text))
+        ui.info(f"wrote {args.png} (it holds the client's keys)")
+    if args.svg:
+        write_file(args.svg, qr_svg(text))
+        ui.info(f"wrote {args.svg} (it holds the client's keys)")
+    if args.qr:
+        ui.say(qr_text(text))
+    elif not args.png and not args.svg:
+        ui.say(text.rstrip("\n"))
+
+
+def _add(args: argparse.Namespace, name: str, ui: Ui) -> None:
+    from obsdimg.config.edit import add_peer, free_addresses
+    from obsdimg.project.folder import Project
+
+    before = Project.open(args.config)
+    values: dict[str, object] = {"name": name, **free_addresses(before.config)}
+    if args.public_key:
+        values["public_key"] = args.public_key
+    if args.split:
+        values["internet"] = False
+    if args.reach:
+        values["reach"] = args.reach
+    if name in ACTIONS:
+        raise ObsdimgError(f"{name}: is a word of this command", "choose another name")
+    add_peer(args.config, values)
+    project = Project.open(args.config)
+    _write_files(project, name, ui)
+    ui.say(f"client {name} added")
+    _what_next(project, ui)
+
+
+def _remove(args: argparse.Namespace, name: str, ui: Ui) -> None:
+    from obsdimg.config.edit import remove_peer
+    from obsdimg.project.folder import Project, SecretStore
+
+    remove_peer(args.config, name)
+    project = Project.open(args.config)
+    for suffix in ("key", "psk"):
+        SecretStore(project.secrets).forget(f"{name}.{suffix}")
+    (project.clients / f"{name}.conf").unlink(missing_ok=True)
+    ui.say(f"client {name} removed, with its keys")
+    _what_next(project, ui)
+
+
+def _rotate(project: Project, name: str, args: argparse.Namespace, ui: Ui) -> None:
+    from obsdimg.project.folder import Project, SecretStore
+    from obsdimg.site.clients import find_peer
+
+    peer = find_peer(project.config, name)
+    store = SecretStore(project.secrets)
+    store.forget(f"{name}.psk")
+    if peer.public_key is None:
+        store.forget(f"{name}.key")
+    fresh = Project.open(args.config)
+    _write_files(fresh, name, ui)
+    what = "keys" if peer.public_key is None else "pre-shared key (its own key is its own affair)"
+    ui.say(f"client {name} has new {what}")
+    _what_next(fresh, ui)
+
+
+def _write_files(project: Project, name: str, ui: Ui) -> None:
+    from obsdimg.core.files import private_dir, write_file
+    from obsdimg.site.clients import client_conf, find_peer
+
+    path = private_dir(project.clients) / f"{name}.conf"
+    write_file(path, client_conf(project.config, project.keys(), find_peer(project.config, name)))
+    ui.info(f"wrote {path}: give it to the client (obsdimg client {name} --qr)")
+
+
+def _what_next(project: Project, ui: Ui) -> None:
+    """What a server that runs already needs, and what one that is still to come."""
+    from obsdimg.core.files import private_dir, write_file
+    from obsdimg.releases.release import load_release
+    from obsdimg.site.changes import ARCHIVE, changes_archive, changes_command
+    from obsdimg.site.overlay import read_overlay
+
+    release = load_release(project.config.release.version)
+    path = private_dir(project.clients) / ARCHIVE
+    overlay = read_overlay(project.overlay)
+    write_file(path, changes_archive(project.config, release, project.keys(), overlay))
+    ui.say("an ISO built before does not know this: obsdimg build")
+    if project.config.tunnel.keys == "first-boot":
+        ui.say("a running server has its own key: edit its peers by hand")
+        return
+    command = changes_command(project.config, release)
+    if command is not None:
+        ui.say(f"a running server takes it over through the tunnel:\n  {command}")
+
+
+def _remember_server(project: Project, text: str, ui: Ui) -> None:
+    from obsdimg.core.files import private_dir, write_file
+    from obsdimg.project.folder import Project as Again
+    from obsdimg.tunnel.keys import WgPublicKey
+
+    if project.config.tunnel.keys == "build":
+        raise ObsdimgError(
+            "--server-key: this server's key is made here", 'it is for tunnel.keys = "first-boot"'
+        )
+    key = WgPublicKey.parse(text, "--server-key")
+    private_dir(project.secrets)
+    write_file(project.secrets / "server.pub", f"{key.text()}\n".encode())
+    fresh = Again.open(project.config_path)
+    for peer in fresh.config.tunnel.peers:
+        _write_files(fresh, peer.name, ui)

@@ -1,0 +1,129 @@
+"""Files on the host: private folders, and files that appear whole or not at all.
+
+Everything is written in the target's own folder without its name, synced, and named at last;
+a run that is killed never leaves a half result.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from obsdimg.core.errors import ObsdimgError
+
+PRIVATE_FILE = 0o600
+PRIVATE_DIR = 0o700
+PUBLIC_FILE = 0o644
+
+
+class FileError(ObsdimgError):
+    """A file or folder on the host could not be read or written."""
+
+
+def describe(error: OSError) -> str:
+    """What went wrong, in the system's words and without the path (the caller names it)."""
+    return (error.strerror or str(error)).lower()
+
+
+@contextmanager
+def atomic_file(path: Path, mode: int = PRIVATE_FILE) -> Iterator[BinaryIO]:
+    """Open a file in `path`'s folder; on a clean exit it becomes `path` with `mode`.
+
+    Any exception, ctrl-C included, leaves `path` as it was and nothing beside it.  On Linux the
+    file has no name until it is finished (O_TMPFILE, open(2)), so that even SIGKILL leaves
+    nothing; elsewhere that may leave a `.NAME.XXXXXX.part`.
+    Raises FileError where the folder is missing, read-only or full.
+    """
+    part: Path | None = None
+    try:
+        if path.exists() and not path.is_file():
+            # A device or a FIFO would be replaced by a file, for good.
+            raise FileError(f"{path}: is not a regular file", "give the name of a file")
+        fd, part = _temporary(path)
+        with os.fdopen(fd, "w+b") as stream:
+            yield cast(BinaryIO, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+            os.fchmod(stream.fileno(), mode)
+            if part is None:
+                part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+                # Naming a folder makes Python use linkat(2), which alone follows the link.
+                own = f"/proc/self/fd/{stream.fileno()}"
+                os.link(own, part, src_dir_fd=stream.fileno(), follow_symlinks=True)
+        part.replace(path)
+        part = None
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot be written: {describe(error)}",
+            "check that the folder exists, is writable and has room",
+        ) from error
+    finally:
+        if part is not None:
+            part.unlink(missing_ok=True)
+
+
+def _temporary(path: Path) -> tuple[int, Path | None]:
+    """A new file in the folder of `path`, open for reading and writing: without a name if the
+    system can do that, else with the one given back."""
+    flag = getattr(os, "O_TMPFILE", 0)
+    if flag and Path("/proc/self/fd").exists():
+        try:
+            return os.open(path.parent, flag | os.O_RDWR | os.O_CLOEXEC, PRIVATE_FILE), None
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL):
+                raise
+    fd, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    return fd, Path(name)
+
+
+def create_file(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> bool:
+    """Write `data` to `path` unless there is such a file; say whether it was written.
+
+    Of several that try at once, one succeeds and the others leave its file alone.
+    Raises FileError.
+    """
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
+    write_file(part, data, mode)
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise FileError(f"{path}: cannot be made: {describe(error)}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return True
+
+
+def write_file(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:
+    """Write `data` to `path` whole or not at all.  Raises FileError."""
+    with atomic_file(path, mode) as stream:
+        stream.write(data)
+
+
+def private_dir(path: Path) -> Path:
+    """Make `path` (and its parents) if missing; every folder made here has mode 0700."""
+    try:
+        missing = [p for p in path.parents if not p.exists()]
+        for folder in (*reversed(missing), path):
+            folder.mkdir(mode=PRIVATE_DIR, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be made: {describe(error)}") from error
+    return path
+
+
+def read_file(path: Path, what: str, hint: str | None = None) -> bytes:
+    """The bytes of `path`; `what` names it in the error (`configuration`, `ISO`).
+
+    Raises FileError.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(f"{path}: cannot read the {what}: {describe(error)}", hint) from error

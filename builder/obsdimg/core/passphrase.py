@@ -1,0 +1,254 @@
+"""The passphrase of the disk: where it comes from, what it may hold, how strong it is.
+
+It is asked for twice without echo, or read from a file (named by an option or by a variable);
+never taken from an argument.  The same rules hold here and in the ramdisk hook
+(`response/obsdimg.sh`), so that what is accepted here can be typed there.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import stat
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.files import describe
+
+VARIABLE = "OBSDIMG_PASSPHRASE_FILE"
+
+MIN_LENGTH = 8
+MAX_LENGTH = 255
+"""MAX_CANON of OpenBSD (sys/syslimits.h 6.6): what a terminal promises to take as one line.
+bioctl(8) and the boot loader take 1023 (char passphrase[1024] in bioctl.c and libsa/softraid.c).
+"""
+
+ZXCVBN_LENGTH = 72
+"""zxcvbn takes time that grows fast with the length; what follows only makes it stronger."""
+
+SEALED_GUESSES_PER_SECOND_PER_ITERATION = 1e10
+"""Assumption: PBKDF2-HMAC-SHA256 iterations per second of one large graphics card of 2022.
+OWASP's 600,000 (2023) rests on the same: fewer than 10,000 guesses a second for two thirds of
+an RTX 4090, that is 0.9e10 iterations (tobtu.com/minimum-password-settings).
+"""
+
+CARDS_OF_A_RICH_ATTACKER = 100
+
+
+class PassphraseError(ObsdimgError):
+    """There is no passphrase, or it cannot be used; the message never shows it."""
+
+
+class Secret:
+    """A text that nobody prints by accident: `repr`, `str` and `format` hide it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself; every call is a place to look at in a review."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+    def __format__(self, spec: str) -> str:
+        return repr(self)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Secret):
+            return NotImplemented
+        return hmac.compare_digest(self._text.encode(), other._text.encode())
+
+    def __hash__(self) -> int:
+        return hash((Secret, self._text))
+
+    def __bool__(self) -> bool:
+        return bool(self._text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a Secret is not pickled")
+
+
+def validate(text: str, where: str = "passphrase") -> Secret:
+    """The passphrase as a Secret.
+
+    Raises PassphraseError unless it is MIN_LENGTH to MAX_LENGTH characters of printable ASCII
+    (the boot loader reads a US keyboard) without a blank at either end (a response file, and
+    people, lose those).
+    """
+    if not text:
+        raise PassphraseError(f"{where}: empty", f"use at least {MIN_LENGTH} characters")
+    strange = sorted({i + 1 for i, c in enumerate(text) if not " " <= c <= "~"})
+    if strange:
+        raise PassphraseError(
+            f"{where}: character {strange[0]} is not on a US keyboard",
+            "the boot loader knows the US layout only: use printable ASCII",
+        )
+    if text != text.strip(" "):
+        raise PassphraseError(f"{where}: begins or ends with a blank", "remove it")
+    if len(text) < MIN_LENGTH:
+        raise PassphraseError(
+            f"{where}: {len(text)} characters are too few", f"use at least {MIN_LENGTH}"
+        )
+    if len(text) > MAX_LENGTH:
+        raise PassphraseError(
+            f"{where}: {len(text)} characters are too many",
+            f"a terminal line takes {MAX_LENGTH} (MAX_CANON)",
+        )
+    return Secret(text)
+
+
+def from_file(path: Path) -> Secret:
+    """The first and only line of a private file, without its newline.
+
+    Raises PassphraseError when others than the owner may read or write the file, when it is
+    not a regular file, or when it holds more than a line.
+    """
+    try:
+        # Without O_NONBLOCK a FIFO would wait for a writer before it can be refused.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
+            status = os.fstat(stream.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise PassphraseError(
+                    f"{path}: not a regular file", "write the passphrase to a file"
+                )
+            if status.st_mode & 0o077:
+                raise PassphraseError(
+                    f"{path}: others may read the passphrase"
+                    f" (mode {stat.S_IMODE(status.st_mode):04o})",
+                    f"chmod 600 {path}",
+                )
+            data = stream.read(4 * MAX_LENGTH)
+    except OSError as error:
+        raise PassphraseError(
+            f"{path}: cannot read the passphrase: {describe(error)}",
+            "give an existing file of mode 0600",
+        ) from error
+    line, newline, rest = data.partition(b"\n")
+    if rest:
+        raise PassphraseError(f"{path}: more than one line", "only the passphrase, on one line")
+    if newline and line.endswith(b"\r"):
+        raise PassphraseError(f"{path}: the line ends with CR LF", "save it with LF line ends")
+    return validate(line.decode("latin-1"), str(path))
+
+
+def from_prompt(ask: Callable[[str], str]) -> Secret:
+    """Asked for twice with `ask` (e.g. `ui.ask_secret`).  Raises PassphraseError."""
+    secret = validate(ask("Passphrase of the disk"))
+    if Secret(ask("The same again")) != secret:
+        raise PassphraseError("the two passphrases differ", "try again")
+    return secret
+
+
+def obtain(
+    file: Path | None,
+    ask: Callable[[str], str],
+    environ: Mapping[str, str] | None = None,
+) -> Secret:
+    """From `file` if given, else from the file that OBSDIMG_PASSPHRASE_FILE names, else by `ask`.
+
+    Raises PassphraseError.
+    """
+    if file is not None:
+        return from_file(file)
+    named = (os.environ if environ is None else environ).get(VARIABLE)
+    if named:
+        return from_file(Path(named).expanduser())
+    return from_prompt(ask)
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How long a passphrase holds against somebody who has the ISO and guesses offline."""
+
+    guesses: float
+    """Guesses that zxcvbn expects to be needed (half of them on average)."""
+    score: int
+    """0 (too guessable) to 4 (very unguessable), by zxcvbn."""
+    one_card_seconds: float
+    rich_attacker_seconds: float
+    remarks: tuple[str, ...]
+    """zxcvbn's warning and suggestions; they do not quote the passphrase."""
+
+    @property
+    def weak(self) -> bool:
+        """A rich attacker needs less than ten years."""
+        return self.rich_attacker_seconds < 10 * YEAR
+
+
+MINUTE, HOUR, DAY, YEAR = 60.0, 3600.0, 86400.0, 31557600.0
+
+
+def guesses_per_second(iterations: int, cards: int = 1) -> float:
+    """Guesses a second against a file sealed with `iterations` of PBKDF2 (see the assumption)."""
+    return cards * SEALED_GUESSES_PER_SECOND_PER_ITERATION / iterations
+
+
+def strength(secret: Secret, iterations: int) -> Strength:
+    """The estimate by zxcvbn, and what it means against the sealed file in the ISO."""
+    from zxcvbn import zxcvbn
+
+    text = secret.reveal()
+    result = zxcvbn(text[:ZXCVBN_LENGTH])
+    guesses = float(result["guesses"])
+    feedback = result["feedback"]
+    remarks = tuple(r for r in (feedback["warning"], *feedback["suggestions"]) if r)
+    return Strength(
+        guesses=guesses,
+        score=int(result["score"]),
+        one_card_seconds=guesses / guesses_per_second(iterations),
+        rich_attacker_seconds=guesses / guesses_per_second(iterations, CARDS_OF_A_RICH_ATTACKER),
+        remarks=remarks,
+    )
+
+
+def duration(seconds: float) -> str:
+    """A length of time in words, two figures at most: `40 minutes`, `3,000 years`."""
+    if seconds < 1:
+        return "less than a second"
+    if seconds > 1e9 * YEAR:
+        return "more than a billion years"
+    units = ((YEAR, "year"), (DAY, "day"), (HOUR, "hour"), (MINUTE, "minute"), (1.0, "second"))
+    size, name = next((s, n) for s, n in units if seconds >= s)
+    number = seconds / size
+    digits = len(str(int(number)))
+    rounded = int(round(number, min(0, 2 - digits)))
+    return f"{rounded:,} {name}{'' if rounded == 1 else 's'}"
+
+
+def report(found: Strength, iterations: int) -> list[str]:
+    """The estimate for people, a line each; never quotes the passphrase."""
+    one = guesses_per_second(iterations)
+    lines = [
+        f"Passphrase: about {found.guesses:.0e} guesses (zxcvbn score {found.score} of 4).",
+        f"Somebody who has the ISO tries {one:,.0f} a second with one graphics card"
+        f" ({iterations:,} rounds of PBKDF2): {duration(found.one_card_seconds)};"
+        f" with {CARDS_OF_A_RICH_ATTACKER}: {duration(found.rich_attacker_seconds)}.",
+    ]
+    if found.weak:
+        lines.append("That is weak for an ISO that others store: use five or more random words.")
+    lines.extend(found.remarks)
+    return lines
+
+
+def typing_remarks(secret: Secret) -> list[str]:
+    """What may go wrong when it is typed at a provider's VNC console, for people."""
+    found = []
+    text = secret.reveal()
+    if any(not c.isalnum() and c != " " for c in text):
+        found.append("signs")
+    if any(c in "amqwyz" for c in text.lower()):
+        found.append("letters that other layouts move (a m q w y z)")
+    if not found:
+        return []
+    return [
+        f"Holds {' and '.join(found)}: with a keyboard layout other than US, check in a shell on"
+        " the provider's console that they arrive as typed."
+    ]

@@ -1,0 +1,85 @@
+"""The one place where the tool starts other programs and waits for them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from obsdimg.core.errors import ObsdimgError
+
+
+class ProcessError(ObsdimgError):
+    """A program is missing, failed, or did not end in time; carries the evidence."""
+
+    def __init__(
+        self, message: str, hint: str | None = None, result: Completed | None = None
+    ) -> None:
+        super().__init__(message, hint)
+        self.result = result
+
+
+@dataclass(frozen=True)
+class Completed:
+    """A program that has ended: exit code (negative: signal) and what it wrote."""
+
+    argv: tuple[str, ...]
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+
+
+def run(
+    argv: Sequence[str | Path],
+    *,
+    stdin: bytes = b"",
+    timeout: float,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    check: bool = True,
+) -> Completed:
+    """Run `argv` in a process group of its own with `stdin`, for `timeout` seconds at most.
+
+    Secrets go through `stdin`, never through `argv` or `env`.  On a time-out the whole group
+    is killed.  Raises ProcessError when the program is missing, overdue, or (`check`) fails.
+    """
+    words = tuple(str(a) for a in argv)
+    try:
+        child = subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=cwd,
+            env=None if env is None else dict(env),
+            start_new_session=True,
+        )
+    except FileNotFoundError as error:
+        raise ProcessError(f"{words[0]}: program not found", "install it, or see docs/") from error
+    except OSError as error:
+        raise ProcessError(f"{words[0]}: cannot be started: {error.strerror}") from error
+    try:
+        out, err = child.communicate(stdin, timeout=timeout)
+    except BaseException as error:
+        kill_group(child)
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise ProcessError(f"{words[0]}: not finished after {timeout:g} s, ended") from error
+        raise
+    result = Completed(words, child.returncode, out, err)
+    if check and result.returncode != 0:
+        last = err.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
+        raise ProcessError(f"{words[0]}: exit {result.returncode}: {last[0]}", result=result)
+    return result
+
+
+def kill_group(child: subprocess.Popen[bytes]) -> None:
+    """Kill the child's whole process group (it leads its own session) and reap the child."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    finally:
+        child.wait()

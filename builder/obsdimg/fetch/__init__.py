@@ -1,0 +1,1 @@
+"""Downloads into the cache: the install ISO and packages, verified."""

@@ -1,0 +1,1 @@
+"""Boot kernels: ELF, and the ramdisk in it."""

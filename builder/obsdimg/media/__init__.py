@@ -1,1 +1,0 @@
-"""Media: downloads, signify, checksum lists, ISO, boot kernel; nothing of the configuration."""

@@ -1,0 +1,1 @@
+"""The folder on the host, and its keys."""

@@ -1,0 +1,184 @@
+"""A project on the host: the folder with obsdimg.toml, its secrets and what is built there.
+
+    obsdimg.toml    overlay/    secrets/ (0700)    clients/ (0700)    images/
+
+Keys are made on demand and never overwritten.  Everything in secrets/ is a file of mode 0600
+with one value; the passphrase is not among them.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from obsdimg.config import Config, load
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.files import (
+    PRIVATE_DIR,
+    PRIVATE_FILE,
+    create_file,
+    describe,
+    private_dir,
+    read_file,
+)
+from obsdimg.signify.message import SignifySecretKey as ImageKey
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
+
+
+class ProjectError(ObsdimgError):
+    """The project's folder or its secrets are not as they must be."""
+
+
+@dataclass(frozen=True)
+class PeerKeys:
+    """Of one client: its public key, the private one if made here, the pre-shared key."""
+
+    public: WgPublicKey
+    private: WgPrivateKey | None
+    preshared: PresharedKey | None
+
+
+@dataclass(frozen=True)
+class ProjectKeys:
+    """Everything secret that a build needs.
+
+    `server` is None where the server makes its key at first boot; `server_public` then
+    becomes known later, if at all.  `image` signs the sets; `seal` (32 bytes) makes the salt
+    of the sealed file depend on this project.
+    """
+
+    image: ImageKey
+    seal: bytes
+    server: WgPrivateKey | None
+    server_public: WgPublicKey | None
+    peers: dict[str, PeerKeys]
+
+
+class Project:
+    """Paths of a project and its configuration."""
+
+    def __init__(self, config_path: Path, config: Config) -> None:
+        self.config_path = config_path
+        self.config = config
+        self.root = config_path.resolve().parent
+        self.secrets = self.root / "secrets"
+        self.clients = self.root / "clients"
+        self.images = self.root / "images"
+        self.overlay = self.root / config.site.overlay
+
+    @classmethod
+    def open(cls, config_path: Path) -> Project:
+        """The project of the configuration at `config_path`.  Raises ConfigError."""
+        return cls(config_path, load(config_path))
+
+    def image_name(self) -> str:
+        """`vpn-66-amd64.iso`: host, release and port."""
+        release = self.config.release
+        return f"{self.config.host.name}-{release.version.replace('.', '')}-{release.port}.iso"
+
+    def keys(self) -> ProjectKeys:
+        """All keys; those not there yet are made.  Raises ProjectError for loose modes."""
+        store = SecretStore(self.secrets)
+        tunnel = self.config.tunnel
+        own = tunnel.keys == "build"
+        server = store.private("server.key") if own else None
+        known = self.secrets / "server.pub"
+        public = server.public() if server else None
+        if public is None and known.exists():
+            public = WgPublicKey.parse(read_file(known, "server's public key").decode(), str(known))
+        peers = {}
+        for peer in tunnel.peers:
+            private = None if peer.public_key else store.private(f"{peer.name}.key")
+            given = WgPublicKey.parse(peer.public_key, peer.name) if peer.public_key else None
+            peers[peer.name] = PeerKeys(
+                given or _present(private).public(),
+                private,
+                store.preshared(f"{peer.name}.psk") if own else None,
+            )
+        _refuse_twins(peers, public)
+        return ProjectKeys(store.image_key(), store.seal_key(), server, public, peers)
+
+
+class SecretStore:
+    """The folder secrets/: one value a file; missing ones are made, loose modes refused."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def private(self, name: str) -> WgPrivateKey:
+        """An X25519 private key (`wg genkey`)."""
+        text = self._text(name, lambda: WgPrivateKey.generate().reveal())
+        return WgPrivateKey.parse(text, f"secrets/{name}")
+
+    def preshared(self, name: str) -> PresharedKey:
+        """A pre-shared key (`wg genpsk`)."""
+        text = self._text(name, lambda: PresharedKey.generate().reveal())
+        return PresharedKey.parse(text, f"secrets/{name}")
+
+    def image_key(self) -> ImageKey:
+        """The signify key that signs this project's sets (`signify -G -n`)."""
+        text = self._text("image.sec", lambda: ImageKey.generate("obsdimg image").text())
+        return ImageKey.parse(text, where="secrets/image.sec")
+
+    def seal_key(self) -> bytes:
+        """32 random bytes, as hexadecimal in the file."""
+        text = self._text("seal.key", lambda: secrets.token_hex(32)).strip()
+        try:
+            value = bytes.fromhex(text)
+        except ValueError:
+            value = b""
+        if len(value) != 32:
+            raise ProjectError("secrets/seal.key: not 64 hexadecimal digits", "remove the file")
+        return value
+
+    def forget(self, name: str) -> None:
+        """Remove a key, so that the next use makes a new one."""
+        (self.folder / name).unlink(missing_ok=True)
+
+    def _text(self, name: str, make: Callable[[], str]) -> str:
+        path = self.folder / name
+        if not path.exists():
+            private_dir(self.folder)
+            _refuse_readable(self.folder, PRIVATE_DIR)
+            create_file(path, (make().rstrip("\n") + "\n").encode())
+        # What another run has just made is as good: every run reads the same.
+        check_private(path)
+        return read_file(path, "secret").decode("ascii", "replace")
+
+
+def check_private(path: Path) -> None:
+    """Refuse a secret that others may read.  Raises ProjectError."""
+    _refuse_readable(path.parent, PRIVATE_DIR)
+    if not path.is_file():
+        raise ProjectError(f"{path}: is not a file", "one file of mode 0600 for each secret")
+    _refuse_readable(path, PRIVATE_FILE)
+
+
+def _refuse_readable(place: Path, allowed: int) -> None:
+    try:
+        mode = place.stat().st_mode & 0o777
+    except OSError as error:
+        raise ProjectError(f"{place}: cannot be read: {describe(error)}") from error
+    if mode & ~allowed:
+        raise ProjectError(
+            f"{place}: others may read it (mode {mode:04o})",
+            f"chmod {allowed:o} {place}; if the machine has other users, make new keys",
+        )
+
+
+def _present(key: WgPrivateKey | None) -> WgPrivateKey:
+    assert key is not None
+    return key
+
+
+def _refuse_twins(peers: dict[str, PeerKeys], server: WgPublicKey | None) -> None:
+    seen = {server: "the server"} if server else {}
+    for name, keys in peers.items():
+        if keys.public in seen:
+            raise ProjectError(
+                f"peer {name}: its key is the same as that of {seen[keys.public]}",
+                f"remove secrets/{name}.key to get a new one, or correct public_key",
+            )
+        seen[keys.public] = name

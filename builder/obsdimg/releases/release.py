@@ -1,0 +1,234 @@
+"""What the tool knows about each OpenBSD release: one TOML file a release in `images/`.
+
+`load_release("6.6")` reads `images/66.toml` into a frozen Release.  Every key, hash and mirror in
+those files says where it comes from (`source`) and whether a second, independent source agreed
+(`checked`).  Nothing in them is guessed: what is not known is left out, and using it is an error
+that says so.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.files import read_file
+from obsdimg.core.resources import resource
+from obsdimg.fetch.install_iso import IsoSource
+from obsdimg.fetch.packages import PackageSource
+from obsdimg.signify.errors import KeyUnknownError, VerificationError
+from obsdimg.signify.message import SignifyPublicKey
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+"""SHA-256 as 64 lower-case hex digits."""
+
+KeyKind = Literal["base", "pkg", "fw"]
+"""base: the sets and ISOs; pkg: packages; fw: firmware."""
+
+
+class ReleaseError(ObsdimgError):
+    """A release is not known, or its file in images/ is wrong."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SourcedKey(_Frozen):
+    """A signify public key, where it comes from, and whether two sources agreed."""
+
+    comment: str
+    key: str
+    source: str
+    checked: bool
+
+    @property
+    def text(self) -> str:
+        """The key file, as in /etc/signify."""
+        return f"untrusted comment: {self.comment}\n{self.key}\n"
+
+    def public(self) -> SignifyPublicKey:
+        """The key as a value.  Raises MalformedKey."""
+        return SignifyPublicKey.parse(self.text, self.comment)
+
+
+class ReleaseKeys(_Frozen):
+    """The public keys of a release; one that is not known is None."""
+
+    base: SourcedKey
+    pkg: SourcedKey | None = None
+    fw: SourcedKey | None = None
+
+
+class KnownHash(_Frozen):
+    """A file's SHA-256.  Verifies on its own only if `checked`: two sources, or a signed list."""
+
+    sha256: Sha256
+    source: str
+    checked: bool
+
+
+class Port(_Frozen):
+    """A port of a release, as its install ISO and its folder on the mirrors are laid out."""
+
+    name: str
+    iso: str
+    """File name of the install ISO, which carries the sets."""
+    directory: str
+    """Folder of the port, on the ISO and below a mirror's base: `6.6/amd64`."""
+    boot_conf: str
+    """Path of boot(8)'s configuration on the ISO, without a leading slash."""
+    sets: tuple[str, ...]
+    """Sets in the order in which the installer extracts them, without kernels."""
+    kernels: tuple[str, ...]
+    """Kernel files that are offered as sets; `bsd.rd` is the installer's own."""
+    install_notes: str
+    """The file that the installer looks for to recognise a folder of sets."""
+    efi: bool
+    """Whether the ISO has an El Torito entry for EFI."""
+    iso_hash: KnownHash | None = None
+
+    @property
+    def ramdisk_kernel(self) -> str:
+        """Path of the installer's kernel on the ISO: `6.6/amd64/bsd.rd`."""
+        return f"{self.directory}/bsd.rd"
+
+
+class Mirror(_Frozen):
+    """The base of a mirror (the folder that holds `6.6/`), and what is known of its keeping it."""
+
+    url: str
+    source: str
+    checked: bool
+
+
+class Wireguard(_Frozen):
+    """How this release does WireGuard, and the packages (stems) needed for it."""
+
+    backend: Literal["wireguard-go", "wg"]
+    packages: tuple[str, ...] = ()
+
+
+class Release(_Frozen):
+    """An OpenBSD release."""
+
+    version: Annotated[str, StringConstraints(pattern=r"^\d\.\d$")]
+    keys: ReleaseKeys
+    ports: tuple[Port, ...]
+    mirrors: tuple[Mirror, ...]
+    wireguard: Wireguard
+    package_directories: tuple[str, ...]
+    """Folders of packages below a mirror's base; `{port}` is the port.  The first wins."""
+    traps: tuple[str, ...] = ()
+    """Notes for people: what bites in this release."""
+
+    @property
+    def digits(self) -> str:
+        """The version as file names have it: `66`."""
+        return self.version.replace(".", "")
+
+    @property
+    def number(self) -> tuple[int, int]:
+        """The version for comparing: (6, 6)."""
+        major, minor = self.version.split(".")
+        return int(major), int(minor)
+
+    @cached_property
+    def base_key(self) -> SignifyPublicKey:
+        """The key that signs SHA256.sig."""
+        return self.keys.base.public()
+
+    def key(self, kind: KeyKind) -> SignifyPublicKey:
+        """The public key of `kind`.  Raises KeyUnknownError where the release file has none."""
+        entry: SourcedKey | None = getattr(self.keys, kind)
+        if entry is None:
+            raise KeyUnknownError(
+                f"images/{self.digits}.toml has no {kind} key of OpenBSD {self.version}",
+                f"nothing signed with it can be verified; add [keys.{kind}] from /etc/signify"
+                " of an installed system",
+            )
+        return entry.public()
+
+    def port(self, name: str) -> Port:
+        """The port called `name`.  Raises ReleaseError."""
+        for port in self.ports:
+            if port.name == name:
+                return port
+        known = ", ".join(p.name for p in self.ports)
+        raise ReleaseError(f"OpenBSD {self.version}: port {name} is not known", f"known: {known}")
+
+    def iso_source(self, port: str = "amd64") -> IsoSource:
+        """What media.upstream needs to obtain and verify this release's ISO."""
+        entry = self.port(port)
+        return IsoSource(
+            release=self.version,
+            directory=entry.directory,
+            name=entry.iso,
+            key=self.base_key,
+            pinned=entry.iso_hash,
+            mirrors=tuple(mirror.url for mirror in self.mirrors),
+        )
+
+    def package_source(self, port: str = "amd64") -> PackageSource:
+        """What media.packages needs to obtain and verify packages.  Raises KeyUnknownError."""
+        return PackageSource(
+            release=self.version,
+            port=self.port(port).name,
+            directories=tuple(d.format(port=port) for d in self.package_directories),
+            key=self.key("pkg"),
+            mirrors=tuple(mirror.url for mirror in self.mirrors),
+        )
+
+
+def known_releases() -> tuple[str, ...]:
+    """The versions that have a file in images/, oldest first."""
+    names = (path.stem for path in resource("images").glob("[0-9][0-9].toml"))
+    return tuple(f"{name[0]}.{name[1]}" for name in sorted(names))
+
+
+def load_release(version: str) -> Release:
+    """The release called `version` (`6.6`).  Raises ReleaseError, naming the nearest known one."""
+    if version not in known_releases():
+        raise ReleaseError(
+            f"OpenBSD {version!r} is not a release that this version of obsdimg knows",
+            _suggest(version),
+        )
+    return read_release(resource("images", f"{version.replace('.', '')}.toml"))
+
+
+def read_release(path: Path) -> Release:
+    """The release in the file `path`.  Raises ReleaseError with file and key, or FileError."""
+    data = read_file(path, "release file")
+    try:
+        release = Release.model_validate(tomllib.loads(data.decode()))
+        for kind in ("base", "pkg", "fw"):
+            entry: SourcedKey | None = getattr(release.keys, kind)
+            if entry is not None:
+                entry.public()
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ReleaseError(f"{path}: not TOML: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise ReleaseError(f"{path}: {where}: {first['msg']}") from error
+    except VerificationError as error:
+        raise ReleaseError(f"{path}: keys: {error.message}") from error
+    if release.digits != path.stem:
+        raise ReleaseError(f"{path}: version: {release.version} does not belong in this file")
+    return release
+
+
+def _suggest(version: str) -> str:
+    known = known_releases()
+    digits = re.sub(r"[^0-9]", "", version)
+    if not known:
+        return "the folder images/ holds no release file: reinstall obsdimg"
+    if len(digits) != 2:
+        return f"known: {', '.join(known)}"
+    nearest = min(known, key=lambda name: abs(int(name.replace(".", "")) - int(digits)))
+    return f"the nearest is {nearest}; known: {', '.join(known)}"

@@ -1,0 +1,1 @@
+"""signify(1): keys, signed messages, signed archives, signed lists."""

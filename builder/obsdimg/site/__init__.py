@@ -1,0 +1,1 @@
+"""The site set (siteXX/): what lands in / of the installed system, and the clients' files."""

@@ -1,0 +1,113 @@
+"""The site set: files that the installer unpacks over the new system, last of all sets.
+
+The installer runs `tar -zxphf - -C /mnt` as root (install.sub 6.6), so owners, modes and
+directory entries of the archive all count.  Written as ustar (POSIX.1-1988), root:wheel by
+number, one fixed time, directories only where the base system has none; gzip without name
+or time.  Same files, same bytes.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.resources import resource
+
+BASE_DIRECTORIES = frozenset(
+    line
+    for line in resource("siteXX", "base-directories").read_text().splitlines()
+    if line.startswith("/")
+) | {"/"}
+"""Directories of a fresh system: the site set must not set their modes."""
+
+
+class SiteSetError(ObsdimgError):
+    """A file cannot be part of a site set."""
+
+
+@dataclass(frozen=True)
+class SiteFile:
+    """One entry of the site set.
+
+    `path` is absolute on the installed system; `kind` is file, link (symbolic) or dir;
+    `origin` says where it comes from, for people and the manifest.  `data` of a secret file
+    is kept out of `repr`.
+    """
+
+    path: str
+    data: bytes = field(repr=False, default=b"")
+    mode: int = 0o644
+    origin: str = ""
+    kind: str = "file"
+    target: str = ""
+
+
+def site_set(files: Iterable[SiteFile], epoch: int) -> bytes:
+    """The archive siteXX.tgz; `epoch` (seconds since 1970) is the time of every entry.
+
+    Directories that the base system lacks get an entry (0755 unless `files` says otherwise).
+    Raises SiteSetError for a path given twice, not absolute, or too long for ustar.
+    """
+    entries = with_directories(files)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for entry in entries:
+            info = _tar_info(entry, epoch)
+            try:
+                archive.addfile(info, io.BytesIO(entry.data) if entry.kind == "file" else None)
+            except ValueError as error:
+                raise SiteSetError(
+                    f"{entry.path}: does not fit into a ustar archive: {error}",
+                    "shorten the path (100 characters, 155 of folders before)",
+                ) from error
+    return gzip.compress(buffer.getvalue(), 9, mtime=0)
+
+
+def with_directories(files: Iterable[SiteFile]) -> list[SiteFile]:
+    """`files` sorted by path, with entries for the directories that the base system lacks."""
+    given: dict[str, SiteFile] = {}
+    for entry in files:
+        check_path(entry.path)
+        if entry.path in given:
+            other = given[entry.path]
+            raise SiteSetError(f"{entry.path}: comes from both {other.origin} and {entry.origin}")
+        given[entry.path] = entry
+    for path in list(given):
+        for parent in PurePosixPath(path).parents:
+            name = str(parent)
+            above = given.get(name)
+            if above is not None and above.kind != "dir":
+                raise SiteSetError(f"{path}: {name} is a {above.kind}, from {above.origin}")
+            if above is None and name not in BASE_DIRECTORIES:
+                given[name] = SiteFile(name, mode=0o755, kind="dir", origin="obsdimg")
+    return [given[path] for path in sorted(given)]
+
+
+def check_path(path: str) -> None:
+    """Refuse what is not a plain absolute path.  Raises SiteSetError."""
+    parts = path.split("/")
+    if not path.startswith("/") or any(p in ("", ".", "..") for p in parts[1:]):
+        raise SiteSetError(f"{path}: not a plain absolute path")
+    if not path.isprintable():
+        raise SiteSetError(f"{path!r}: the name holds characters that cannot be printed")
+
+
+def _tar_info(entry: SiteFile, epoch: int) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(entry.path.removeprefix("/"))
+    info.mtime = epoch
+    info.mode = entry.mode
+    info.uid = info.gid = 0
+    info.uname = info.gname = ""
+    if entry.kind == "dir":
+        info.type = tarfile.DIRTYPE
+    elif entry.kind == "link":
+        info.type = tarfile.SYMTYPE
+        info.linkname = entry.target
+    else:
+        info.size = len(entry.data)
+    return info

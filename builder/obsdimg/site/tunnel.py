@@ -1,0 +1,209 @@
+"""The tunnel as the templates need it: every address spelt out, derived once from the settings.
+
+Pure.  wireguard-go listens on the wildcard address, so it cannot share port 53 with unbound
+(seen on a real 6.6: the daemon then has its key and no peers); where they would meet, the
+daemon takes 51820 and pf leads 53 there.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+from obsdimg.config import Config, PeerSettings
+from obsdimg.config.model import UpstreamSettings
+from obsdimg.project.folder import PeerKeys, ProjectKeys
+
+FREE_PORT = 51820
+SERVER_KEY_MARK = "@SERVER-KEY@"
+"""Stands for the private key in files of a server that makes its own at first boot."""
+
+_TCP_IP4 = 40  # bytes of IPv4 and TCP headers without options
+_TCP_IP6 = 60
+
+
+@dataclass(frozen=True)
+class Address:
+    """The server's address in the tunnel, in the words of ifconfig and pf."""
+
+    family: str
+    ip: str
+    prefix: int
+    netmask: str
+    broadcast: str
+    network: str
+    icmp: str
+    echo: str
+
+
+@dataclass(frozen=True)
+class PeerAddress:
+    """A peer's address, with what pf lets it reach in that family."""
+
+    family: str
+    ip: str
+    server: str
+    network: str
+    reach: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlannedPeer:
+    """A peer as the server sees it; `preshared_key` is text only where it gets sealed."""
+
+    name: str
+    public_key: str
+    preshared_key: str
+    internet: bool
+    ssh: bool
+    addresses: tuple[PeerAddress, ...]
+    allowed: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PlannedUpstream:
+    """The next server of a multi-hop."""
+
+    interface: str
+    host: str
+    port: int
+    endpoint: str
+    public_key: str
+    ip: str
+    prefix: int
+    netmask: str
+    broadcast: str
+    network: str
+
+
+@dataclass(frozen=True)
+class TunnelPlan:
+    """All that the files of the server say about the tunnel."""
+
+    backend: str
+    interface: str
+    service: str
+    listen_port: int
+    redirected_ports: tuple[int, ...]
+    addresses: tuple[Address, ...]
+    mtu: int
+    unbound: bool
+    audit: bool
+    clients_meet: bool
+    first_boot_key: bool
+    peers: tuple[PlannedPeer, ...]
+    upstream: PlannedUpstream | None
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        return tuple(a.family for a in self.addresses)
+
+    @property
+    def ipv4(self) -> bool:
+        return "inet" in self.families
+
+    @property
+    def ipv6(self) -> bool:
+        return "inet6" in self.families
+
+    @property
+    def watched(self) -> bool:
+        """Whether something of the tunnel can be down and be brought back by cron."""
+        return bool(self.service) or self.upstream is not None
+
+    @property
+    def mss4(self) -> int:
+        """The largest TCP segment that fits into a packet of the tunnel, bytes."""
+        return self.mtu - _TCP_IP4
+
+    @property
+    def mss6(self) -> int:
+        return self.mtu - _TCP_IP6
+
+    @property
+    def key_files(self) -> tuple[str, ...]:
+        """The files that hold the server's private key."""
+        if self.backend == "wireguard-go":
+            first, second = "/etc/wireguard/server.conf", "/etc/wireguard/upstream.conf"
+        else:
+            first, second = "/etc/hostname.wg0", "/etc/hostname.wg1"
+        return (first, second) if self.upstream else (first,)
+
+
+def plan_tunnel(config: Config, keys: ProjectKeys, backend: str) -> TunnelPlan:
+    """Derive the plan; `backend` is the release's: `wireguard-go` or `wg`."""
+    tunnel = config.tunnel
+    userland = backend == "wireguard-go"
+    unbound = tunnel.dns == "unbound"
+    ports = (tunnel.port, *tunnel.also_ports)
+    listen = tunnel.port
+    if unbound and listen == 53:
+        listen = next((p for p in ports if p != 53), FREE_PORT)
+    addresses = tuple(_address(a) for a in (tunnel.ipv4, tunnel.ipv6) if a is not None)
+    services = "obsdimg_wg_up obsdimg_wg" if tunnel.upstream else "obsdimg_wg"
+    return TunnelPlan(
+        backend=backend,
+        interface="tun0" if userland else "wg0",
+        service=services if userland else "",
+        listen_port=listen,
+        redirected_ports=tuple(p for p in ports if p != listen),
+        addresses=addresses,
+        mtu=tunnel.mtu,
+        unbound=unbound,
+        audit=tunnel.audit,
+        clients_meet=tunnel.clients_meet,
+        first_boot_key=tunnel.keys == "first-boot",
+        peers=tuple(_peer(p, keys.peers[p.name], addresses) for p in tunnel.peers),
+        upstream=_upstream(tunnel.upstream, "tun1" if userland else "wg1"),
+    )
+
+
+def _address(own: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> Address:
+    four = own.version == 4
+    return Address(
+        family="inet" if four else "inet6",
+        ip=str(own.ip),
+        prefix=own.network.prefixlen,
+        netmask=str(own.network.netmask),
+        broadcast=str(own.network.broadcast_address),
+        network=str(own.network),
+        icmp="icmp" if four else "icmp6",
+        echo="icmp-type echoreq" if four else "icmp6-type echoreq",
+    )
+
+
+def _peer(peer: PeerSettings, keys: PeerKeys, server: tuple[Address, ...]) -> PlannedPeer:
+    addresses = []
+    for own in server:
+        ip = peer.ipv4 if own.family == "inet" else peer.ipv6
+        if ip is not None:
+            reach = tuple(str(n) for n in peer.reach if n.version == ip.version)
+            addresses.append(PeerAddress(own.family, str(ip), own.ip, own.network, reach))
+    return PlannedPeer(
+        name=peer.name,
+        public_key=keys.public.text(),
+        preshared_key=keys.preshared.reveal() if keys.preshared else "",
+        internet=peer.internet,
+        ssh=peer.ssh,
+        addresses=tuple(addresses),
+        allowed=tuple(f"{a.ip}/{32 if a.family == 'inet' else 128}" for a in addresses),
+    )
+
+
+def _upstream(upstream: UpstreamSettings | None, interface: str) -> PlannedUpstream | None:
+    if upstream is None:
+        return None
+    own = upstream.ipv4
+    host = f"[{upstream.endpoint}]" if ":" in upstream.endpoint else upstream.endpoint
+    return PlannedUpstream(
+        interface=interface,
+        host=upstream.endpoint,
+        port=upstream.port,
+        endpoint=f"{host}:{upstream.port}",
+        public_key=upstream.public_key,
+        ip=str(own.ip),
+        prefix=own.network.prefixlen,
+        netmask=str(own.network.netmask),
+        broadcast=str(own.network.broadcast_address),
+        network=str(own.network),
+    )

@@ -1,0 +1,513 @@
+"""A stand-in for QEMU with an OpenBSD guest in it, for tests of the scenario.
+
+    scripted_guest.py BRANCH QEMU-OPTIONS...
+
+Takes QEMU's command line, speaks QMP and a serial line on the given file descriptors, and
+says what the facts sheet says a 6.6 amd64 guest says (marks E66, R66, OURS).  BRANCH names
+the one thing that goes wrong, or `good`.  It is no OpenBSD and contains none of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+
+from obsdimg.smoke.keys import keys
+
+PASSPHRASE = os.environ.get("SCRIPTED_PASSPHRASE", "correct horse battery")
+SEALING = "another staple entirely"
+LOADER_TEXT = b">> OpenBSD/amd64 %s %s\0"
+
+MENU = "(I)nstall, (U)pgrade, (A)utoinstall or (S)hell? "
+INSTALL_TROUBLE = {
+    "no-answer": 'Question has no answer in response file: "System hostname?"',
+    "bad-choice": "'dcph' is not a valid choice.",
+    "response-required": "A response is required.",
+    "autopartition": "Autopartitioning failed.",
+    "no-template": "No autopartitioning template found.",
+    "no-root": "'/' must be configured!",
+    "no-sets": "Looked at 6.6/amd64 on cd0a and found no OpenBSD/amd64 6.6 sets.",
+    "bootblocks": "Failed to install bootblocks.",
+    "install-site": "/install.site failed: install.site failed",
+    "no-filesystems": "No filesystems found on sd1.",
+    "mount-conflict": "/dev/sd1a and /dev/sd1d can't both be mounted at /.",
+    "no-such-disk": "sd7: no such disk.",
+    "unverified": "Checksum test for base66.tgz failed. Continue anyway? [no] no",
+    "bioctl": "softraid0: incorrect key or passphrase",
+    "halted": "The operating system has halted.",
+    "stopped": "obsdimg: STOPPED: bioctl could not make the encrypted volume on sd0a:",
+    "panic": "panic: softraid0: out of everything",
+    "ddb": "ddb> ",
+    "ai-failed": "failed; check /tmp/ai/ai.log",
+}
+BOOT_TROUBLE = {
+    "single-user": "Enter pathname of shell or RETURN for sh: ",
+    "root-device": "root device: ",
+    "pf": "pfctl: Syntax error in config file: pf rules not loaded",
+    "panic-at-boot": "fatal page fault in supervisor mode",
+}
+
+
+class ResetError(Exception):
+    """The machine was reset: start over from the BIOS."""
+
+
+class Guest:
+    """The machine: QMP, keyboard, screen, serial line; `life` is what the guest does."""
+
+    def __init__(self, branch: str, argv: list[str]) -> None:
+        self.branch = branch
+        words = " ".join(argv)
+        self.qmp = self._socket(words, "qmp")
+        self.serial = self._socket(words, "serial")
+        self.mirror = "graphics=off" in words
+        self.disk = next(
+            (Path(json.loads(w)["filename"]) for w in argv if '"disk-file"' in w and "{" in w), None
+        )
+        self.cd = "drive=cd-medium" in words
+        self.screen: list[str] = [""]
+        self.on_serial = False  # loader and kernel have moved to the serial line
+        self.typed: queue.Queue[str] = queue.Queue()
+        self.resume = threading.Event()
+        self.button = threading.Event()
+        self.reset = False
+        self.status = "running"
+        self.writes = 0
+        self.forwards: list[tuple[str, int, int]] = []
+        self.listeners: list[socket.socket] = []
+        self.lock = threading.Lock()
+        self._forward(words)
+
+    @staticmethod
+    def _socket(words: str, name: str) -> socket.socket:
+        found = re.search(rf"socket,id={name},fd=(\d+)", words)
+        assert found, words
+        return socket.socket(fileno=int(found[1]))
+
+    def _forward(self, words: str) -> None:
+        for protocol, guest in re.findall(r"hostfwd=(\w+):127\.0\.0\.1:\d+-[\d.]+:(\d+)", words):
+            kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
+            listener = socket.socket(socket.AF_INET, kind)
+            listener.bind(("127.0.0.1", 0))
+            if protocol == "tcp":
+                listener.listen()
+                threading.Thread(
+                    target=self._accept, args=(listener, int(guest)), daemon=True
+                ).start()
+            self.listeners.append(listener)
+            self.forwards.append((protocol, listener.getsockname()[1], int(guest)))
+
+    def _accept(self, listener: socket.socket, guest: int) -> None:
+        kept = []
+        while True:
+            connection, _ = listener.accept()
+            kept.append(connection)
+            if guest == 22 and self.branch in ("ssh-open", "good-ssh"):
+                connection.sendall(b"SSH-2.0-OpenSSH_8.1\r\n")
+
+    # -- QMP
+
+    def serve(self) -> None:
+        self._send({"QMP": {"version": {"qemu": {"major": 9, "minor": 0, "micro": 0},
+                                        "package": "scripted"}, "capabilities": []}})  # fmt: skip
+        text, decoder = "", json.JSONDecoder()
+        while data := self.qmp.recv(65536):
+            text += data.decode()
+            while text.strip():
+                try:
+                    request, end = decoder.raw_decode(text.lstrip())
+                except ValueError:
+                    break  # not complete
+                text = text.lstrip()[end:]
+                self.answer(request)
+        os._exit(0)
+
+    def answer(self, request: dict[str, Any]) -> None:
+        answer = {"return": self.obey(request["execute"], request.get("arguments") or {})}
+        if "id" in request:
+            answer["id"] = request["id"]
+        self._send(answer)
+        if request["execute"] == "quit":
+            os._exit(0)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        with self.lock:
+            self.qmp.sendall(json.dumps(message).encode() + b"\r\n")
+
+    def event(self, name: str, **data: Any) -> None:
+        stamp = {"seconds": int(time.time()), "microseconds": 0}
+        self._send({"event": name, "data": data, "timestamp": stamp})
+
+    def obey(self, command: str, arguments: dict[str, Any]) -> Any:
+        if command == "query-status":
+            return {"running": self.status == "running", "status": self.status}
+        if command == "human-monitor-command":
+            return "".join(
+                f"  {p.upper()}[HOST_FORWARD]  9  127.0.0.1 {h}  198.51.100.15 {g} 0 0\r\n"
+                for p, h, g in self.forwards
+            )
+        if command == "query-blockstats":
+            return [{"node-name": "disk", "stats": {"wr_operations": self.writes}}]
+        if command == "screendump":
+            Path(arguments["filename"]).write_bytes(picture())
+        if command == "pmemsave":
+            lines = (self.screen + [""] * 25)[-25:] if len(self.screen) > 25 else self.screen
+            cells = b"".join(
+                bytes((c, 7))
+                for row in (lines + [""] * 25)[:25]
+                for c in row.ljust(80)[:80].encode("cp437")
+            )
+            Path(arguments["filename"]).write_bytes(cells)
+        if command == "send-key":
+            self._key(tuple(k["data"] for k in arguments["keys"]))
+        if command == "blockdev-insert-medium":
+            self.cd = True
+        if command == "blockdev-remove-medium":
+            self.cd = False
+        if command == "object-add":
+            Path(arguments["file"]).write_bytes(self.packets())
+        if command == "system_reset":
+            self.event("RESET", guest=False, reason="host-qmp-system-reset")
+            self.reset = True
+        if command == "cont":
+            self.status = "running"
+            self.resume.set()
+        if command == "system_powerdown":
+            self.button.set()
+        return {}
+
+    def _key(self, names: tuple[str, ...]) -> None:
+        for code in (*range(32, 127), 10):
+            if keys(chr(code)) == names:
+                self.typed.put(chr(code))
+
+    def packets(self) -> bytes:
+        """What the guest answers to connections, as pcap."""
+        opened = {"ssh-open": {22}, "good-ssh": {22}, "smtp-open": {25}}.get(self.branch, set())
+        out = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 128, 1)
+        for port in (22, 25, 80):
+            flags = 0x12 if port in opened else 0x14
+            ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, bytes(4), bytes(4))
+            tcp = struct.pack(">HHIIBBHHH", port, 40000, 0, 0, 0x50, flags, 0, 0, 0)
+            frame = bytes(12) + b"\x08\x00" + ip + tcp
+            if port != 80:  # 80 is silent
+                out += struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame
+        return out
+
+    # -- the guest's two ways to talk
+
+    def say(self, text: str = "", end: str = "\r\n") -> None:
+        self._check()
+        if self.on_serial or self.mirror:
+            self.serial.sendall((text + end).encode())
+        if not self.on_serial:
+            self.screen[-1] += text
+            if end:
+                self.screen.append("")
+
+    def ask(self, prompt: str, *, echo: bool = True, timeout: float | None = None) -> str | None:
+        """Print `prompt` and read a line, from the serial line or the keyboard; None: silence."""
+        self.say(prompt, end="")
+        line = ""
+        start = time.monotonic()
+        while True:
+            self._check()
+            if not line and timeout is not None and time.monotonic() > start + timeout:
+                return None
+            character = self._read()
+            if character in ("\r", "\n"):
+                self.say()
+                return line
+            line += character
+            if character and (echo or self.branch == "echoes"):
+                self.say(character, end="")
+
+    def _read(self) -> str:
+        if self.mirror or self.on_serial:
+            self.serial.settimeout(0.05)
+            try:
+                data = self.serial.recv(1)
+            except TimeoutError:
+                return ""
+            if not data:
+                os._exit(0)
+            return data.decode("latin-1")
+        try:
+            return self.typed.get(timeout=0.05)
+        except queue.Empty:
+            return ""
+
+    def _check(self) -> None:
+        if self.reset:
+            self.reset = False
+            raise ResetError
+
+    # -- power
+
+    def run(self) -> None:
+        threading.Thread(target=self.serve, daemon=True).start()
+        if self.branch == "kvm-internal-error" and "accel=kvm" in " ".join(sys.argv):
+            self.status = "internal-error"
+            time.sleep(0.3)
+            self.event("STOP")
+            self.hang()
+        while True:
+            try:
+                self.screen, self.on_serial = [""], False
+                self.life()
+            except ResetError:
+                continue
+
+    def hang(self) -> None:
+        while True:
+            self._check()
+            time.sleep(0.05)
+
+    def stop(self, reason: str) -> None:
+        """A reset or power-off by the guest: paused until told to go on."""
+        self.resume.clear()
+        self.status = "shutdown"
+        self.event("SHUTDOWN", guest=True, reason=reason)
+        self.event("STOP")
+        self.resume.wait()
+        self.reset = False
+        raise ResetError
+
+    def trouble(self, branch: str) -> None:
+        if self.branch == branch == "dies":
+            os._exit(3)
+        if self.branch == branch == "disk-full":
+            self.event("BLOCK_IO_ERROR", device="", nospace=True, operation="write",
+                       action="stop", reason="No space left on device")  # fmt: skip
+            self.event("STOP")
+            self.hang()
+        if self.branch == branch == "hangs":
+            self.hang()
+
+    # -- what the guest does
+
+    def life(self) -> None:
+        if self.branch == "mute":
+            self.hang()
+        self.say("SeaBIOS (version 1.16.2)")
+        if self.branch == "no-boot":
+            self.say("Booting from DVD/CD...")
+            self.say("Boot failed: Could not read from CDROM (code 0009)")
+            self.say("No bootable device.")
+            self.hang()
+        installed = self.installed()
+        if self.cd:
+            self.boot_cd(installed)
+        elif installed:
+            self.boot_disk()
+        else:
+            self.say("No bootable device.")
+            self.hang()
+
+    def loader(self, banner: str, image: str) -> None:
+        """From `boot>` to the booted kernel."""
+        while True:
+            line = self.ask("boot> ", timeout=5)
+            if line == "set tty com0":
+                self.say("switching console to com", end="")
+                self.screen[-1] += "0"
+                self.on_serial = True
+                self.serial.sendall(f"{banner}\n\r".encode())
+                continue
+            break
+        if self.branch == "loader-error":
+            self.say(f"booting {image}: open {image}: No such file or directory")
+            self.hang()
+        self.serial.sendall(f"booting {image}: |\b/\b-\b3367832|\b/\b+404692\n\r".encode())
+        self.say("Copyright (c) 1995-2019 OpenBSD. All rights reserved.  https://www.OpenBSD.org")
+
+    def boot_cd(self, installed: bool) -> None:
+        banner = ">> OpenBSD/amd64 CDBOOT 3.45"
+        self.say(banner)
+        self.loader(banner, "cd0a:/6.6/amd64/bsd.auto")
+        self.say("OpenBSD 6.6 (RAMDISK_CD) #0: Sat Oct 12 10:56:32 MDT 2019")
+        self.say("root on rd0a swap on rd0b dump on rd0b")
+        self.say("Welcome to the OpenBSD/amd64 6.6 installation program.")
+        if self.branch == "no-autoinstall":
+            self.ask(MENU)
+        self.say("Starting non-interactive mode in 5 seconds...")
+        self.say(MENU)
+        if self.branch == "no-hook":
+            self.say("Performing non-interactive install...")
+            self.say("Available disks are: sd0.")
+            self.hang()
+        self.hook(installed)
+        self.install()
+
+    def hook(self, installed: bool) -> None:
+        self.say()
+        self.say("obsdimg: this medium installs OpenBSD/amd64 6.6 by itself.")
+        if self.branch == "no-disk":
+            self.die("No disk was found.")
+        if (installed and self.branch != "no-guard") or self.branch == "fresh-not-empty":
+            self.say("obsdimg: sd0 is NOT EMPTY. It holds:")
+            self.say("           label a: RAID (an encrypted volume, or part of one)")
+            if self.branch == "guard-writes":
+                self.writes += 3
+            if self.branch == "guard-erases":
+                self.say("obsdimg: It will be erased: the configuration says overwrite = true.")
+            elif self.ask("Answer: ") != "wipe sd0":
+                self.die("sd0 was left as it is. Nothing was changed.")
+        else:
+            self.say("obsdimg: sd0 holds no partition, no volume and no file system.")
+        if self.branch == "unattended":
+            return
+        while True:
+            first = self.ask("New passphrase: ", echo=False)
+            again = self.ask("The same again: ", echo=False)
+            if first == again or self.branch == "takes-anything":
+                return
+            self.say("obsdimg: The two differ. Once more.")
+
+    def die(self, text: str) -> None:
+        self.say()
+        self.say(f"obsdimg: STOPPED: {text}")
+        self.say()
+        self.ask(MENU)
+        self.hang()
+
+    def install(self) -> None:
+        self.say("Performing non-interactive install...")
+        for tenth in range(1, 11):
+            self.say(f"obsdimg: random data: {tenth} of 10 MB")
+        for name in ("dies", "disk-full", "hangs"):
+            self.trouble(name)
+        if (text := INSTALL_TROUBLE.get(self.branch)) is not None:
+            self.say(text)
+            self.say("failed; check /tmp/ai/ai.log")
+            self.ask(MENU)
+            self.hang()
+        if self.branch != "no-volume":
+            self.say("obsdimg: sd1 is the encrypted volume on sd0a")
+        self.say("Available disks are: sd0 sd1.")
+        if self.branch != "unsigned":
+            self.say("Signature Verified")
+        for name in ("bsd", "bsd.rd", "base66.tgz", "site66.tgz"):
+            self.say(f"Installing {name}")
+        self.say("Making all device nodes... done.")
+        self.say("Relinking to create unique kernel... done.")
+        if self.branch in ("sealed-other", "sealed-wrong"):
+            while self.ask("Passphrase of the sealed secrets: ", echo=False) != SEALING or (
+                self.branch == "sealed-wrong"
+            ):
+                pass
+            self.say("obsdimg: the sealed secrets are in place")
+        self.make_disk()
+        self.say("CONGRATULATIONS! Your OpenBSD install has been successfully completed!")
+        if self.branch == "no-reboot":
+            self.hang()
+        self.say("syncing disks... done")
+        self.say("rebooting...")
+        self.stop("guest-reset")
+
+    def boot_disk(self) -> None:
+        self.say("Using drive 0, partition 3.")
+        self.say("probing: pc0 com0 mem[639K 1022M a20=on]")
+        self.say("disk: hd0+ sr0*")
+        banner = ">> OpenBSD/amd64 BOOT 3.45"
+        self.say(banner)
+        while True:
+            given = self.ask("Passphrase: ", echo=False)
+            time.sleep(0.3)  # the KDF; what was on the screen before stays there meanwhile
+            if self.branch != "refuses-all" and (
+                given == PASSPHRASE or self.branch == "unlocks-with-anything"
+            ):
+                break
+            self.say("incorrect passphrase")
+        self.loader(banner, "sr0a:/bsd")
+        self.say("OpenBSD 6.6 (GENERIC) #0: Sat Oct 12 10:56:32 MDT 2019")
+        root = "sd0a" if self.branch == "plain-root" else "sd1a"
+        self.say(f"root on {root} (0123456789abcdef.a) swap on sd1b dump on sd1b")
+        if (text := BOOT_TROUBLE.get(self.branch)) is not None:
+            self.say(text)
+            self.hang()
+        self.say("running rc.firsttime")
+        if self.branch == "no-packages":
+            self.say("obsdimg: packages FAILED; by hand: pkg_add wireguard-go")
+        wg = {"daemon-failed": "(failed)", "daemon-absent": "(absent)"}.get(self.branch, "")
+        self.say(f"starting package daemons: obsdimg_wg{wg}.")
+        if self.branch == "boot-hangs":
+            self.hang()
+        self.say("starting local daemons: cron.")
+        self.say("Sun Nov 22 10:00:00 UTC 2026")
+        self.screen.append("login: ")
+        while not self.button.is_set() or self.branch == "no-button":
+            self._check()
+            time.sleep(0.02)
+        self.button.clear()
+        self.say("syncing disks... done")
+        self.stop("guest-shutdown")
+
+    # -- the disk
+
+    def installed(self) -> bool:
+        if self.disk is None:
+            return False
+        with tempfile.NamedTemporaryFile() as raw:
+            subprocess.run(
+                ["qemu-img", "convert", "-O", "raw", str(self.disk), raw.name], check=True
+            )
+            return b"marcCRAM" in Path(raw.name).read_bytes()
+
+    def make_disk(self) -> None:
+        """An encrypted disk: loader and metadata at its start, then nothing but noise."""
+        assert self.disk is not None
+        size = 16 * 1024 * 1024
+        data = bytearray(os.urandom(size))
+        data[: 4 * 1024 * 1024] = bytes(4 * 1024 * 1024)
+        data[1024 * 1024 : 1024 * 1024 + 8] = b"marcCRAM"
+        data[1200000 : 1200000 + len(LOADER_TEXT)] = LOADER_TEXT
+        if self.branch == "plain-text":
+            data[9000000:9000013] = b"root:*:0:0:da"
+        if self.branch == "secret-on-disk":
+            at = 8 * 1024 * 1024 - 5  # across a border of extents and reads
+            data[at : at + len(PASSPHRASE)] = PASSPHRASE.encode()
+        if self.branch == "not-encrypted":
+            data[10000000:11000000] = b"some file of the system\n" * 41666 + bytes(16)
+        with tempfile.NamedTemporaryFile() as raw:
+            raw.write(data)
+            raw.flush()
+            subprocess.run(
+                ["qemu-img", "convert", "-O", "qcow2", raw.name, str(self.disk)], check=True
+            )
+        self.writes += 100
+
+
+def picture() -> bytes:
+    """A PNG of one grey pixel."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
+
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress(b"\0\x80"))
+        + chunk(b"IEND", b"")
+    )
+
+
+if __name__ == "__main__":
+    if "--version" in sys.argv:
+        print("QEMU emulator version 9.0.0 (scripted guest)")
+        sys.exit(0)
+    Guest(sys.argv[1], sys.argv[2:]).run()
