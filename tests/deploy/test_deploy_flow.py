@@ -18,7 +18,7 @@ from obsdimg.deploy.hosting import FromHere
 from obsdimg.deploy.image import load_image
 from obsdimg.deploy.provider import DeployError
 from obsdimg.deploy.serve import FileServer
-from obsdimg.deploy.session import begin, store_of, wish_of
+from obsdimg.deploy.session import begin, store_of, wanted_instance
 from obsdimg.deploy.steps import Deployment
 from obsdimg.deploy.uploading import Upload
 from obsdimg.deploy.vultr import Vultr
@@ -251,7 +251,7 @@ def through(work: Deployment, project: Project, b: Bench) -> None:
     place = ("127.0.0.1", free_port(socket.SOCK_STREAM))
     upload = Upload(work.provider, work.store, work.state, limits=work.limits)
     upload.upload(load_image(b.iso, False), FromHere(place, place), False)
-    work.create(wish_of(project.config, None, None))
+    work.create(wanted_instance(project.config, None, None))
     caller = choose_caller(project.config, project.keys())
     assert caller is not None
     work.await_installation(caller, lambda: False)

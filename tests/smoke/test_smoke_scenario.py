@@ -17,7 +17,7 @@ from obsdimg.core.progress import Progress
 from obsdimg.smoke import expectations as says
 from obsdimg.smoke.machine import AcceleratorError
 from obsdimg.smoke.plan import Secret, SmokePeer, SmokePlan
-from obsdimg.smoke.play import Options
+from obsdimg.smoke.play import RunOptions
 from obsdimg.smoke.qemu import Accelerator, find_qemu
 from obsdimg.smoke.result import ProbeVerdict, SmokeResult
 from obsdimg.smoke.scenario import run_smoke
@@ -77,7 +77,7 @@ def _play(
     folder.chmod(0o700)
     work = folder / "work"
     work.mkdir(exist_ok=True)
-    chosen = Options(
+    chosen = RunOptions(
         folder=work, qemu=find_qemu(_program(folder, branch)), prober=_works, slowness=0.1
     )
     chosen = replace(chosen, **options)  # type: ignore[arg-type]

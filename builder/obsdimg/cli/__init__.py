@@ -1,5 +1,1 @@
-"""One module per command of `obsdimg`.
-
-A command module has `HELP` (one line), `configure(parser)` and `run(args, ui) -> exit code`.
-It imports what it needs inside `run`, so that `obsdimg --version` stays quick.
-"""
+"""The command line: parses, calls one function, prints; the only room that knows argparse."""

@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import argparse
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
+from obsdimg.cli.options import WithConfig, flag
 from obsdimg.cli.ui import Ui
-
-if TYPE_CHECKING:
-    from obsdimg.image.build import Plan
-
-HELP = "validate; print every installer question with its answer, and every file of the site set"
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    from obsdimg.cli.main import add_config_option
-
-    add_config_option(parser)
-    parser.add_argument("--json", action="store_true", help="print as JSON")
+from obsdimg.image import build
+from obsdimg.image.build import Plan
+from obsdimg.project.folder import Project
+from obsdimg.releases.release import load_release
 
 
-def run(args: argparse.Namespace, ui: Ui) -> int:
-    from obsdimg.image import build
-    from obsdimg.project.folder import Project
-    from obsdimg.releases.release import load_release
+@dataclass(frozen=True, kw_only=True)
+class Options(WithConfig):
+    """What the command line says."""
 
-    project = Project.open(args.config)
+    json: bool = flag("--json", help="print as JSON")
+
+
+def run(options: Options, ui: Ui) -> int:
+    project = Project.open(options.config)
     wanted = project.config.release
     release = load_release(wanted.version)
     plan = build.plan(project, release, release.port(wanted.port), project.keys())
-    if args.json:
+    if options.json:
         ui.json(as_json(plan))
         return 0
     show(plan, release.version, ui)

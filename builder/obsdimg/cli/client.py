@@ -2,77 +2,77 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
 from obsdimg.cli.ui import Ui
+from obsdimg.config.edit import add_peer, free_addresses, remove_peer
 from obsdimg.core.errors import ObsdimgError
-
-if TYPE_CHECKING:
-    from obsdimg.project.folder import Project
-
-HELP = "show a client's configuration (text, QR code), or list, add, remove, rotate clients"
+from obsdimg.core.files import private_dir, write_file
+from obsdimg.project.folder import Project, SecretStore
+from obsdimg.project.folder import Project as Again
+from obsdimg.releases.release import load_release
+from obsdimg.site.changes import ARCHIVE, changes_archive, changes_command
+from obsdimg.site.clients import client_conf, find_peer, still_missing
+from obsdimg.site.overlay import read_overlay
+from obsdimg.tunnel.keys import WgPublicKey
+from obsdimg.tunnel.qr import qr_png, qr_svg, qr_text
 
 ACTIONS = ("list", "show", "add", "remove", "rotate")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    from obsdimg.cli.main import add_config_option
+@dataclass(frozen=True, kw_only=True)
+class Options(WithConfig):
+    """What the command line says."""
 
-    add_config_option(parser)
-    parser.add_argument(
-        "words",
-        nargs="*",
+    words: tuple[str, ...] = argument(
         metavar="[list | show NAME | add NAME | remove NAME | rotate NAME | NAME]",
+        nargs="*",
         help="without a word: list; a client's name alone: show",
     )
-    parser.add_argument("--qr", action="store_true", help="as a QR code on the terminal")
-    parser.add_argument("--png", type=Path, metavar="F", help="write the QR code as PNG")
-    parser.add_argument("--svg", type=Path, metavar="F", help="write the QR code as SVG")
-    parser.add_argument("--public-key", metavar="KEY", help="with add: the client's own key")
-    parser.add_argument(
-        "--split", action="store_true", help="with add: only the tunnel, not all its traffic"
+    qr: bool = flag("--qr", help="as a QR code on the terminal")
+    png: Path | None = option("--png", type=Path, metavar="F", help="write the QR code as PNG")
+    svg: Path | None = option("--svg", type=Path, metavar="F", help="write the QR code as SVG")
+    public_key: str | None = option(
+        "--public-key", metavar="KEY", help="with add: the client's own key"
     )
-    parser.add_argument(
-        "--reach", action="append", default=[], metavar="NET", help="with add: a private network"
-    )
-    parser.add_argument(
+    split: bool = flag("--split", help="with add: only the tunnel, not all its traffic")
+    reach: tuple[str, ...] = repeated("--reach", metavar="NET", help="with add: a private network")
+    server_key: str | None = option(
         "--server-key", metavar="KEY", help="remember the key that the server showed at first boot"
     )
-    parser.add_argument("--json", action="store_true", help="with list: as JSON")
+    json: bool = flag("--json", help="with list: as JSON")
 
 
-def run(args: argparse.Namespace, ui: Ui) -> int:
-    from obsdimg.project.folder import Project
-
-    project = Project.open(args.config)
-    if args.server_key:
-        _remember_server(project, args.server_key, ui)
-        if not args.words:
+def run(options: Options, ui: Ui) -> int:
+    project = Project.open(options.config)
+    if options.server_key:
+        _remember_server(project, options.server_key, ui)
+        if not options.words:
             return 0
-    action, names = _action(args.words)
-    if action != "add" and (args.split or args.reach or args.public_key):
+    action, names = _action(options.words)
+    if action != "add" and (options.split or options.reach or options.public_key):
         raise ObsdimgError(
             f"client {action}: --split, --reach and --public-key describe a new client",
             "they go with add; an existing one is changed in obsdimg.toml",
         )
     if action == "list":
-        _list(project, args.json, ui)
+        _list(project, options.json, ui)
     elif action == "show":
-        _show(project, names[0], args, ui)
+        _show(project, names[0], options, ui)
     elif action == "add":
-        _add(args, names[0], ui)
+        _add(options, names[0], ui)
     elif action == "remove":
-        _remove(args, names[0], ui)
+        _remove(options, names[0], ui)
     else:
-        _rotate(project, names[0], args, ui)
+        _rotate(project, names[0], options, ui)
     return 0
 
 
-def _action(words: list[str]) -> tuple[str, list[str]]:
+def _action(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     if not words:
-        return "list", []
+        return "list", ()
     action, names = (words[0], words[1:]) if words[0] in ACTIONS else ("show", words)
     if len(names) != (0 if action == "list" else 1):
         raise ObsdimgError(
@@ -105,53 +105,43 @@ def _list(project: Project, as_json: bool, ui: Ui) -> None:
         ui.say(f"{peer.name:12} {addresses:16} {key}  {kind}{reach}")
 
 
-def _show(project: Project, name: str, args: argparse.Namespace, ui: Ui) -> None:
-    from obsdimg.core.files import write_file
-    from obsdimg.site.clients import client_conf, find_peer, still_missing
-    from obsdimg.tunnel.qr import qr_png, qr_svg, qr_text
-
+def _show(project: Project, name: str, options: Options, ui: Ui) -> None:
     text = client_conf(project.config, project.keys(), find_peer(project.config, name)).decode()
     for what in still_missing(text):
         ui.warn(f"{name}: still missing: {what}")
-    if args.png:
-        write_file(args.png, qr_png(text))
-        ui.info(f"wrote {args.png} (it holds the client's keys)")
-    if args.svg:
-        write_file(args.svg, qr_svg(text))
-        ui.info(f"wrote {args.svg} (it holds the client's keys)")
-    if args.qr:
+    if options.png:
+        write_file(options.png, qr_png(text))
+        ui.info(f"wrote {options.png} (it holds the client's keys)")
+    if options.svg:
+        write_file(options.svg, qr_svg(text))
+        ui.info(f"wrote {options.svg} (it holds the client's keys)")
+    if options.qr:
         ui.say(qr_text(text))
-    elif not args.png and not args.svg:
+    elif not options.png and not options.svg:
         ui.say(text.rstrip("\n"))
 
 
-def _add(args: argparse.Namespace, name: str, ui: Ui) -> None:
-    from obsdimg.config.edit import add_peer, free_addresses
-    from obsdimg.project.folder import Project
-
-    before = Project.open(args.config)
+def _add(options: Options, name: str, ui: Ui) -> None:
+    before = Project.open(options.config)
     values: dict[str, object] = {"name": name, **free_addresses(before.config)}
-    if args.public_key:
-        values["public_key"] = args.public_key
-    if args.split:
+    if options.public_key:
+        values["public_key"] = options.public_key
+    if options.split:
         values["internet"] = False
-    if args.reach:
-        values["reach"] = args.reach
+    if options.reach:
+        values["reach"] = options.reach
     if name in ACTIONS:
         raise ObsdimgError(f"{name}: is a word of this command", "choose another name")
-    add_peer(args.config, values)
-    project = Project.open(args.config)
+    add_peer(options.config, values)
+    project = Project.open(options.config)
     _write_files(project, name, ui)
     ui.say(f"client {name} added")
     _what_next(project, ui)
 
 
-def _remove(args: argparse.Namespace, name: str, ui: Ui) -> None:
-    from obsdimg.config.edit import remove_peer
-    from obsdimg.project.folder import Project, SecretStore
-
-    remove_peer(args.config, name)
-    project = Project.open(args.config)
+def _remove(options: Options, name: str, ui: Ui) -> None:
+    remove_peer(options.config, name)
+    project = Project.open(options.config)
     for suffix in ("key", "psk"):
         SecretStore(project.secrets).forget(f"{name}.{suffix}")
     (project.clients / f"{name}.conf").unlink(missing_ok=True)
@@ -159,16 +149,13 @@ def _remove(args: argparse.Namespace, name: str, ui: Ui) -> None:
     _what_next(project, ui)
 
 
-def _rotate(project: Project, name: str, args: argparse.Namespace, ui: Ui) -> None:
-    from obsdimg.project.folder import Project, SecretStore
-    from obsdimg.site.clients import find_peer
-
+def _rotate(project: Project, name: str, options: Options, ui: Ui) -> None:
     peer = find_peer(project.config, name)
     store = SecretStore(project.secrets)
     store.forget(f"{name}.psk")
     if peer.public_key is None:
         store.forget(f"{name}.key")
-    fresh = Project.open(args.config)
+    fresh = Project.open(options.config)
     _write_files(fresh, name, ui)
     what = "keys" if peer.public_key is None else "pre-shared key (its own key is its own affair)"
     ui.say(f"client {name} has new {what}")
@@ -176,9 +163,6 @@ def _rotate(project: Project, name: str, args: argparse.Namespace, ui: Ui) -> No
 
 
 def _write_files(project: Project, name: str, ui: Ui) -> None:
-    from obsdimg.core.files import private_dir, write_file
-    from obsdimg.site.clients import client_conf, find_peer
-
     path = private_dir(project.clients) / f"{name}.conf"
     write_file(path, client_conf(project.config, project.keys(), find_peer(project.config, name)))
     ui.info(f"wrote {path}: give it to the client (obsdimg client {name} --qr)")
@@ -186,11 +170,6 @@ def _write_files(project: Project, name: str, ui: Ui) -> None:
 
 def _what_next(project: Project, ui: Ui) -> None:
     """What a server that runs already needs, and what one that is still to come."""
-    from obsdimg.core.files import private_dir, write_file
-    from obsdimg.releases.release import load_release
-    from obsdimg.site.changes import ARCHIVE, changes_archive, changes_command
-    from obsdimg.site.overlay import read_overlay
-
     release = load_release(project.config.release.version)
     path = private_dir(project.clients) / ARCHIVE
     overlay = read_overlay(project.overlay)
@@ -205,10 +184,6 @@ def _what_next(project: Project, ui: Ui) -> None:
 
 
 def _remember_server(project: Project, text: str, ui: Ui) -> None:
-    from obsdimg.core.files import private_dir, write_file
-    from obsdimg.project.folder import Project as Again
-    from obsdimg.tunnel.keys import WgPublicKey
-
     if project.config.tunnel.keys == "build":
         raise ObsdimgError(
             "--server-key: this server's key is made here", 'it is for tunnel.keys = "first-boot"'

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import shlex
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from obsdimg import standin
+from obsdimg.cli.built import report
+from obsdimg.cli.options import argument
+from obsdimg.cli.rehearsing import rehearse_built, why_not
 from obsdimg.cli.ui import Ui
-
-if TYPE_CHECKING:
-    from obsdimg.releases.release import Release
-    from obsdimg.signify.message import SignifySecretKey
-
-HELP = "build against the embedded stand-in medium: nothing to download, shows everything"
+from obsdimg.config.document import commented
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.files import private_dir, write_file
+from obsdimg.core.passphrase import Secret
+from obsdimg.fetch.cache import Cache
+from obsdimg.fetch.install_iso import obtain_iso
+from obsdimg.image import build
+from obsdimg.project.folder import Project
+from obsdimg.releases.release import Release, SourcedKey, load_release
+from obsdimg.signify.message import SignifySecretKey
+from obsdimg.signify.signing import sign_list
 
 PASSPHRASE = "demo passphrase of no value"  # noqa: S105
 
@@ -32,33 +40,21 @@ CONFIG = {
 }
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "folder",
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    folder: Path = argument(
+        metavar="DIR",
         nargs="?",
         type=Path,
         default=Path("obsdimg-demo"),
-        metavar="DIR",
         help="where to put the project (default: ./obsdimg-demo)",
     )
 
 
-def run(args: argparse.Namespace, ui: Ui) -> int:
-    from obsdimg import standin
-    from obsdimg.cli.build import report
-    from obsdimg.cli.rehearse import rehearse_iso, why_not
-    from obsdimg.config.document import commented
-    from obsdimg.core.errors import ObsdimgError
-    from obsdimg.core.files import private_dir, write_file
-    from obsdimg.core.passphrase import Secret
-    from obsdimg.fetch.cache import Cache
-    from obsdimg.fetch.install_iso import obtain_iso
-    from obsdimg.image import build
-    from obsdimg.project.folder import Project
-    from obsdimg.signify.message import SignifySecretKey
-    from obsdimg.signify.signing import sign_list
-
-    folder: Path = args.folder
+def run(options: Options, ui: Ui) -> int:
+    folder: Path = options.folder
     marker = folder / "DEMO"
     if folder.exists() and any(folder.iterdir()) and not marker.exists():
         raise ObsdimgError(f"{folder}: is not empty and no demo", "choose another folder")
@@ -102,15 +98,13 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
     ui.say(f"what was asked and answered: obsdimg check -c {shlex.quote(str(config))}")
     reason = why_not()
     if reason is None:
-        return rehearse_iso(output, ui, secret)
+        return rehearse_built(output, ui, secret)
     ui.info(f"no rehearsal on this system: {reason}")
     return 0
 
 
 def standin_release(vendor: SignifySecretKey) -> Release:
     """6.6 as if `vendor` had signed it: no mirrors, no pinned hash."""
-    from obsdimg.releases.release import SourcedKey, load_release
-
     genuine = load_release("6.6")
     public = vendor.public()
     key = SourcedKey(

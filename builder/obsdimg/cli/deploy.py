@@ -2,94 +2,94 @@
 
 from __future__ import annotations
 
-import argparse
 import select
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
+from obsdimg.cli.hosting import WithHosting, hosting_choice
+from obsdimg.cli.options import argument, flag, option
 from obsdimg.cli.ui import Ui
 from obsdimg.core.errors import ObsdimgError
-
-if TYPE_CHECKING:
-    from obsdimg.deploy.handshake import DeploymentCaller
-    from obsdimg.deploy.provider import Offer, Provider
-    from obsdimg.deploy.state import State
-    from obsdimg.deploy.steps import Deployment, WantedInstance
-    from obsdimg.project.folder import Project
-
-HELP = "make the server at the provider, wait for its handshake, take the ISO out"
+from obsdimg.core.files import private_dir, write_file
+from obsdimg.deploy import session
+from obsdimg.deploy.handshake import DeploymentCaller, choose_caller
+from obsdimg.deploy.image import load_image
+from obsdimg.deploy.provider import DeployError, Offer, Provider
+from obsdimg.deploy.removal import Removal
+from obsdimg.deploy.session import SMALLEST_DISK
+from obsdimg.deploy.state import State
+from obsdimg.deploy.steps import Deployment, WantedInstance
+from obsdimg.deploy.uploading import Upload
+from obsdimg.deploy.work import Waits
+from obsdimg.project.folder import Project
+from obsdimg.site.clients import client_conf
 
 ACTIONS = ("status", "destroy")
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    from obsdimg.cli.hosting_options import add_hosting_options
-    from obsdimg.cli.main import add_config_option
+@dataclass(frozen=True, kw_only=True)
+class Options(WithHosting):
+    """What the command line says."""
 
-    parser.add_argument(
-        "action",
+    action: str | None = argument(
+        metavar="{status,destroy}",
         nargs="?",
         choices=ACTIONS,
         help="status: what there is; destroy: remove it (default: deploy, or go on with it)",
     )
-    add_config_option(parser)
-    add_hosting_options(parser)
-    parser.add_argument("--region", help="default: deploy.region")
-    parser.add_argument("--plan", help="default: deploy.plan")
-    parser.add_argument("--label", help="name at the provider (default: deploy.label, or --name)")
-    parser.add_argument("--yes", action="store_true", help="do not ask before creating")
-    parser.add_argument(
+    region: str | None = option("--region", help="default: deploy.region")
+    plan: str | None = option("--plan", help="default: deploy.plan")
+    label: str | None = option(
+        "--label", help="name at the provider (default: deploy.label, or --name)"
+    )
+    yes: bool = flag("--yes", help="do not ask before creating")
+    installed: bool = flag(
         "--installed",
-        action="store_true",
         help="the console says that the installation is over: take the ISO out without a handshake",
     )
-    parser.add_argument(
+    install_limit: float | None = option(
         "--install-limit",
         type=float,
         metavar="MIN",
         help="how long to wait for each of the two handshakes (default: 180)",
     )
-    parser.add_argument("--confirm", metavar="NAME", help="with destroy: its name, beforehand")
-    parser.add_argument("--json", action="store_true", help="the result as JSON")
+    confirm: str | None = option(
+        "--confirm", metavar="NAME", help="with destroy: its name, beforehand"
+    )
+    json: bool = flag("--json", help="the result as JSON")
 
 
-def run(args: argparse.Namespace, ui: Ui) -> int:
+def run(options: Options, ui: Ui) -> int:
     """0 when the server answers without the ISO.  Raises DeployError."""
-    from obsdimg.deploy import session
-    from obsdimg.project.folder import Project
-
-    project = Project.open(args.config)
-    name = args.name or project.config.host.name
+    project = Project.open(options.config)
+    name = options.name or project.config.host.name
     store = session.store_of(project)
-    if args.action == "status":
-        return _status(project, name, args, ui)
-    with store.lock(name), session.open_provider(project, args.token_file) as provider:
-        if args.action == "destroy":
-            return _destroy(project, provider, name, args, ui)
-        return _deploy(project, provider, name, args, ui)
+    if options.action == "status":
+        return _status(project, name, options, ui)
+    with store.lock(name), session.open_provider(project, options.token_file) as provider:
+        if options.action == "destroy":
+            return _destroy(project, provider, name, options, ui)
+        return _deploy(project, provider, name, options, ui)
 
 
-def _deploy(
-    project: Project, provider: Provider, name: str, args: argparse.Namespace, ui: Ui
-) -> int:
-    from obsdimg.deploy import session
-    from obsdimg.deploy.handshake import choose_caller
-    from obsdimg.deploy.image import load_image
-    from obsdimg.deploy.steps import Deployment
-    from obsdimg.deploy.uploading import Upload
+def _waits(options: Options) -> Waits:
+    return session.waits(options.pause, options.upload_limit, options.install_limit)
 
+
+def _deploy(project: Project, provider: Provider, name: str, options: Options, ui: Ui) -> int:
     settings, progress = project.config.deploy, ui.progress()
-    store, limits = session.store_of(project), session.limits_of(args)
+    store, limits = session.store_of(project), _waits(options)
     caller = choose_caller(project.config, project.keys())
-    label = args.label or settings.label or name
-    image = load_image(session.image_path(project, args.iso), args.allow_secrets, progress)
+    label = options.label or settings.label or name
+    image = load_image(session.image_path(project, options.iso), options.allow_secrets, progress)
     state = session.begin(project, store, name, label, image)
     work = Deployment(provider, store, state, limits=limits, progress=progress, say=ui.info)
-    wish = session.wish_of(project.config, args.region, args.plan)
+    wish = session.wanted_instance(project.config, options.region, options.plan)
     if not state.instance.lives:
-        hosting = session.hosting_of(project, args, state)
-        _agree(provider.offer(wish.region, wish.plan), wish, state, project, args, ui)
+        hosting = session.hosting_of(project, hosting_choice(options), state)
+        _agree(provider.offer(wish.region, wish.plan), wish, state, project, options, ui)
         work.refuse_taken()
         Upload(provider, store, state, limits=limits, progress=progress, say=ui.info).upload(
             image, hosting, settings.keep_object
@@ -102,13 +102,13 @@ def _deploy(
             "obsdimg client --server-key KEY tells the key that its console shows; then run this"
             " again",
         )
-    work.await_installation(caller, _operator(args, ui))
+    work.await_installation(caller, _operator(options, ui))
     work.detach(caller)
     if not state.done:
         _tell_unlock(project, ui)
     work.await_service(caller)
     work.finish(settings.keep_iso)
-    _summary(project, state, caller, args, ui)
+    _summary(project, state, caller, options, ui)
     return 0
 
 
@@ -117,13 +117,10 @@ def _agree(
     wish: WantedInstance,
     state: State,
     project: Project,
-    args: argparse.Namespace,
+    options: Options,
     ui: Ui,
 ) -> None:
     """Show what will be made and what it costs; ask.  Raises DeployError: too small, or no."""
-    from obsdimg.deploy.provider import DeployError
-    from obsdimg.deploy.session import SMALLEST_DISK
-
     if offer.disk < SMALLEST_DISK:
         raise DeployError(
             f"deploy.plan: {offer.plan} has a disk of {offer.disk} GB, too small for OpenBSD",
@@ -142,7 +139,7 @@ def _agree(
     ui.info("to be made: " + ", ".join(made))
     if wish.firewall_ports and project.config.access.ssh_from == "anywhere":
         ui.warn("the firewall group keeps ssh out, which access.ssh_from lets in")
-    if not args.yes and not ui.confirm("Make it?"):
+    if not options.yes and not ui.confirm("Make it?"):
         raise DeployError("nothing was made")
 
 
@@ -162,9 +159,9 @@ def _tell_unlock(project: Project, ui: Ui) -> None:
         ui.info("the machine restarts without the ISO: type the passphrase on its console")
 
 
-def _operator(args: argparse.Namespace, ui: Ui) -> Callable[[], bool]:
+def _operator(options: Options, ui: Ui) -> Callable[[], bool]:
     """Whether the operator says that the installation is over: `--installed`, or Enter."""
-    if args.installed:
+    if options.installed:
         return lambda: True
     if not sys.stdin.isatty():
         return lambda: False
@@ -178,9 +175,9 @@ def _operator(args: argparse.Namespace, ui: Ui) -> Callable[[], bool]:
 
 
 def _summary(
-    project: Project, state: State, caller: DeploymentCaller, args: argparse.Namespace, ui: Ui
+    project: Project, state: State, caller: DeploymentCaller, options: Options, ui: Ui
 ) -> None:
-    if args.json:
+    if options.json:
         ui.json(_facts(state))
         return
     speed = "" if state.handshake is None else f" in {state.handshake * 1000:.1f} ms"
@@ -196,9 +193,6 @@ def _summary(
 
 def _client_files(project: Project, state: State, ui: Ui) -> list[str]:
     """The clients' files; where no endpoint is configured they get the address, now known."""
-    from obsdimg.core.files import private_dir, write_file
-    from obsdimg.site.clients import client_conf
-
     config, written = project.config, []
     if config.tunnel.endpoint is None and state.address is not None:
         tunnel = config.tunnel.model_copy(update={"endpoint": state.address})
@@ -232,16 +226,14 @@ def _facts(state: State) -> dict[str, Any]:
     }
 
 
-def _status(project: Project, name: str, args: argparse.Namespace, ui: Ui) -> int:
-    from obsdimg.deploy import session
-
+def _status(project: Project, name: str, options: Options, ui: Ui) -> int:
     store = session.store_of(project)
     state = store.load(name)
     if state is None:
         others = ", ".join(store.names())
         ui.say(f"{name}: nothing deployed" + (f" (there is: {others})" if others else ""))
         return 0
-    with session.open_provider(project, args.token_file) as provider:
+    with session.open_provider(project, options.token_file) as provider:
         key = state.instance.id
         instance = provider.instance(key) if key and not state.instance.gone else None
         iso = provider.iso(state.iso.id) if state.iso.id and not state.iso.gone else None
@@ -251,7 +243,7 @@ def _status(project: Project, name: str, args: argparse.Namespace, ui: Ui) -> in
         "iso": None if iso is None else iso.status,
         "iso_attached": drive,
     }
-    if args.json:
+    if options.json:
         ui.json({**_facts(state), "provider_says": seen})
         return 0
     for event in state.events:
@@ -265,13 +257,7 @@ def _status(project: Project, name: str, args: argparse.Namespace, ui: Ui) -> in
     return 0
 
 
-def _destroy(
-    project: Project, provider: Provider, name: str, args: argparse.Namespace, ui: Ui
-) -> int:
-    from obsdimg.deploy import session
-    from obsdimg.deploy.provider import DeployError
-    from obsdimg.deploy.removal import Removal
-
+def _destroy(project: Project, provider: Provider, name: str, options: Options, ui: Ui) -> int:
     store = session.store_of(project)
     state = store.load(name)
     if state is None:
@@ -279,7 +265,7 @@ def _destroy(
     ui.info(
         f"to be destroyed: {state.label} ({state.instance.id}) at {state.address}, with its disk"
     )
-    typed = args.confirm
+    typed = options.confirm
     if typed is None:
         if not sys.stdin.isatty():
             raise DeployError("destroy asks for the name", f"--confirm {name} says it beforehand")
@@ -288,8 +274,8 @@ def _destroy(
         raise DeployError(f"{typed!r} is not {name!r}: nothing was destroyed")
     work = Removal(
         provider, store, state,
-        limits=session.limits_of(args), progress=ui.progress(), say=ui.info,
+        limits=_waits(options), progress=ui.progress(), say=ui.info,
     )  # fmt: skip
-    work.destroy(session.bucket_of(project, args.s3_keys))
+    work.destroy(session.bucket_of(project, options.s3_keys))
     ui.say(f"{name}: nothing of it is left at {provider.name}")
     return 0

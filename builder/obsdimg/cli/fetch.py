@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from obsdimg.cli.options import WithConfig, flag, option, repeated
 from obsdimg.cli.ui import Ui
-
-if TYPE_CHECKING:
-    from obsdimg.fetch.install_iso import UnverifiedIso, VerifiedIso
-    from obsdimg.fetch.packages import VerifiedPackage
-    from obsdimg.releases.release import Release
-
-HELP = "download and verify ISO and packages into the cache (resumes, several mirrors)"
+from obsdimg.config import load
+from obsdimg.fetch.cache import Cache
+from obsdimg.fetch.install_iso import UnverifiedIso, VerifiedIso, obtain_iso
+from obsdimg.fetch.packages import VerifiedPackage, obtain_packages
+from obsdimg.releases.release import Release, load_release
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    from obsdimg.cli.main import add_config_option
+@dataclass(frozen=True, kw_only=True)
+class Options(WithConfig):
+    """What the command line says."""
 
-    add_config_option(parser)
-    parser.add_argument(
+    release: str | None = option(
         "--release", metavar="N.N", help="fetch this release; no configuration is read"
     )
-    parser.add_argument("--port", metavar="NAME", help="with --release (default: amd64)")
-    parser.add_argument(
+    port: str | None = option("--port", metavar="NAME", help="with --release (default: amd64)")
+    mirror: tuple[str, ...] = repeated(
         "--mirror",
-        action="append",
-        default=[],
         metavar="URL",
         help="try this mirror first (the folder that holds 6.6/); may be repeated",
     )
-    parser.add_argument("--iso", type=Path, metavar="F", help="verify this ISO, fetch no other")
-    parser.add_argument(
+    iso: Path | None = option(
+        "--iso", type=Path, metavar="F", help="verify this ISO, fetch no other"
+    )
+    packages: Path | None = option(
         "--packages", type=Path, metavar="DIR", help="take the packages from this folder"
     )
-    parser.add_argument("--no-packages", action="store_true", help="only the ISO")
-    parser.add_argument("--offline", action="store_true", help="only verify what is in the cache")
-    parser.add_argument("--reverify", action="store_true", help="hash the ISO again")
-    parser.add_argument(
-        "--unverified", action="store_true", help="accept an ISO that nobody vouches for"
-    )
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    no_packages: bool = flag("--no-packages", help="only the ISO")
+    offline: bool = flag("--offline", help="only verify what is in the cache")
+    reverify: bool = flag("--reverify", help="hash the ISO again")
+    unverified: bool = flag("--unverified", help="accept an ISO that nobody vouches for")
+    json: bool = flag("--json", help="print the result as JSON")
 
 
 @dataclass(frozen=True)
@@ -55,37 +51,33 @@ class _Wanted:
     mirrors: tuple[str, ...]
 
 
-def run(args: argparse.Namespace, ui: Ui) -> int:
-    from obsdimg.fetch.cache import Cache
-    from obsdimg.fetch.install_iso import obtain_iso
-    from obsdimg.fetch.packages import obtain_packages
-
-    wanted = _wanted(args)
+def run(options: Options, ui: Ui) -> int:
+    wanted = _wanted(options)
     cache, progress = Cache.default(), ui.progress()
     iso = obtain_iso(
         wanted.release.iso_source(wanted.port),
         cache=cache,
-        iso=args.iso,
-        offline=args.offline,
+        iso=options.iso,
+        offline=options.offline,
         mirrors=wanted.mirrors,
-        unverified=args.unverified,
-        reverify=args.reverify,
+        unverified=options.unverified,
+        reverify=options.reverify,
         progress=progress,
     )
     if iso.how == "unverified":
         ui.warn(f"{iso.path}: NOT VERIFIED, nobody vouches for it")
     packages: tuple[VerifiedPackage, ...] = ()
-    if wanted.packages and not args.no_packages:
+    if wanted.packages and not options.no_packages:
         packages = obtain_packages(
             wanted.release.package_source(wanted.port),
             wanted.packages,
             cache=cache,
-            folder=args.packages,
-            offline=args.offline,
+            folder=options.packages,
+            offline=options.offline,
             mirrors=wanted.mirrors,
             progress=progress,
         )
-    if args.json:
+    if options.json:
         ui.json(as_json(wanted.release, wanted.port, iso, packages))
     else:
         show(iso, packages, ui)
@@ -133,17 +125,14 @@ def show(iso: VerifiedIso | UnverifiedIso, packages: tuple[VerifiedPackage, ...]
         ui.say(f"  {len(package.data)} bytes, signed {package.signed_on} with {package.key}")
 
 
-def _wanted(args: argparse.Namespace) -> _Wanted:
-    from obsdimg.releases.release import load_release
+def _wanted(options: Options) -> _Wanted:
+    if options.release:
+        release = load_release(options.release)
+        port = options.port or "amd64"
+        return _Wanted(release, port, release.wireguard.packages, tuple(options.mirror))
 
-    if args.release:
-        release = load_release(args.release)
-        port = args.port or "amd64"
-        return _Wanted(release, port, release.wireguard.packages, tuple(args.mirror))
-    from obsdimg.config import load
-
-    config = load(args.config)
+    config = load(options.config)
     release = load_release(config.release.version)
     names = (*release.wireguard.packages, *config.packages.names)
-    mirrors = (*args.mirror, *config.release.mirrors)
-    return _Wanted(release, args.port or config.release.port, names, mirrors)
+    mirrors = (*options.mirror, *config.release.mirrors)
+    return _Wanted(release, options.port or config.release.port, names, mirrors)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
+from obsdimg.cli.options import argument
 from obsdimg.cli.ui import Ui
+from obsdimg.config.document import SCHEMA_FILE, commented, schema
 from obsdimg.core.errors import ObsdimgError
-
-HELP = "make a new project: obsdimg.toml, secrets/, overlay/"
+from obsdimg.core.files import private_dir, write_file
+from obsdimg.project.folder import Project
 
 GITIGNORE = """\
 # Keys, and what is made from them.
@@ -23,18 +25,17 @@ class InitError(ObsdimgError):
     """There is something in the way already."""
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path(), metavar="DIR", help="default: this folder"
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    folder: Path = argument(
+        metavar="DIR", nargs="?", type=Path, default=Path(), help="default: this folder"
     )
 
 
-def run(args: argparse.Namespace, ui: Ui) -> int:
-    from obsdimg.config.document import SCHEMA_FILE, commented, schema
-    from obsdimg.core.files import private_dir, write_file
-    from obsdimg.project.folder import Project
-
-    folder: Path = args.folder
+def run(options: Options, ui: Ui) -> int:
+    folder: Path = options.folder
     config = folder / "obsdimg.toml"
     if config.exists():
         raise InitError(f"{config}: there is a project here already", "choose another folder")

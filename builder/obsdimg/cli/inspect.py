@@ -2,59 +2,57 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from obsdimg.cli.options import argument, flag, option
 from obsdimg.cli.ui import Ui
 from obsdimg.core.errors import ObsdimgError, printable
-
-if TYPE_CHECKING:
-    from obsdimg.image.inspection import Inspection
+from obsdimg.core.passphrase import from_file
+from obsdimg.image.inspection import Inspection, extract, inspect
+from obsdimg.image.project_secrets import add_secret_check
 
 LIMITS = ("min", "max", "conf_complete")
 """Lines of the encryption step's settings that are the same in every ISO."""
 
-HELP = "show what is in an ISO: boot entries, ramdisk changes, response file, site set, signatures"
 
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("iso", type=Path, metavar="ISO")
-    parser.add_argument("--json", action="store_true", help="print as JSON")
-    parser.add_argument("--extract", type=Path, metavar="DIR", help="write what was put in to DIR")
-    parser.add_argument(
+    iso: Path = argument(metavar="ISO", type=Path)
+    json: bool = flag("--json", help="print as JSON")
+    extract: Path | None = option(
+        "--extract", type=Path, metavar="DIR", help="write what was put in to DIR"
+    )
+    secrets: Path | None = option(
         "--secrets",
         type=Path,
         metavar="PROJECT",
         help="search the ISO for every secret of the project in this folder",
     )
-    parser.add_argument(
+    passphrase_file: Path | None = option(
         "--passphrase-file", type=Path, metavar="F", help="with --secrets: search for it, too"
     )
 
 
-def run(args: argparse.Namespace, ui: Ui) -> int:
-    from obsdimg.image.inspection import extract, inspect
-
+def run(options: Options, ui: Ui) -> int:
     progress = ui.progress()
-    found = inspect(args.iso, progress)
+    found = inspect(options.iso, progress)
     leaked = False
-    if args.secrets is not None:
-        from obsdimg.core.passphrase import from_file
-        from obsdimg.image.project_secrets import add_secret_check
-
-        phrase = from_file(args.passphrase_file) if args.passphrase_file else None
-        leaked = bool(add_secret_check(found, args.secrets, phrase, progress).findings)
-    if args.json:
+    if options.secrets is not None:
+        phrase = from_file(options.passphrase_file) if options.passphrase_file else None
+        leaked = bool(add_secret_check(found, options.secrets, phrase, progress).findings)
+    if options.json:
         ui.json(found.as_dict())
     else:
         show(found, ui)
-    if args.extract is not None:
-        for path in extract(found, args.extract):
+    if options.extract is not None:
+        for path in extract(found, options.extract):
             ui.info(f"wrote {path}")
     if leaked:
         raise ObsdimgError(
-            f"{args.iso}: holds secrets of {args.secrets} in clear",
+            f"{options.iso}: holds secrets of {options.secrets} in clear",
             "give it to nobody; the failed check above says where they are",
         )
     return 0

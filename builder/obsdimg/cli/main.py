@@ -9,29 +9,13 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import FrameType
 
 from obsdimg import __version__
+from obsdimg.cli import options
+from obsdimg.cli.commands import COMMANDS
 from obsdimg.cli.ui import Ui
 from obsdimg.core.errors import ObsdimgError, printable
-
-COMMANDS = (
-    "demo",
-    "init",
-    "check",
-    "fetch",
-    "verify",
-    "build",
-    "inspect",
-    "rehearse",
-    "smoke",
-    "client",
-    "probe",
-    "upload",
-    "deploy",
-)
-"""In the order of the help; each is a module of `obsdimg.cli`."""
 
 
 class _TerminatedError(BaseException):
@@ -48,27 +32,14 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"obsdimg {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        module = importlib.import_module(f"obsdimg.cli.{name}")
-        sub = commands.add_parser(name, help=module.HELP, description=module.HELP)
+    for name, line in COMMANDS.items():
+        sub = commands.add_parser(name, help=line, description=line)
         sub.add_argument("-q", "--quiet", action="store_true", help="only results and errors")
         sub.add_argument("--debug", action="store_true", help="show a traceback on errors")
         sub.set_defaults(parser=sub)
         if only is None or only == name:
-            module.configure(sub)
+            options.configure(sub, importlib.import_module(f"obsdimg.cli.{name}").Options)
     return top
-
-
-def add_config_option(sub: argparse.ArgumentParser) -> None:
-    """`-c FILE`: the configuration, `./obsdimg.toml` by default (in `args.config`)."""
-    sub.add_argument(
-        "-c",
-        "--config",
-        type=Path,
-        default=Path("obsdimg.toml"),
-        metavar="FILE",
-        help="the configuration (default: ./obsdimg.toml)",
-    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -92,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     previous = signal.signal(signal.SIGTERM, _terminated)
     try:
         module = importlib.import_module(f"obsdimg.cli.{args.command}")
-        return int(module.run(args, ui))
+        return int(module.run(options.made(module.Options, args), ui))
     except ObsdimgError as error:
         if ui.debug:
             raise

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from obsdimg.cli import values
+from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
+from obsdimg.cli.ui import Ui
 from obsdimg.core.errors import ObsdimgError
-
-if TYPE_CHECKING:
-    from obsdimg.cli.ui import Ui
-    from obsdimg.tunnel.packets import Address
-    from obsdimg.tunnel.probe import Target
-    from obsdimg.tunnel.report import ProbeResult
-    from obsdimg.tunnel.wgconf import ClientConf, ConfPeer
-
-HELP = "call a deployed server as one of its clients: handshake, pings, NAT"
+from obsdimg.core.files import read_file
+from obsdimg.project.folder import Project
+from obsdimg.site.clients import UNKNOWN_ENDPOINT, still_missing
+from obsdimg.tunnel.endpoint import Endpoint
+from obsdimg.tunnel.packets import Address
+from obsdimg.tunnel.probe import Target, probe
+from obsdimg.tunnel.report import ProbeResult, Role
+from obsdimg.tunnel.wgconf import ClientConf, ConfPeer, load
 
 DEFAULT_OUTSIDE: Final = "9.9.9.9"
 """A public resolver that answers pings; reached from the server, through the tunnel."""
@@ -31,66 +33,60 @@ class ProbeUsageError(ObsdimgError):
     """It is not clear which client to probe with, or what."""
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    from obsdimg.cli.main import add_config_option
+@dataclass(frozen=True, kw_only=True)
+class Options(WithConfig):
+    """What the command line says."""
 
-    parser.add_argument(
-        "name", nargs="?", metavar="NAME", help="the client: clients/NAME.conf (default: the only)"
+    name: str | None = argument(
+        metavar="NAME", nargs="?", help="the client: clients/NAME.conf (default: the only)"
     )
-    parser.add_argument(
+    conf: Path | None = option(
         "--conf", type=Path, metavar="FILE", help="a client's wg-quick configuration, instead"
     )
-    parser.add_argument(
+    endpoint: str | None = option(
         "--endpoint", metavar="HOST:PORT", help="call this instead of the configured endpoint"
     )
-    parser.add_argument(
+    server: tuple[Address, ...] = repeated(
         "--server",
-        action="append",
-        type=_address,
+        type=values.address,
         metavar="ADDR",
         help="the server's address in the tunnel (default: as configured; may be repeated)",
     )
-    parser.add_argument(
+    outside: tuple[Address | None, ...] = repeated(
         "--outside",
-        action="append",
-        type=_address_or_none,
+        type=values.address_or_none,
         metavar="ADDR",
         help=f"an address beyond the server (default: {DEFAULT_OUTSIDE} if the client's"
         " AllowedIPs have it; `none`: no such ping; may be repeated)",
     )
-    parser.add_argument("--count", type=int, default=4, metavar="N", help="pings (default: 4)")
-    parser.add_argument(
+    count: int = option("--count", type=int, default=4, metavar="N", help="pings (default: 4)")
+    interval: float = option(
         "--interval", type=float, default=0.5, metavar="S", help="seconds between (default: 0.5)"
     )
-    parser.add_argument(
+    size: int = option(
         "--size", type=int, default=56, metavar="BYTES", help="payload of a ping (default: 56)"
     )
-    parser.add_argument(
+    timeout: float = option(
         "--timeout",
         type=float,
         default=20.0,
         metavar="S",
         help="seconds during which the handshake is tried (default: 20)",
     )
-    parser.add_argument("--json", action="store_true", help="the result as JSON")
-    add_config_option(parser)
+    json: bool = flag("--json", help="the result as JSON")
 
 
-def run(args: argparse.Namespace, ui: Ui) -> int:
+def run(options: Options, ui: Ui) -> int:
     """0 when every address answered.  Raises ProbeFailedError with the verdict otherwise."""
-    from obsdimg.tunnel.endpoint import Endpoint
-    from obsdimg.tunnel.probe import probe
-    from obsdimg.tunnel.wgconf import load
-
-    path, inside = _choose(args)
-    _refuse_unfinished(path, args.endpoint is not None)
+    path, inside = _choose(options)
+    _refuse_unfinished(path, options.endpoint is not None)
     conf = load(path)
     if path.stat().st_mode & 0o077:
         ui.warn(f"{path}: others may read this private key; chmod 600 {path}")
-    peer = _server(conf, path, args.endpoint is not None)
-    endpoint = Endpoint.parse(args.endpoint, "--endpoint") if args.endpoint else peer.endpoint
+    peer = _server(conf, path, options.endpoint is not None)
+    endpoint = Endpoint.parse(options.endpoint, "--endpoint") if options.endpoint else peer.endpoint
     assert endpoint is not None
-    targets = _targets(conf, peer, args.server or inside, args.outside)
+    targets = _targets(conf, peer, options.server or inside, options.outside)
     with ui.progress().step(f"Calling {endpoint} as {path.stem}"):
         result = probe(
             endpoint,
@@ -99,12 +95,12 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
             peer.preshared_key,
             [address.ip for address in conf.addresses],
             targets,
-            count=args.count,
-            interval=args.interval,
-            timeout=args.timeout,
-            payload=args.size,
+            count=options.count,
+            interval=options.interval,
+            timeout=options.timeout,
+            payload=options.size,
         )
-    if args.json:
+    if options.json:
         ui.json({"client": path.stem, **result.as_dict()})
     else:
         _show(result, ui)
@@ -127,22 +123,21 @@ def _show(result: ProbeResult, ui: Ui) -> None:
                 ui.warn(f"{target.address}: {target.loss:.0%} of the pings were lost")
 
 
-def _choose(args: argparse.Namespace) -> tuple[Path, list[Address]]:
+def _choose(options: Options) -> tuple[Path, list[Address]]:
     """The client's file, and the server's tunnel addresses if the project tells them."""
-    if args.conf is not None:
-        if args.name is not None:
+    if options.conf is not None:
+        if options.name is not None:
             raise ProbeUsageError("NAME and --conf are both given", "give one of them")
-        return args.conf.expanduser(), []
-    if not args.config.exists():
+        return options.conf.expanduser(), []
+    if not options.config.exists():
         raise ProbeUsageError(
-            f"{args.config}: there is no such configuration",
+            f"{options.config}: there is no such configuration",
             "run it in the project's folder, or give -c FILE or --conf CLIENT.conf",
         )
-    from obsdimg.project.folder import Project
 
-    project = Project.open(args.config)
+    project = Project.open(options.config)
     names = [peer.name for peer in project.config.tunnel.peers]
-    name = args.name
+    name = options.name
     if name is None:
         if len(names) != 1:
             raise ProbeUsageError("which client?", f"obsdimg probe {'|'.join(names) or 'NAME'}")
@@ -160,9 +155,6 @@ def _choose(args: argparse.Namespace) -> tuple[Path, list[Address]]:
 
 def _refuse_unfinished(path: Path, has_endpoint: bool) -> None:
     """A file with a placeholder in it says what to do, not that some key is no key."""
-    from obsdimg.core.files import read_file
-    from obsdimg.site.clients import UNKNOWN_ENDPOINT, still_missing
-
     text = read_file(path, "client configuration").decode("utf-8", "replace")
     if has_endpoint:
         text = text.replace(UNKNOWN_ENDPOINT, "")
@@ -190,9 +182,6 @@ def _targets(
     outside: Sequence[Address | None] | None,
 ) -> list[Target]:
     """What to ping: of the families that the client has, and what it would send to the peer."""
-    from obsdimg.tunnel.probe import Target
-    from obsdimg.tunnel.report import Role
-
     versions = {address.version for address in conf.addresses}
     if not inside:
         inside = _guess(conf, peer)
@@ -227,14 +216,3 @@ def _guess(conf: ClientConf, peer: ConfPeer) -> list[Address]:
                 guesses.append(first)
                 break
     return guesses
-
-
-def _address(text: str) -> Address:
-    try:
-        return ip_address(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no IP address") from error
-
-
-def _address_or_none(text: str) -> Address | None:
-    return None if text == "none" else _address(text)

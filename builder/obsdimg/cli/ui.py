@@ -7,7 +7,6 @@ import json
 import os
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from obsdimg.core.errors import ObsdimgError
@@ -68,8 +67,3 @@ class Ui:
                 "give it with --passphrase-file FILE",
             )
         return getpass.getpass(f"{prompt}: ")
-
-
-def existing_file(text: str) -> Path:
-    """A path given on the command line, `~` expanded; that it exists is checked on use."""
-    return Path(text).expanduser()

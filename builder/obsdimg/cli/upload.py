@@ -2,45 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
+from dataclasses import dataclass
 
+from obsdimg.cli.hosting import WithHosting, hosting_choice
+from obsdimg.cli.options import flag
 from obsdimg.cli.ui import Ui
-
-HELP = "bring the ISO to the provider, who downloads it from a URL, a store or this machine"
-
-
-def configure(parser: argparse.ArgumentParser) -> None:
-    from obsdimg.cli.hosting_options import add_hosting_options
-    from obsdimg.cli.main import add_config_option
-
-    add_config_option(parser)
-    add_hosting_options(parser)
-    parser.add_argument("--json", action="store_true", help="the result as JSON")
+from obsdimg.deploy import session
+from obsdimg.deploy.image import load_image
+from obsdimg.deploy.uploading import Upload
+from obsdimg.project.folder import Project
 
 
-def run(args: argparse.Namespace, ui: Ui) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Options(WithHosting):
+    """What the command line says."""
+
+    json: bool = flag("--json", help="the result as JSON")
+
+
+def run(options: Options, ui: Ui) -> int:
     """0 when the provider has the ISO, with our checksum.  Raises DeployError."""
-    from obsdimg.deploy import session
-    from obsdimg.deploy.image import load_image
-    from obsdimg.deploy.uploading import Upload
-    from obsdimg.project.folder import Project
-
-    project = Project.open(args.config)
+    project = Project.open(options.config)
     settings = project.config.deploy
-    name = args.name or project.config.host.name
+    name = options.name or project.config.host.name
     store = session.store_of(project)
     progress = ui.progress()
-    with store.lock(name), session.open_provider(project, args.token_file) as provider:
-        path = session.image_path(project, args.iso)
-        image = load_image(path, args.allow_secrets, progress)
+    with store.lock(name), session.open_provider(project, options.token_file) as provider:
+        path = session.image_path(project, options.iso)
+        image = load_image(path, options.allow_secrets, progress)
         state = session.begin(project, store, name, settings.label or name, image)
-        hosting = session.hosting_of(project, args, state)
+        hosting = session.hosting_of(project, hosting_choice(options), state)
         work = Upload(
             provider, store, state,
-            limits=session.limits_of(args), progress=progress, say=ui.info,
+            limits=session.waits(options.pause, options.upload_limit),
+            progress=progress, say=ui.info,
         )  # fmt: skip
         work.upload(image, hosting, settings.keep_object)
-    if args.json:
+    if options.json:
         ui.json({"name": name, "iso": state.iso.id, "size": image.size, "sha512": image.sha512})
     else:
         ui.say(f"{image.path}: at {provider.name} as {state.iso.id}, size and sha512 agree")

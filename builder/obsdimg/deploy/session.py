@@ -1,11 +1,11 @@
-"""From the command line and the configuration to a provider, a host for the ISO, and a wish."""
+"""From what the user chose to a provider, a host for the ISO, and the instance wanted."""
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -43,18 +43,22 @@ def store_of(project: Project) -> Store:
     return Store(project.root / "deploy")
 
 
-def limits_of(args: argparse.Namespace) -> Waits:
-    """Limits, with what `--pause`, `--upload-limit` and `--install-limit` say."""
+def waits(
+    pause: float | None = None,
+    upload_minutes: float | None = None,
+    install_minutes: float | None = None,
+) -> Waits:
+    """Limits; `pause` is the longest between two looks, in seconds.  Raises DeployError."""
     given: dict[str, float] = {}
-    if args.pause is not None:
-        if not 0.05 <= args.pause <= 600:
+    if pause is not None:
+        if not 0.05 <= pause <= 600:
             raise DeployError("--pause: between 0.05 and 600 seconds")
-        given["longest_pause"] = args.pause
-        given["first_pause"] = min(args.pause, Waits.first_pause)
-    if args.upload_limit is not None:
-        given["download"] = 60 * args.upload_limit
-    if getattr(args, "install_limit", None) is not None:
-        given["install"] = given["unlock"] = 60 * args.install_limit
+        given["longest_pause"] = pause
+        given["first_pause"] = min(pause, Waits.first_pause)
+    if upload_minutes is not None:
+        given["download"] = 60 * upload_minutes
+    if install_minutes is not None:
+        given["install"] = given["unlock"] = 60 * install_minutes
     return Waits(**given)  # type: ignore[arg-type]
 
 
@@ -63,16 +67,29 @@ def image_path(project: Project, given: Path | None) -> Path:
     return given.expanduser() if given else project.images / project.image_name()
 
 
-def hosting_of(project: Project, args: argparse.Namespace, state: State | None) -> Hosting:
+@dataclass(frozen=True)
+class HostingChoice:
+    """What the user says about where the provider gets the ISO from; at most one of the first
+    two."""
+
+    url: str | None = None
+    serve: str | None = None
+    """HOST:PORT at which the provider reaches this machine."""
+    listen: str | None = None
+    """ADDR:PORT to listen on, where that is not `serve`."""
+    s3_keys: Path | None = None
+
+
+def hosting_of(project: Project, choice: HostingChoice, state: State | None) -> Hosting:
     """How the provider gets the ISO.  Raises DeployError where nothing says it."""
-    if args.listen and not args.serve:
+    if choice.listen and not choice.serve:
         raise DeployError("--listen goes with --serve")
-    if args.url:
-        return Hosted(args.url)
-    if args.serve:
-        public = _place(args.serve, "--serve")
-        return FromHere(public, _place(args.listen, "--listen") if args.listen else public)
-    if (bucket := bucket_of(project, args.s3_keys)) is not None:
+    if choice.url:
+        return Hosted(choice.url)
+    if choice.serve:
+        public = _place(choice.serve, "--serve")
+        return FromHere(public, _place(choice.listen, "--listen") if choice.listen else public)
+    if (bucket := bucket_of(project, choice.s3_keys)) is not None:
         return bucket
     if state is not None and state.iso_verified:
         return Hosted(None)  # nothing is left to host
@@ -117,7 +134,7 @@ def begin(project: Project, store: Store, name: str, label: str, image: Image) -
     return state
 
 
-def wish_of(config: Config, region: str | None, plan: str | None) -> WantedInstance:
+def wanted_instance(config: Config, region: str | None, plan: str | None) -> WantedInstance:
     """What the configuration asks for.  Raises DeployError for a network without a subnet."""
     settings = config.deploy
     network, subnet = settings.private_network, ""

@@ -1,6 +1,6 @@
 """The forms in which a secret may lie in a stream of bytes, and a fast search for all of them.
 
-Used by leaks.py.  A form of 32 bytes or more is looked for by its halves, so that a line break
+Used by secret_search.py.  A form of 32 bytes or more is looked for by its halves, so that a line break
 in the middle of it, or a first half overwritten, hides nothing.
 """
 

@@ -20,7 +20,7 @@ from obsdimg.smoke.result import Screenshot, SmokeCheck, SmokeResult, SmokeVerdi
 
 
 @dataclass(frozen=True)
-class Options:
+class RunOptions:
     """How the scenario is played; `disk` is where the machine's disk is made.
 
     `installed` starts from that disk (never written to) instead of installing;
@@ -50,7 +50,7 @@ class Play:
     """What every scenario needs: stages, machines, and a result that grows while it runs."""
 
     plan: SmokePlan
-    options: Options
+    options: RunOptions
     progress: Progress
     result: SmokeResult
     started: float = field(default_factory=time.monotonic)

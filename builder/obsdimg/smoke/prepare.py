@@ -22,7 +22,6 @@ from obsdimg.tunnel.errors import ConfError
 from obsdimg.tunnel.wgconf import ClientConf, load
 
 DEFAULT_PORT = 53
-ADMIN_GROUP_PORTS = (25, 53, 80, 111, 113, 443, 587, 2049, 6000, 8080)
 
 
 class SmokePlanError(ObsdimgError):

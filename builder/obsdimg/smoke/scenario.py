@@ -21,7 +21,7 @@ from obsdimg.smoke.loader import Loader
 from obsdimg.smoke.machine import AcceleratorError, VirtualMachine, make_disk
 from obsdimg.smoke.outside import check_ports, check_tunnel
 from obsdimg.smoke.plan import Secret, SmokePlan, kdf_seconds
-from obsdimg.smoke.play import Options, Play, StageError, named_secrets
+from obsdimg.smoke.play import Play, RunOptions, StageError, named_secrets
 from obsdimg.smoke.qemu import Accelerator, Forward
 from obsdimg.smoke.result import SmokeCheck, SmokeResult, SmokeVerdict
 
@@ -316,7 +316,7 @@ def boot_checks(lines: list[str]) -> list[SmokeCheck]:
 
 
 def run_smoke(
-    plan: SmokePlan, options: Options, progress: Progress, result: SmokeResult
+    plan: SmokePlan, options: RunOptions, progress: Progress, result: SmokeResult
 ) -> SmokeResult:
     """Play the scenario; what goes wrong ends in `result`, which is returned.
 
@@ -351,7 +351,9 @@ def run_smoke(
     return result
 
 
-def _accelerator_is_suspect(options: Options, result: SmokeResult, error: ExpectationError) -> bool:
+def _accelerator_is_suspect(
+    options: RunOptions, result: SmokeResult, error: ExpectationError
+) -> bool:
     """With hardware acceleration the boot loader was not even reached, or the BIOS read
     nothing: seen where /dev/kvm opens and does not work."""
     early = result.failed is not None and result.failed.name in ("start", "cd", "unlock")

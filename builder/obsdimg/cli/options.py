@@ -1,0 +1,119 @@
+"""A command's options as one frozen dataclass: the fields are the table that the parser, the
+help and the manual page are made from, and nothing below this room sees argparse.
+
+    @dataclass(frozen=True, kw_only=True)
+    class Options(WithConfig):
+        iso: Path | None = option("--iso", type=Path, metavar="F", help="the install ISO")
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_SPEC = "obsdimg.option"
+
+
+@dataclass(frozen=True)
+class Spec:
+    """How a field is written on the command line."""
+
+    words: tuple[str, ...]
+    """`-c`, `--config`; empty for a positional argument."""
+    how: dict[str, Any]
+    """What argparse's add_argument gets beside that."""
+    group: str | None = None
+    """Heading in the help."""
+    exclusive: str | None = None
+    """Options with the same word here exclude each other."""
+
+
+def option(
+    *words: str,
+    help: str,
+    default: Any = None,
+    group: str | None = None,
+    exclusive: str | None = None,
+    **how: Any,
+) -> Any:
+    """A field given by `words` and a value, `default` without them."""
+    spec = Spec(words, {"help": help, "default": default, **how}, group, exclusive)
+    return field(default=default, metadata={_SPEC: spec})
+
+
+def flag(*words: str, help: str, group: str | None = None) -> Any:
+    """A field that is True where one of `words` is given."""
+    return option(*words, help=help, default=False, group=group, action="store_true")
+
+
+def repeated(*words: str, help: str, group: str | None = None, **how: Any) -> Any:
+    """A tuple of the values of an option that may be given several times."""
+    spec = Spec(words, {"help": help, "action": "append", "default": [], **how}, group)
+    return field(default=(), metadata={_SPEC: spec})
+
+
+def argument(*, metavar: str, help: str | None = None, default: Any = None, **how: Any) -> Any:
+    """A positional argument; `nargs` as argparse has it."""
+    given = {"metavar": metavar, "help": help, **how}
+    if how.get("nargs") in ("?", "*"):
+        given["default"] = [] if how["nargs"] == "*" else default
+        return field(
+            default=() if how["nargs"] == "*" else default, metadata={_SPEC: Spec((), given)}
+        )
+    return field(metadata={_SPEC: Spec((), given)})
+
+
+def specs(options: type[Any]) -> Iterator[tuple[str, Spec]]:
+    """Name and spec of every field, in the order of the help."""
+    for one in fields(options):
+        if (spec := one.metadata.get(_SPEC)) is not None:
+            yield one.name, spec
+
+
+def configure(parser: argparse.ArgumentParser, options: type[Any]) -> None:
+    """Give `parser` the arguments that the fields of `options` describe."""
+    groups: dict[str, Any] = {}
+    exclusives: dict[str, Any] = {}
+    for name, spec in specs(options):
+        place: Any = parser
+        if spec.group is not None:
+            if spec.group not in groups:
+                groups[spec.group] = parser.add_argument_group(spec.group)
+            place = groups[spec.group]
+        if spec.exclusive is not None:
+            if spec.exclusive not in exclusives:
+                exclusives[spec.exclusive] = place.add_mutually_exclusive_group()
+            place = exclusives[spec.exclusive]
+        if spec.words:
+            place.add_argument(*spec.words, dest=name, **spec.how)
+        else:
+            place.add_argument(name, **spec.how)
+
+
+def made(options: type[T], parsed: argparse.Namespace) -> T:
+    """The dataclass from what argparse found; lists become tuples."""
+    values = {}
+    for name, _ in specs(options):
+        value = getattr(parsed, name)
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return options(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithConfig:
+    """Options of a command that works on a project."""
+
+    config: Path = option(
+        "-c", "--config", type=Path, default=Path("obsdimg.toml"), metavar="FILE",
+        help="the configuration (default: ./obsdimg.toml)",
+    )  # fmt: skip
+
+
+__all__ = [
+    "Spec", "WithConfig", "argument", "configure", "flag", "made",
+    "option", "repeated", "specs",
+]  # fmt: skip

@@ -1,0 +1,70 @@
+"""A rehearsal for the commands that hold one: `rehearse`, and `build` and `demo` at their end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from obsdimg.cli.ui import Ui
+from obsdimg.core.passphrase import Secret
+from obsdimg.iso import Iso
+from obsdimg.rehearsal import (
+    Operator,
+    Rehearsal,
+    RehearsalMachine,
+    SandboxError,
+    find_host,
+    rehearse_iso,
+)
+from obsdimg.rehearsal.machine import PASSPHRASE
+from obsdimg.rehearsal.ramdisk import medium_release
+from obsdimg.rehearsal.report import show
+from obsdimg.response.known import KnownQuestions
+from obsdimg.response.questions import load, releases
+
+LIMIT = 120.0
+"""Seconds for a whole rehearsal."""
+
+
+def why_not() -> str | None:
+    """Why this system cannot hold a rehearsal, or None if it can."""
+    try:
+        find_host()
+    except SandboxError as error:
+        return f"{error.message}; {error.hint}"
+    return None
+
+
+def rehearse_built(iso: Path, ui: Ui, passphrase: Secret | None) -> int:
+    """For `build` and `demo`: rehearse what was built, print the report, give the exit code."""
+    result = rehearse(iso, ui, passphrase)
+    report(result)
+    return 0 if result.passed else 1
+
+
+def rehearse(
+    iso: Path,
+    ui: Ui,
+    passphrase: Secret | None,
+    machine: RehearsalMachine | None = None,
+    *,
+    wipe: bool = False,
+    limit: float = LIMIT,
+) -> Rehearsal:
+    """Rehearse `iso` with the questions known for its release.
+
+    `machine` None: one that fits the response file; `passphrase` is what the operator types.
+    """
+    with Iso.open(iso) as opened:
+        version, _ = medium_release(opened)
+    digits = version.replace(".", "")
+    known = KnownQuestions(load(digits)) if digits in releases() else None
+    operator = Operator.default(passphrase.reveal() if passphrase else PASSPHRASE, wipe=wipe)
+    with ui.progress().step(f"Rehearsing the installer of {iso.name}"):
+        return rehearse_iso(iso, machine, operator, known=known, limit=limit)
+
+
+def report(result: Rehearsal) -> None:
+    """The tables, on stdout."""
+    show(result, Console(soft_wrap=False))

@@ -1,0 +1,31 @@
+"""Values of options that are more than a word; each refusal is one sentence (exit code 2)."""
+
+from __future__ import annotations
+
+import argparse
+from ipaddress import ip_address
+
+from obsdimg.tunnel.packets import Address
+
+_UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+
+
+def size(text: str) -> int:
+    """Bytes of a size such as `4G` or `800M`."""
+    number, unit = text[:-1], text[-1:].upper()
+    if unit not in _UNITS or not number.isdigit() or int(number) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a size such as 4G or 800M")
+    return int(number) * _UNITS[unit]
+
+
+def address(text: str) -> Address:
+    """An IP address."""
+    try:
+        return ip_address(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no IP address") from error
+
+
+def address_or_none(text: str) -> Address | None:
+    """An IP address, or None for `none`."""
+    return None if text == "none" else address(text)
