@@ -15,8 +15,8 @@ from obsdimg.signify.message import SignifyPublicKey
 DEBIAN = Path("/usr/share/signify-openbsd-keys")
 
 
-def test_every_release_from_6_6_to_7_8_is_known() -> None:
-    expected = [f"6.{n}" for n in range(6, 10)] + [f"7.{n}" for n in range(9)]
+def test_every_release_from_6_6_to_8_0_is_known() -> None:
+    expected = [f"6.{n}" for n in range(6, 10)] + [f"7.{n}" for n in range(10)] + ["8.0"]
     assert list(known_releases()) == expected
 
 
@@ -63,12 +63,15 @@ def test_base_keys_agree_with_the_genuine_media() -> None:
         pytest.skip("OBSDIMG_MEDIA is not set: no genuine media")
     for release in map(load_release, known_releases()):
         path = Path(folder) / f"keys/openbsd-{release.digits}-base.pub"
+        if not path.exists():
+            assert release.number > (7, 8)
+            continue
         assert release.base_key == SignifyPublicKey.parse(path.read_bytes())
 
 
 @pytest.mark.parametrize(
     ("version", "hint"),
-    [("6.5", "nearest is 6.6"), ("8.3", "nearest is 7.8"), ("66", "nearest is 6.6")],
+    [("6.5", "nearest is 6.6"), ("8.3", "nearest is 8.0"), ("66", "nearest is 6.6")],
 )
 def test_an_unknown_release_names_the_nearest(version: str, hint: str) -> None:
     with pytest.raises(ReleaseError) as caught:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from obsdimg.releases.release import load_release
 from obsdimg.response.disklabel_template import DisklabelTemplateError, validate
 
 GOOD = b"/ 300M-1G 5%\nswap 128M-512M 10%\n/usr\t1G-2G 60%\n/home 100M-* 25%\n"
 
 
 def test_a_good_template_keeps_its_bytes_and_tells_its_size() -> None:
-    template = validate(GOOD, where="disk.tmpl", release=(6, 6))
+    template = validate(GOOD, where="disk.tmpl", release=load_release("6.6"))
     assert template.data == GOOD
     assert [e.mount_point for e in template.entries] == ["/", "swap", "/usr", "/home"]
     assert template.entries[3].max_kb is None
@@ -32,7 +33,7 @@ def test_a_good_template_keeps_its_bytes_and_tells_its_size() -> None:
     ],
 )
 def test_lines_that_disklabel_reads_as_meant(line: str) -> None:
-    validate(f"/ 1G\nswap 1G\n{line}\n".encode(), where="t", release=(6, 6))
+    validate(f"/ 1G\nswap 1G\n{line}\n".encode(), where="t", release=load_release("6.6"))
 
 
 @pytest.mark.parametrize(
@@ -45,8 +46,8 @@ def test_lines_that_disklabel_reads_as_meant(line: str) -> None:
         ("/x 1G\r", "t:3: a carriage return"),
         ("/x", "t:3: 1 fields"),
         ("/x 1G 5% more", "t:3: 4 fields"),
-        ("raid 1G", "t:3: raid: templates know no RAID partition before 7.3"),
-        ("RAID *", "t:3: RAID: templates know no RAID"),
+        ("raid 1G", "t:3: raid: templates of 6.6 know no RAID partition"),
+        ("RAID *", "t:3: RAID: templates of 6.6 know no RAID"),
         ("Swap 1G", "t:3: Swap: neither a path nor swap"),
         ("home 1G", "t:3: home: neither a path nor swap"),
         ("swap2 1G", "t:3: swap2: neither a path nor swap"),
@@ -72,7 +73,7 @@ def test_lines_that_disklabel_reads_as_meant(line: str) -> None:
 )
 def test_a_mistake_is_named_with_its_line(line: str, message: str) -> None:
     with pytest.raises(DisklabelTemplateError, match=f"^{message}|: {message}"):
-        validate(f"/ 1G 5%\nswap 1G\n{line}\n".encode(), where="t", release=(6, 6))
+        validate(f"/ 1G 5%\nswap 1G\n{line}\n".encode(), where="t", release=load_release("6.6"))
 
 
 @pytest.mark.parametrize(
@@ -89,16 +90,16 @@ def test_a_mistake_is_named_with_its_line(line: str, message: str) -> None:
 )
 def test_a_template_as_a_whole(text: str, message: str) -> None:
     with pytest.raises(DisklabelTemplateError, match=message):
-        validate(text.encode(), where="t", release=(6, 6))
+        validate(text.encode(), where="t", release=load_release("6.6"))
 
 
 def test_raid_and_star_are_known_from_7_3() -> None:
     text = b"/ 1G\nswap 1G\nRAID *\n"
-    assert validate(text, where="t", release=(7, 3)).entries[2].max_kb is None
+    assert validate(text, where="t", release=load_release("7.3")).entries[2].max_kb is None
     with pytest.raises(DisklabelTemplateError):
-        validate(text, where="t", release=(7, 2))
+        validate(text, where="t", release=load_release("7.2"))
 
 
 def test_a_maximum_that_is_never_reached_is_remarked() -> None:
-    template = validate(b"/ 1G-2G\nswap 1G\n/home 1G-*\n", where="t", release=(6, 6))
+    template = validate(b"/ 1G-2G\nswap 1G\n/home 1G-*\n", where="t", release=load_release("6.6"))
     assert template.remarks == ("t:1: without a percentage / stays at MIN",)

@@ -299,7 +299,7 @@ def _template(project: Project, release: Release) -> bytes | None:
         return None
     path = project.root / layout
     data = read_file(path, "disklabel template", 'disk.layout is "auto" or a file')
-    validate_template(data, where=str(path), release=release.number)
+    validate_template(data, where=str(path), release=release)
     return data
 
 

@@ -1,7 +1,7 @@
 """The forms in which a secret may lie in a stream of bytes, and a fast search for all of them.
 
-Used by secret_search.py.  A form of 32 bytes or more is looked for by its halves, so that a line break
-in the middle of it, or a first half overwritten, hides nothing.
+Used by secret_search.py.  A form of 32 bytes or more is looked for by its halves, so that a line
+break in the middle of it, or a first half overwritten, hides nothing.
 """
 
 from __future__ import annotations

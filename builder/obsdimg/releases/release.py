@@ -8,13 +8,16 @@ that says so.
 
 from __future__ import annotations
 
+import datetime
+import os
 import re
 import tomllib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
+import platformdirs
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import read_file
@@ -114,12 +117,48 @@ class Wireguard(_Frozen):
     packages: tuple[str, ...] = ()
 
 
+class Installer(_Frozen):
+    """What differs from release to release in the installer's ramdisk."""
+
+    dhcp_client: Literal["dhclient", "dhcpleased"]
+    network_question: str
+    """The question that asks for an interface, as far as a response file needs it."""
+    autoinstall: str
+    """What /.profile runs first, to look for an upgrade that waits."""
+    fdisk_gpt: str
+    """fdisk(8)'s options for a whole disk with GPT and an EFI System partition."""
+    partitions: Annotated[int, Field(ge=16, le=52)]
+    """Most partitions of a disklabel (MAXPARTITIONS), `c` among them."""
+    template_raid: bool
+    """Whether `disklabel -T` knows `RAID` and `*`."""
+    newfs: Literal["FFS1", "FFS2"]
+    """What newfs(8) makes by default."""
+    kdf_rounds: str
+    """Rounds of bioctl(8) without -r: a number, or `auto`."""
+    kdf_least: int
+    """Fewest rounds that bioctl(8) takes."""
+    passphrase_twice: bool
+    """Whether `bioctl -s` reads the passphrase twice."""
+    gpt_default: str
+    """When the installer makes GPT its own default (MDEFI)."""
+    native_encryption: bool
+    """Whether an unattended installation can answer the installer's own encryption question."""
+    source: str
+
+
 class Release(_Frozen):
     """An OpenBSD release."""
 
     version: Annotated[str, StringConstraints(pattern=r"^\d\.\d$")]
+    released: datetime.date | None = None
+    """The day it came out; None: announced only."""
     keys: ReleaseKeys
     ports: tuple[Port, ...]
+    installer: Installer
+    questions: Annotated[str, StringConstraints(pattern=r"^\d\d$")] | None = None
+    """The table of questions it is held to, where it has none of its own: `80`."""
+    learned: str | None = None
+    """How this file came to be, where `obsdimg release learn` wrote it."""
     mirrors: tuple[Mirror, ...]
     wireguard: Wireguard
     package_directories: tuple[str, ...]
@@ -131,6 +170,11 @@ class Release(_Frozen):
     def digits(self) -> str:
         """The version as file names have it: `66`."""
         return self.version.replace(".", "")
+
+    @property
+    def question_table(self) -> str:
+        """The release whose table of questions counts, as `66`."""
+        return self.questions or self.digits
 
     @property
     def number(self) -> tuple[int, int]:
@@ -185,20 +229,40 @@ class Release(_Frozen):
         )
 
 
+def user_folder() -> Path:
+    """Where release files of the user's own are: OBSDIMG_RELEASES, else the configuration folder
+    (`~/.config/obsdimg/releases` on Linux)."""
+    named = os.environ.get("OBSDIMG_RELEASES")
+    return Path(named) if named else platformdirs.user_config_path("obsdimg") / "releases"
+
+
+def release_files() -> dict[str, Path]:
+    """Every known version with its file, oldest first.
+
+    Those that ship with the tool count; a file of the user's own adds a release, and never
+    replaces one that ships.
+    """
+    found: dict[str, Path] = {}
+    for folder in (resource("images"), user_folder()):
+        for path in folder.glob("[0-9][0-9].toml"):
+            found.setdefault(f"{path.stem[0]}.{path.stem[1]}", path)
+    return dict(sorted(found.items()))
+
+
 def known_releases() -> tuple[str, ...]:
-    """The versions that have a file in images/, oldest first."""
-    names = (path.stem for path in resource("images").glob("[0-9][0-9].toml"))
-    return tuple(f"{name[0]}.{name[1]}" for name in sorted(names))
+    """The versions that have a release file, oldest first."""
+    return tuple(release_files())
 
 
 def load_release(version: str) -> Release:
     """The release called `version` (`6.6`).  Raises ReleaseError, naming the nearest known one."""
-    if version not in known_releases():
+    path = release_files().get(version)
+    if path is None:
         raise ReleaseError(
             f"OpenBSD {version!r} is not a release that this version of obsdimg knows",
             _suggest(version),
         )
-    return read_release(resource("images", f"{version.replace('.', '')}.toml"))
+    return read_release(path)
 
 
 def read_release(path: Path) -> Release:
@@ -231,4 +295,7 @@ def _suggest(version: str) -> str:
     if len(digits) != 2:
         return f"known: {', '.join(known)}"
     nearest = min(known, key=lambda name: abs(int(name.replace(".", "")) - int(digits)))
-    return f"the nearest is {nearest}; known: {', '.join(known)}"
+    learn = ""
+    if int(digits) > max(int(name.replace(".", "")) for name in known):
+        learn = f"; `obsdimg release learn --iso install{digits}.iso` learns a newer one"
+    return f"the nearest is {nearest}; known: {', '.join(known)}{learn}"

@@ -12,12 +12,7 @@ import re
 from dataclasses import dataclass
 
 from obsdimg.core.errors import ObsdimgError
-
-RAID_SINCE = (7, 3)
-"""From 7.3 on the installer itself uses `RAID *`: type raid, and `*` for "all that is left"."""
-
-MAX_PARTITIONS = 15
-"""a to p without c (MAXPARTITIONS 16, RAW_PART 2)."""
+from obsdimg.releases.release import Release
 
 _KB = {"k": 1, "m": 1 << 10, "g": 1 << 20, "t": 1 << 30}
 _NUMBER = r"([0-9]+(?:\.[0-9]+)?)([kmgtKMGT]?)"
@@ -53,8 +48,8 @@ class DisklabelTemplate:
         return sum(entry.min_kb for entry in self.entries)
 
 
-def validate(data: bytes, *, where: str, release: tuple[int, int]) -> DisklabelTemplate:
-    """The template in `data` (named `where` in errors) for `release`, e.g. (6, 6).
+def validate(data: bytes, *, where: str, release: Release) -> DisklabelTemplate:
+    """The template in `data` (named `where` in errors) for `release`.
 
     Raises DisklabelTemplateError for the first mistake.
     """
@@ -69,11 +64,11 @@ def validate(data: bytes, *, where: str, release: tuple[int, int]) -> DisklabelT
         )
     lines = text[:-1].split("\n")
     entries = tuple(_entry(line, release, f"{where}:{n}") for n, line in enumerate(lines, 1))
-    _check_whole(entries, where)
+    _check_whole(entries, where, release.installer.partitions - 1)
     return DisklabelTemplate(data, entries, tuple(_remarks(entries, where)))
 
 
-def _entry(line: str, release: tuple[int, int], at: str) -> TemplateLine:
+def _entry(line: str, release: Release, at: str) -> TemplateLine:
     if "\r" in line:
         raise DisklabelTemplateError(f"{at}: a carriage return", "save the file with LF line ends")
     if not line.strip():
@@ -95,26 +90,26 @@ def _entry(line: str, release: tuple[int, int], at: str) -> TemplateLine:
     return TemplateLine(words[0], low, high, percent)
 
 
-def _check_name(name: str, release: tuple[int, int], at: str) -> None:
+def _check_name(name: str, release: Release, at: str) -> None:
     if name == "swap" or _MOUNT_POINT.fullmatch(name):
         return
-    if name.lower() == "raid" and release >= RAID_SINCE:
+    if name.lower() == "raid" and release.installer.template_raid:
         return
     if name.startswith("/"):
         raise DisklabelTemplateError(f"{at}: {name}: not a plain path", "no // and no / at the end")
     if name.lower() == "raid":
         raise DisklabelTemplateError(
-            f"{at}: {name}: templates know no RAID partition before {_dotted(RAID_SINCE)}",
+            f"{at}: {name}: templates of {release.version} know no RAID partition",
             "encryption is [disk] encryption; the template is for the volume inside",
         )
     raise DisklabelTemplateError(
         f"{at}: {name}: neither a path nor swap",
-        f"{_dotted(release)} would refuse it, or make it swap: write /path or swap",
+        f"{release.version} would refuse it, or make it swap: write /path or swap",
     )
 
 
-def _sizes(text: str, release: tuple[int, int], at: str) -> tuple[int, int | None]:
-    if text == "*" and release >= RAID_SINCE:
+def _sizes(text: str, release: Release, at: str) -> tuple[int, int | None]:
+    if text == "*" and release.installer.template_raid:
         return 0, None
     match = _SIZE.fullmatch(text)
     if match is None:
@@ -146,7 +141,8 @@ def _percent(text: str, at: str) -> int:
     return int(match[1])
 
 
-def _check_whole(entries: tuple[TemplateLine, ...], where: str) -> None:
+def _check_whole(entries: tuple[TemplateLine, ...], where: str, most: int) -> None:
+    """`most` partitions: all of a label but `c`, the whole disk (RAW_PART)."""
     names = [entry.mount_point for entry in entries]
     for line, name in enumerate(names, 1):
         if name in names[: line - 1] and name.lower() != "raid":
@@ -173,9 +169,9 @@ def _check_whole(entries: tuple[TemplateLine, ...], where: str) -> None:
             f"{where}:{names.index('swap') + 1}: swap is not on the second line",
             "move it: the kernel uses partition b as swap",
         )
-    if len(entries) > MAX_PARTITIONS:
+    if len(entries) > most:
         raise DisklabelTemplateError(
-            f"{where}:{MAX_PARTITIONS + 1}: more than {MAX_PARTITIONS} partitions", "merge some"
+            f"{where}:{most + 1}: more than {most} partitions", "merge some"
         )
     total = sum(entry.percent for entry in entries)
     if total > 100:
@@ -189,7 +185,3 @@ def _remarks(entries: tuple[TemplateLine, ...], where: str) -> list[str]:
         if entry.percent == 0 and entry.max_kb != entry.min_kb:
             found.append(f"{where}:{line}: without a percentage {entry.mount_point} stays at MIN")
     return found
-
-
-def _dotted(release: tuple[int, int]) -> str:
-    return f"{release[0]}.{release[1]}"

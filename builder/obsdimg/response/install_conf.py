@@ -44,7 +44,7 @@ def response_file(config: Config, release: Release, port: Port, template: bool) 
         "response",
         "install.conf.j2",
         version=release.version,
-        release=release.number,
+        network_question=release.installer.network_question,
         host=config.host,
         serial=config.host.console == "com0",
         interfaces=[
@@ -75,7 +75,7 @@ def check_response(config: Config, release: Release, port: Port, template: bool)
     """
     data = response_file(config, release, port, template)
     situation = scenario(config, release, port, template)
-    table = questions.load(release.digits)
+    table = questions.load(release.question_table)
     asked = questions.expand(table, situation)
     known = questions.expand_all(table, situation)
     hook = Line(0, f"Which disk is the root disk = {situation.root_disk}")
