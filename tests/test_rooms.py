@@ -20,7 +20,7 @@ ROOMS = {
     "tunnel": "core",
     "fetch": "core signify",
     "config": "core tunnel",
-    "releases": "core signify fetch",
+    "releases": "core iso signify fetch",
     "project": "core signify tunnel config",
     "site": "core tunnel config releases project",
     "response": "core config releases",

@@ -12,6 +12,7 @@ COMMANDS: dict[str, str] = {
     "check": "validate; print every installer question with its answer, and every file of the"
     " site set",
     "fetch": "download and verify ISO and packages into the cache (resumes, several mirrors)",
+    "release": "list the releases that are known; learn a newer one from its verified predecessor",
     "verify": "verify a signature, a signed checksum list with its files, or a signed package",
     "build": "build the ISO that installs the server by itself",
     "inspect": "show what is in an ISO: boot entries, ramdisk changes, response file, site set,"

@@ -27,6 +27,7 @@ from obsdimg.signify.signing import sign_list
 PASSPHRASE = "demo passphrase of no value"  # noqa: S105
 
 CONFIG = {
+    "release": {"version": "6.6"},  # the stand-in medium is laid out like install66.iso
     "host": {"name": "demo", "timezone": "UTC"},
     "tunnel": {
         "endpoint": "vpn.example.net",

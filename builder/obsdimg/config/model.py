@@ -25,7 +25,9 @@ UdpPort = Annotated[int, Field(ge=1, le=65535)]
 class ReleaseSettings(Section):
     """Which OpenBSD, and where to get it."""
 
-    version: t.Version = Field("6.6", description="Release of OpenBSD; 6.6 is the reference.")
+    version: t.Version = Field(
+        "7.9", description="Release of OpenBSD: the newest, or 6.6 for the recipe of 2019."
+    )
     port: t.Port = Field("amd64", description="Machine architecture, as OpenBSD names it.")
     mirrors: list[t.Url] = Field(
         [], description="Mirrors to try before the built-in list (they need not be trusted)."

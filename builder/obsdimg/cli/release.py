@@ -1,0 +1,134 @@
+"""`obsdimg release`: what is known of each release; learn one that is newer than this tool."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from obsdimg.cli.options import argument, flag, option, repeated
+from obsdimg.cli.ui import Ui
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.files import private_dir, write_file
+from obsdimg.fetch.cache import Cache
+from obsdimg.fetch.install_iso import UnverifiedIso, obtain_iso
+from obsdimg.releases import learn
+from obsdimg.releases.release import (
+    known_releases,
+    load_release,
+    read_release,
+    release_files,
+    user_folder,
+)
+from obsdimg.releases.support import newest, support
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What the command line says."""
+
+    action: str = argument(
+        metavar="{list,learn}", nargs="?", choices=("list", "learn"), default="list",
+        help="list: every known release (default); learn: a newer one, from its ISO",
+    )  # fmt: skip
+    iso: Path | None = option(
+        "--iso", type=Path, metavar="F",
+        help="with learn: the new install ISO, with its SHA256.sig beside it",
+    )  # fmt: skip
+    before: Path | None = option(
+        "--from", type=Path, metavar="F",
+        help="with learn: the ISO of the release before it (default: cache or mirror)",
+    )  # fmt: skip
+    mirror: tuple[str, ...] = repeated(
+        "--mirror", metavar="URL", help="with learn: try this mirror first"
+    )
+    offline: bool = flag("--offline", help="with learn: fetch nothing")
+    json: bool = flag("--json", help="print as JSON")
+
+
+def run(options: Options, ui: Ui) -> int:
+    if options.action == "list":
+        _list(options, ui)
+    else:
+        _learn(options, ui)
+    return 0
+
+
+def _list(options: Options, ui: Ui) -> None:
+    today = datetime.date.today()
+    rows: list[dict[str, Any]] = []
+    files = release_files()
+    for version in known_releases():
+        release, state = load_release(version), support(version, today)
+        rows.append(
+            {
+                "version": version,
+                "released": release.released,
+                "supported": not state.announced and state.ended is None,
+                "ended": state.ended,
+                "newest": version == newest().version,
+                "wireguard": release.wireguard.backend,
+                "learned": release.learned,
+                "file": str(files[version]),
+            }
+        )
+    if options.json:
+        ui.json(rows)
+        return
+    for row in rows:
+        state = support(row["version"], today)
+        if state.announced:
+            text = "announced"
+        elif state.ended is not None:
+            text = f"no patches since {state.ended}"
+        else:
+            text = f"supported until {state.until}" + (", the newest" if row["newest"] else "")
+        learned = f"; learnt: {row['file']}" if row["learned"] else ""
+        ui.say(
+            f"{row['version']}  {str(row['released'] or ''):10}  {row['wireguard']:12}  {text}{learned}"
+        )
+
+
+def _learn(options: Options, ui: Ui) -> None:
+    if options.iso is None:
+        raise ObsdimgError("release learn: which ISO?", "give it with --iso install81.iso")
+    iso, progress = options.iso.expanduser(), ui.progress()
+    version = learn.announced_version(iso)
+    if version in known_releases():
+        raise learn.LearnError(
+            f"OpenBSD {version} is known already ({release_files()[version]})",
+            "set release.version to it and build",
+        )
+    earlier = learn.predecessor_of(version)
+    if earlier not in known_releases():
+        raise learn.LearnError(
+            f"OpenBSD {version} can only be learnt from {earlier}, which is not known either",
+            f"learn {earlier} first",
+        )
+    before = load_release(earlier)
+    found = obtain_iso(
+        before.iso_source("amd64"), cache=Cache.default(), iso=options.before,
+        offline=options.offline, mirrors=options.mirror, progress=progress,
+    )  # fmt: skip
+    assert not isinstance(found, UnverifiedIso)  # only asked for with unverified=True
+    digits = version.replace(".", "")
+    keys = learn.successor_keys(found, before, digits, progress)
+    verified = learn.verify(iso, keys["base"], digits, progress)
+    port = learn.read_port(iso, version, before.port("amd64"))
+    today = datetime.date.today()
+    data = learn.release_file(version, before, port, keys, verified, today)
+    path = private_dir(user_folder()) / f"{digits}.toml"
+    write_file(path, data)
+    release = read_release(path)
+    if options.json:
+        ui.json({"version": release.version, "file": str(path), "base_key": keys["base"].base64})
+        return
+    ui.say(f"OpenBSD {version}: learnt from {earlier}, {path}")
+    ui.say(f"  base key {keys['base'].base64}, from {before.port('amd64').iso}")
+    ui.say(f"  {iso}: listed in SHA256.sig, which that key signed")
+    ui.warn(
+        f"the questions of its installer are taken to be those of {release.question_table[0]}."
+        f"{release.question_table[1]}: rehearse an ISO before you trust it"
+    )
+    ui.info(f'next: release.version = "{version}", obsdimg build, obsdimg rehearse')
