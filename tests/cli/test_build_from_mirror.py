@@ -23,6 +23,8 @@ from support.standin_release import DIRECTORY, StandInRelease, standin_release
 
 SIGNIFY = shutil.which("signify-openbsd") or shutil.which("signify")
 CONFIG = """
+[release]
+version = "6.6"
 [tunnel]
 endpoint = "vpn.example.net"
 

@@ -25,6 +25,8 @@ from tunnel.test_qr import Grey, png_rows
 
 HEAD = """\
 # My server.
+[release]
+version = "6.6"
 [access.admin]
 name = "admin"  # me
 keys = [

@@ -31,7 +31,7 @@ def project(tmp_path: Path) -> Path:
 
 def configure(project: Path, text: str) -> list[str]:
     peer = '[[tunnel.peers]]\nname = "laptop"\nipv4 = "10.0.0.2"\n'
-    (project / "obsdimg.toml").write_text(text + peer)
+    (project / "obsdimg.toml").write_text('[release]\nversion = "6.6"\n' + text + peer)
     return ["check", "-c", str(project / "obsdimg.toml")]
 
 

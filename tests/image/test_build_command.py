@@ -27,6 +27,8 @@ from obsdimg.kernel.bootkernel import BootKernel
 
 PASSPHRASE = "correct horse battery staple"
 CONFIG = """
+[release]
+version = "6.6"
 [host]
 name = "vpn"
 [access.admin]

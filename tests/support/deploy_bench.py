@@ -20,6 +20,8 @@ from support import fake_vultr
 from support.fake_vultr import FakeVultr, WireGuardMachine
 
 CONFIG = """
+[release]
+version = "6.6"
 [host]
 name = "vpn"
 [network]

@@ -30,6 +30,8 @@ __all__ = ["wg_world"]
 pytestmark = [pytest.mark.netns]
 
 PROJECT = f"""\
+[release]
+version = "6.6"
 [access.admin]
 name = "admin"
 keys = [

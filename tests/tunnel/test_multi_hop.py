@@ -35,6 +35,8 @@ pytestmark = [pytest.mark.netns]
 
 OUTSIDE = "198.18.0.9"
 PROJECT = """\
+[release]
+version = "6.6"
 [access.admin]
 name = "admin"
 keys = [

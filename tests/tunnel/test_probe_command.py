@@ -218,6 +218,8 @@ def test_no_output_holds_a_key(setup: Setup, capsys: pytest.CaptureFixture[str])
 
 
 PROJECT = """\
+[release]
+version = "6.6"
 [tunnel]
 ipv4 = "10.0.0.1/24"
 ipv6 = "fd00:53::1/64"
