@@ -53,12 +53,12 @@ def make_source(path: str, size: str) -> None:
 
 def one_run(source: str, target: str, kind: str) -> None:
     """Our remastering, in a process of its own so that its memory can be told apart."""
-    from obsdimg.iso import remaster
+    from obsdimg.iso import Iso, remaster
 
     folder = Path(source).parent
     digests = [hashlib.sha256()] if kind == "hashed" else []
-    with Path(target).open("wb") as stream:
-        remaster(Path(source), stream, changes(folder), epoch=1_600_000_000, digests=digests)
+    with Path(target).open("wb") as stream, Iso.open(Path(source)) as iso:
+        remaster(iso, stream, changes(folder), epoch=1_600_000_000, digests=digests)
         stream.flush()
         os.fsync(stream.fileno())
 

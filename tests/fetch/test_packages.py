@@ -65,8 +65,9 @@ class Shop:
         self.mirror.files[f"{directory}/index.txt"] = "".join(lines).encode()
 
     def obtain(self, *names: str, **options: object) -> tuple[VerifiedPackage, ...]:
+        first = options.pop("mirrors", ())
         return obtain_packages(
-            self.source,
+            replace(self.source, mirrors=(*first, *self.source.mirrors)),  # type: ignore[misc]
             names,
             cache=self.cache,
             limits=QUICK,

@@ -57,6 +57,9 @@ class World:
 
     def obtain(self, **options: object) -> VerifiedIso | UnverifiedIso:
         source = options.pop("source", self.source)
+        assert isinstance(source, IsoSource)
+        first = options.pop("mirrors", ())
+        source = replace(source, mirrors=(*first, *source.mirrors))  # type: ignore[misc]
         return obtain_iso(source, cache=self.cache, limits=QUICK, **options)  # type: ignore[arg-type]
 
     def publish(self, sha256: str = SHA256, key: SignifySecretKey | None = None) -> bytes:

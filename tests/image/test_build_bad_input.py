@@ -15,8 +15,9 @@ from obsdimg.cli.main import main
 from obsdimg.core.errors import printable
 from obsdimg.core.files import create_file, private_dir
 from obsdimg.core.progress_rich import RichProgress
-from obsdimg.image.build import plan
+from obsdimg.image.inputs import read_inputs
 from obsdimg.image.inspection import Inspection, extract
+from obsdimg.image.plan import plan_build
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
 from obsdimg.site.plan import SitePlan
@@ -37,7 +38,7 @@ def configure(project: Path, text: str) -> list[str]:
 
 def site(project: Path) -> SitePlan:
     opened, release = Project.open(project / "obsdimg.toml"), load_release("6.6")
-    return plan(opened, release, release.port("amd64"), opened.keys()).site
+    return plan_build(read_inputs(opened, release, release.port("amd64"))).site
 
 
 @pytest.mark.parametrize("overlay", [".", "..", "secrets", "clients", "overlay/../secrets", "link"])

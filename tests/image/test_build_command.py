@@ -285,9 +285,9 @@ def test_a_foreign_ramdisk_change_is_refused(
     system = FileSystem(kernel.ramdisk)
     system.write_file("/auto_install.conf", b"x = y\n")
     path = tmp_path / "foreign.iso"
-    with path.open("w+b") as stream:
+    with path.open("w+b") as stream, Iso.open(medium) as iso:
         changes = {"/6.6/amd64/bsd.rd": kernel.with_ramdisk(system.image())}
-        remaster(medium, stream, changes, epoch=0)
+        remaster(iso, stream, changes, epoch=0)
     # Its SHA256 no longer fits either: that is said first.
     refused(capsys, project, words(project, path), "differs from the list on the ISO")
 

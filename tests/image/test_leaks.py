@@ -45,8 +45,8 @@ def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def put(source: Path, target: Path, path: str, data: bytes) -> Path:
-    with target.open("w+b") as stream:
-        remaster(source, stream, {path: data}, epoch=1)
+    with target.open("w+b") as stream, Iso.open(source) as iso:
+        remaster(iso, stream, {path: data}, epoch=1)
     return target
 
 

@@ -56,7 +56,7 @@ def check(data: bytes) -> None:
         try:
             with Iso.open(path) as iso:
                 contents = {e.path: iso.read(e.path) for e in iso.entries() if e.kind == "file"}
-            report = remaster(path, output, CHANGES, epoch=1_600_000_000)
+                report = remaster(iso, output, CHANGES, epoch=1_600_000_000)
         except IsoError as error:
             assert error.message and "\n" not in error.message
             return

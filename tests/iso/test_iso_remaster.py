@@ -30,8 +30,8 @@ SECTOR = 2048
 def made(
     source: Path, target: Path, changes: Mapping[str, bytes | Path], epoch: int = EPOCH
 ) -> Remastered:
-    with target.open("w+b") as stream:
-        return remaster(source, stream, changes, epoch=epoch)
+    with target.open("w+b") as stream, Iso.open(source) as iso:
+        return remaster(iso, stream, changes, epoch=epoch)
 
 
 def sets_folder(medium: Path) -> str:
@@ -300,8 +300,8 @@ def test_the_report_gives_sizes_and_hashes_of_what_was_written(
     out = tmp_path / "out.iso"
     changes = usual_changes(standin_iso, tmp_path / "host")
     source_hash, length = hashlib.sha256(), Length()
-    with out.open("w+b") as stream:
-        report = remaster(standin_iso, stream, changes, epoch=EPOCH, digests=[source_hash, length])
+    with out.open("w+b") as stream, Iso.open(standin_iso) as iso:
+        report = remaster(iso, stream, changes, epoch=EPOCH, digests=[source_hash, length])
     assert report.size == out.stat().st_size
     assert report.sha256 == hashlib.sha256(out.read_bytes()).hexdigest()
     assert source_hash.hexdigest() == hashlib.sha256(standin_iso.read_bytes()).hexdigest()
@@ -395,9 +395,10 @@ def test_a_change_that_cannot_be_made_is_an_error_and_leaves_nothing(
 ) -> None:
     with (
         pytest.raises(IsoError, match=re.escape(message)),
+        Iso.open(standin_iso) as iso,
         atomic_file(tmp_path / "out.iso") as stream,
     ):
-        remaster(standin_iso, stream, changes, epoch=EPOCH)
+        remaster(iso, stream, changes, epoch=EPOCH)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -454,8 +455,8 @@ def test_an_output_that_fills_up_is_the_callers_error_and_no_thread_is_left(
             raise OSError(28, "No space left on device")
 
     before = threading.active_count()
-    with pytest.raises(OSError, match="No space left"):
-        remaster(standin_iso, Full(), {"/x": b""}, epoch=EPOCH, digests=[hashlib.sha256()])
+    with pytest.raises(OSError, match="No space left"), Iso.open(standin_iso) as iso:
+        remaster(iso, Full(), {"/x": b""}, epoch=EPOCH, digests=[hashlib.sha256()])
     assert threading.active_count() == before
 
 
@@ -478,8 +479,8 @@ def test_memory_does_not_grow_with_the_image(tmp_path: Path) -> None:
     source = tmp_path / "big.iso"
     build_iso(source, iso_size_padding=96 << 20)
     tracemalloc.start()
-    with (tmp_path / "out.iso").open("w+b") as stream:
-        remaster(source, stream, {"/x": b""}, epoch=EPOCH, digests=[hashlib.sha256()])
+    with (tmp_path / "out.iso").open("w+b") as stream, Iso.open(source) as iso:
+        remaster(iso, stream, {"/x": b""}, epoch=EPOCH, digests=[hashlib.sha256()])
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 40 << 20

@@ -82,13 +82,14 @@ def test_settings_that_the_tools_would_not_take_are_refused(settings: HookSettin
 
 def test_the_embedded_passphrase_is_a_private_file_and_only_in_that_mode() -> None:
     secret = Secret("correct horse battery")
-    files = ramdisk_files(HookSettings(mode=Mode.EMBEDDED), secret)
-    assert files["/obsdimg.key"] == (0o600, b"correct horse battery\n")
-    assert b"horse" not in files["/obsdimg.conf"][1]
+    files = {f.path: f for f in ramdisk_files(HookSettings(mode=Mode.EMBEDDED), secret)}
+    key = files["/obsdimg.key"]
+    assert (key.mode, key.data, key.secret) == (0o600, b"correct horse battery\n", True)
+    assert b"horse" not in files["/obsdimg.conf"].data
     for settings, given in ((HookSettings(), secret), (HookSettings(mode=Mode.EMBEDDED), None)):
         with pytest.raises(HookError):
             ramdisk_files(settings, given)
-    assert set(ramdisk_files(HookSettings())) == {"/obsdimg.sh", "/obsdimg.conf"}
+    assert [f.path for f in ramdisk_files(HookSettings())] == ["/obsdimg.sh", "/obsdimg.conf"]
 
 
 @pytest.mark.parametrize("before", [b"", b"MDXDM=y\n", b"MDXDM=y"])
@@ -128,7 +129,8 @@ ABSENT = re.compile(
 
 
 def test_the_script_calls_nothing_that_the_ramdisk_lacks() -> None:
-    text = ramdisk_files(HookSettings())["/obsdimg.sh"][1].decode()
+    script = next(f for f in ramdisk_files(HookSettings()) if f.path == "/obsdimg.sh")
+    text = script.data.decode()
     code = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
     assert ABSENT.findall(code) == []
     assert ABSENT.findall("x=$(awk 1)\nif test -f x; then\n") == ["awk", "test"]

@@ -41,8 +41,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Floppy]:
     folder = tmp_path_factory.mktemp("floppy")
     files = folder / "files"
     files.mkdir()
-    for path, (_, data) in ramdisk_files(HookSettings(disk="wd0")).items():
-        (files / path[1:]).write_bytes(data)
+    for entry in ramdisk_files(HookSettings(disk="wd0")):
+        (files / entry.path[1:]).write_bytes(entry.data)
     (files / "prelude").write_text(_PRELUDE)
     archive = disk(folder / "files.tar", 2)
     packed = subprocess.run(

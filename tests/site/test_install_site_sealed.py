@@ -9,9 +9,10 @@ from pathlib import Path
 import pexpect
 import pytest
 
+from obsdimg.core.entry import Entry
 from obsdimg.core.passphrase import Secret
 from obsdimg.core.templates import render
-from obsdimg.site.sealing import SealedFile, seal
+from obsdimg.site.sealing import seal
 from support.hook_bench import shell
 
 ROUNDS = 1000
@@ -46,7 +47,7 @@ class Site:
         self.sealed = root / "obsdimg.sealed"
         self.sealed.write_bytes(
             seal(
-                {KEY: SealedFile(b"PrivateKey = top secret\n", 0o600)},
+                [Entry(KEY, b"PrivateKey = top secret\n", 0o600)],
                 Secret(PASS),
                 salt_key=bytes(16),
                 iterations=ROUNDS,

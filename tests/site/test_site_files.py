@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from obsdimg.config import parse
+from obsdimg.core.entry import Entry
 from obsdimg.releases.release import load_release
 from obsdimg.response.install_conf import ResponseError, check_response
-from obsdimg.site.files import SiteFile
 from obsdimg.site.plan import Materials, SitePlanError, install_site
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
 from support.site_fixtures import RECIPE, content, planned, secret
@@ -105,11 +105,11 @@ def test_generated_scripts_are_valid_shell(name: str) -> None:
 
 
 def test_the_overlay_replaces_files_of_ours_but_not_the_sealed_ones() -> None:
-    mine = SiteFile("/etc/sysctl.conf", b"kern.maxproc=99\n", 0o644, "overlay/etc/sysctl.conf")
+    mine = Entry("/etc/sysctl.conf", b"kern.maxproc=99\n", 0o644, "overlay/etc/sysctl.conf")
     plan = planned(materials=Materials(overlay=[mine]))
     assert content(plan, "/etc/sysctl.conf") == "kern.maxproc=99\n"
     for path in ("/etc/wireguard/server.conf", "/install.site", "/obsdimg.sealed"):
-        bad = SiteFile(path, b"", 0o600, f"overlay{path}")
+        bad = Entry(path, b"", 0o600, f"overlay{path}")
         with pytest.raises(SitePlanError, match=r"is written by obsdimg"):
             planned(materials=Materials(overlay=[bad]))
 

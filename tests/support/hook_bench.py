@@ -198,8 +198,8 @@ class Bench:
         """Start the outer process, `typed` at its console; it starts the inner one."""
         t = str(self.root)
         key = Secret(embedded) if embedded is not None else None
-        for path, (_, data) in ramdisk_files(settings, key).items():
-            text = data.decode()
+        for entry in ramdisk_files(settings, key):
+            path, text = entry.path, entry.data.decode()
             if path.endswith(".sh"):
                 text = text.replace("/dev/r", f"{t}/dev/r").replace("cd /dev ", f"cd {t}/dev ")
                 text = text.replace("/dev/urandom", f"{t}/dev/urandom")

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import obsdimg.standin
+from obsdimg.core.entry import Entry
 from obsdimg.core.passphrase import Secret
 from obsdimg.core.templates import render
 from obsdimg.ffs import FileSystem
@@ -33,8 +34,8 @@ from obsdimg.rehearsal.ramdisk import amd64_programs
 from obsdimg.response.hook import HookSettings, hooked, ramdisk_files
 from obsdimg.signify.message import SignifySecretKey
 from obsdimg.signify.signing import ramdisk_key, sign_list
-from obsdimg.site.files import SiteFile, site_set
-from obsdimg.site.sealing import SealedFile, seal
+from obsdimg.site.files import site_set
+from obsdimg.site.sealing import seal
 from support.genuine_installer import genuine_ramdisk
 
 DISK = MachineDisk()
@@ -65,7 +66,7 @@ class Site:
         about = None
         if self.passphrase is not None:
             sealed = seal(
-                {SERVER_KEY: SealedFile(b"PrivateKey = top secret\n")},
+                [Entry(SERVER_KEY, b"PrivateKey = top secret\n", 0o600)],
                 Secret(self.passphrase),
                 salt_key=bytes(32),
                 iterations=2000,
@@ -73,9 +74,9 @@ class Site:
             about = {"sha256": hashlib.sha256(sealed).hexdigest(), "iterations": 2000}
             if self.damaged:
                 sealed = sealed[:100] + bytes([sealed[100] ^ 1]) + sealed[101:]
-            files.append(SiteFile("/obsdimg.sealed", sealed, 0o600))
+            files.append(Entry("/obsdimg.sealed", sealed, 0o600))
         script = render("siteXX", "common/install.site.j2", sealed=about, parts=[])
-        files.append(SiteFile("/install.site", script, 0o700))
+        files.append(Entry("/install.site", script, 0o700))
         return site_set(files, 1_570_838_400)
 
 
@@ -114,7 +115,7 @@ def install(
     sets = {
         "bsd": b"kernel",
         "bsd.rd": b"ramdisk kernel",
-        "base66.tgz": site_set([SiteFile("/etc/base", b"")], 1),
+        "base66.tgz": site_set([Entry("/etc/base", b"")], 1),
         "INSTALL.amd64": b"notes",
         "site66.tgz": site.data(),
     }
@@ -129,8 +130,8 @@ def install(
     public = ramdisk_key(key, "6.6").text.encode()
     tree["/etc/signify/openbsd-66-base.pub"] = RamdiskNode("file", 0o644, public)
     secret = Secret(embedded) if embedded is not None else None
-    for path, (mode, data) in ramdisk_files(settings, secret).items():
-        tree[path] = RamdiskNode("file", mode, data)
+    for entry in ramdisk_files(settings, secret):
+        tree[entry.path] = RamdiskNode("file", entry.mode, entry.data)
     secrets = (PASS, "horse", "top secret")
     return rehearse_tree(
         tree, cd, RehearsalMachine(disks=disks), operator, secrets=secrets, host=host

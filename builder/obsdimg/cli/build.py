@@ -14,12 +14,11 @@ from obsdimg.core.passphrase import Secret
 from obsdimg.fetch.cache import Cache
 from obsdimg.fetch.install_iso import obtain_iso
 from obsdimg.fetch.packages import obtain_packages
-from obsdimg.image import build
-from obsdimg.image.build import Plan
+from obsdimg.image.inputs import read_inputs
+from obsdimg.image.plan import BuildPlan, plan_build
+from obsdimg.image.write import write
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
-from obsdimg.site.files import SiteFile
-from obsdimg.site.plan import PACKAGES
 from obsdimg.site.sealing import ITERATIONS
 
 
@@ -53,43 +52,38 @@ def run(options: Options, ui: Ui) -> int:
     release = load_release(wanted.version)
     port = release.port(wanted.port)
     progress = ui.progress()
-    keys = project.keys()
-    plan = build.plan(project, release, port, keys)
+    inputs = read_inputs(project, release, port, options.mirror)
+    cache = Cache.default()
+    if inputs.carries_packages:
+        packages = obtain_packages(
+            release.package_source(port.name, inputs.mirrors),
+            inputs.package_stems,
+            cache=cache,
+            folder=options.packages,
+            offline=options.offline,
+            progress=progress,
+        )
+        inputs = inputs.with_packages(packages)
+    plan = plan_build(inputs)
     output = options.output
     if output is None:
         private_dir(project.images)
         output = project.images / project.image_name()
     for text in plan.warnings:
         ui.warn(text)
-    cache = Cache.default()
-    mirrors = (*options.mirror, *wanted.mirrors, *(m.url for m in release.mirrors))
-    source = release.iso_source(port.name)
     upstream = obtain_iso(
-        source,
+        release.iso_source(port.name, inputs.mirrors),
         cache=cache,
         iso=options.iso,
         offline=options.offline,
-        mirrors=mirrors,
         unverified=options.unverified,
         reverify=options.reverify,
         progress=progress,
     )
     if options.unverified:
         ui.warn(f"{upstream.path}: NOT VERIFIED; the manifest says so too")
-    if plan.packages and plan.carried:
-        found = obtain_packages(
-            release.package_source(port.name),
-            plan.packages,
-            cache=cache,
-            folder=options.packages,
-            offline=options.offline,
-            mirrors=mirrors,
-            progress=progress,
-        )
-        carried = [SiteFile(f"{PACKAGES}/{p.file_name}", p.data, 0o644, p.evidence) for p in found]
-        plan = build.plan(project, release, port, keys, carried)
     passphrase = ask_passphrase(plan, options.passphrase_file, ui)
-    built = build.write(project, release, port, keys, plan, upstream, output, passphrase, progress)
+    built = write(project, plan, upstream, output, passphrase, progress)
     if options.json:
         ui.json(built.manifest)
     else:
@@ -101,7 +95,7 @@ def run(options: Options, ui: Ui) -> int:
     return 0
 
 
-def ask_passphrase(plan: Plan, file: Path | None, ui: Ui) -> Secret | None:
+def ask_passphrase(plan: BuildPlan, file: Path | None, ui: Ui) -> Secret | None:
     """The passphrase, if this plan needs one, with a word on its strength."""
     if not plan.needs_passphrase:
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from obsdimg.cli.ui import Ui
-from obsdimg.image.build import Built
+from obsdimg.image.write import Built
 
 
 def report(built: Built, ui: Ui) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from obsdimg.cli.options import WithConfig, flag
 from obsdimg.cli.ui import Ui
-from obsdimg.image import build
-from obsdimg.image.build import Plan
+from obsdimg.image.inputs import read_inputs
+from obsdimg.image.plan import BuildPlan, plan_build
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
 
@@ -24,7 +24,7 @@ def run(options: Options, ui: Ui) -> int:
     project = Project.open(options.config)
     wanted = project.config.release
     release = load_release(wanted.version)
-    plan = build.plan(project, release, release.port(wanted.port), project.keys())
+    plan = plan_build(read_inputs(project, release, release.port(wanted.port)))
     if options.json:
         ui.json(as_json(plan))
         return 0
@@ -32,7 +32,7 @@ def run(options: Options, ui: Ui) -> int:
     return 0
 
 
-def as_json(plan: Plan) -> dict[str, Any]:
+def as_json(plan: BuildPlan) -> dict[str, Any]:
     """Questions, files and warnings as plain values."""
     return {
         "questions": [
@@ -50,13 +50,13 @@ def as_json(plan: Plan) -> dict[str, Any]:
         "sealed": [
             {"path": path, "mode": f"{f.mode:04o}"} for path, f in sorted(plan.site.sealed.items())
         ],
-        "packages": list(plan.packages),
-        "packages_carried": plan.carried,
+        "packages": list(plan.inputs.package_stems),
+        "packages_carried": plan.inputs.config.packages.carry,
         "warnings": list(plan.warnings),
     }
 
 
-def show(plan: Plan, version: str, ui: Ui) -> None:
+def show(plan: BuildPlan, version: str, ui: Ui) -> None:
     """The same for people."""
     ui.say(f"The installer of {version} will ask, and be answered:")
     for answered in plan.response.simulation.answers:
@@ -75,10 +75,11 @@ def show(plan: Plan, version: str, ui: Ui) -> None:
         ui.say("Sealed with the passphrase, opened on the encrypted disk:")
         for path, file in sorted(plan.site.sealed.items()):
             ui.say(f"  {file.mode:04o} {path}")
-    if plan.packages:
-        how = "carried in the site set" if plan.carried else "from a mirror, at the first boot"
+    if stems := plan.inputs.package_stems:
+        carried = plan.inputs.carries_packages
+        how = "carried in the site set" if carried else "from a mirror, at the first boot"
         ui.say()
-        ui.say(f"Packages ({how}): {', '.join(plan.packages)} and what they need")
+        ui.say(f"Packages ({how}): {', '.join(stems)} and what they need")
     for text in plan.warnings:
         ui.warn(text)
 

@@ -18,7 +18,9 @@ from obsdimg.core.files import private_dir, write_file
 from obsdimg.core.passphrase import Secret
 from obsdimg.fetch.cache import Cache
 from obsdimg.fetch.install_iso import obtain_iso
-from obsdimg.image import build
+from obsdimg.image.inputs import read_inputs
+from obsdimg.image.plan import plan_build
+from obsdimg.image.write import write
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import Release, SourcedKey, load_release
 from obsdimg.signify.message import SignifySecretKey
@@ -77,8 +79,7 @@ def run(options: Options, ui: Ui) -> int:
     project = Project.open(config)
     release = standin_release(vendor)
     port = release.port("amd64")
-    keys = project.keys()
-    plan = build.plan(project, release, port, keys)
+    plan = plan_build(read_inputs(project, release, port))
     upstream = obtain_iso(
         release.iso_source(port.name),
         cache=Cache(folder / "cache"),
@@ -89,7 +90,7 @@ def run(options: Options, ui: Ui) -> int:
     private_dir(project.images)
     output = project.images / project.image_name()
     secret = Secret(PASSPHRASE)
-    built = build.write(project, release, port, keys, plan, upstream, output, secret, progress)
+    built = write(project, plan, upstream, output, secret, progress)
     ui.say(f"The {len(plan.response.simulation.answers)} questions of the installer are answered,")
     ui.say(f"{len(plan.site.files) + 1} files land on the server, {len(plan.site.sealed)} sealed.")
     report(built, ui)

@@ -13,6 +13,7 @@ from obsdimg.fetch.cache import Cache
 from obsdimg.fetch.install_iso import UnverifiedIso, VerifiedIso, obtain_iso
 from obsdimg.fetch.packages import VerifiedPackage, obtain_packages
 from obsdimg.releases.release import Release, load_release
+from obsdimg.site.plan import package_stems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +56,10 @@ def run(options: Options, ui: Ui) -> int:
     wanted = _wanted(options)
     cache, progress = Cache.default(), ui.progress()
     iso = obtain_iso(
-        wanted.release.iso_source(wanted.port),
+        wanted.release.iso_source(wanted.port, wanted.mirrors),
         cache=cache,
         iso=options.iso,
         offline=options.offline,
-        mirrors=wanted.mirrors,
         unverified=options.unverified,
         reverify=options.reverify,
         progress=progress,
@@ -69,12 +69,11 @@ def run(options: Options, ui: Ui) -> int:
     packages: tuple[VerifiedPackage, ...] = ()
     if wanted.packages and not options.no_packages:
         packages = obtain_packages(
-            wanted.release.package_source(wanted.port),
+            wanted.release.package_source(wanted.port, wanted.mirrors),
             wanted.packages,
             cache=cache,
             folder=options.packages,
             offline=options.offline,
-            mirrors=wanted.mirrors,
             progress=progress,
         )
     if options.json:
@@ -133,6 +132,6 @@ def _wanted(options: Options) -> _Wanted:
 
     config = load(options.config)
     release = load_release(config.release.version)
-    names = (*release.wireguard.packages, *config.packages.names)
+    names = package_stems(config, release)
     mirrors = (*options.mirror, *config.release.mirrors)
     return _Wanted(release, options.port or config.release.port, names, mirrors)

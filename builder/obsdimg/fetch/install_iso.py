@@ -7,7 +7,6 @@ which has a type of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -45,7 +44,8 @@ class PinnedHash(Protocol):
 class IsoSource:
     """What upstream calls its ISO and how it can be told to be genuine.
 
-    `directory` is the folder below a mirror's base (`6.6/amd64`); `key` the release's base key.
+    `directory` is the folder below a mirror's base (`6.6/amd64`); `key` the release's base key;
+    `mirrors` are bases (folders that hold `6.6/`) without a slash at the end, tried in this order.
     """
 
     release: str
@@ -97,7 +97,6 @@ def obtain_iso(
     cache: Cache,
     iso: Path | None = None,
     offline: bool = False,
-    mirrors: Sequence[str] = (),
     unverified: bool = False,
     reverify: bool = False,
     limits: Timeouts | None = None,
@@ -105,7 +104,6 @@ def obtain_iso(
 ) -> VerifiedIso | UnverifiedIso:
     """The ISO of `source`: `iso` if given, else from the cache, else from a mirror; verified.
 
-    `mirrors` (bases, the folder that holds `6.6/`) are tried before those of `source`.
     `unverified` waives verification of a given `iso` altogether.  Raises VerificationError,
     DownloadError, OfflineError, CacheError or FileError.
     """
@@ -123,7 +121,7 @@ def obtain_iso(
     with Downloader(
         limits, progress, "give the file with --iso F, or a mirror with --mirror URL"
     ) as net:
-        finder = _Finder(source, cache, None if offline else net, tuple(mirrors), progress)
+        finder = _Finder(source, cache, None if offline else net, progress)
         if iso is None:
             return finder.fetch(reverify)
         return finder.given(iso, reverify)
@@ -137,13 +135,11 @@ class _Finder:
         source: IsoSource,
         cache: Cache,
         net: Downloader | None,
-        mirrors: tuple[str, ...],
         progress: Progress,
     ) -> None:
         self.source = source
         self.cache = cache
         self.net = net
-        self.mirrors = tuple(dict.fromkeys((*mirrors, *source.mirrors)))
         self.progress = progress
 
     def fetch(self, reverify: bool) -> VerifiedIso:
@@ -228,7 +224,7 @@ class _Finder:
             raise HashMismatchError(_not_genuine(found.sha256, expected, self.source))
 
     def _urls(self, name: str) -> list[str]:
-        return [f"{base.rstrip('/')}/{self.source.directory}/{name}" for base in self.mirrors]
+        return [f"{base}/{self.source.directory}/{name}" for base in self.source.mirrors]
 
 
 def _verified(found: HashedFile, expected: Expected) -> VerifiedIso:

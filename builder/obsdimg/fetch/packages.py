@@ -87,7 +87,7 @@ class PackageSource:
     """Where the packages of a release and port are; of several folders the first wins.
 
     `directories` are below a mirror's base (`6.6/packages-stable/amd64`); `key` is the release's
-    package key.
+    package key; `mirrors` are bases without a slash at the end, tried in this order.
     """
 
     release: str
@@ -153,15 +153,14 @@ def obtain_packages(
     cache: Cache,
     folder: Path | None = None,
     offline: bool = False,
-    mirrors: Sequence[str] = (),
     optional: Sequence[str] = ("quirks",),
     limits: Timeouts | None = None,
     progress: Progress | None = None,
 ) -> tuple[VerifiedPackage, ...]:
     """The packages `names` (stems or full names) and all they depend on, dependencies first.
 
-    From `folder` alone if given, else from the cache (`offline`) or a mirror; `mirrors` are tried
-    before those of `source`.  `optional` ones are taken if they are there; pkg_add always looks
+    From `folder` alone if given, else from the cache (`offline`) or a mirror of `source`, the
+    first that answers.  `optional` ones are taken if they are there; pkg_add always looks
     for quirks.  Raises PackageError, VerificationError, DownloadError or FileError.
     """
     progress = progress or Progress()
@@ -173,10 +172,10 @@ def obtain_packages(
         elif offline:
             shelves = [_Folder(cache.path(d, "x").parent) for d in source.directories]
         else:
-            bases = tuple(dict.fromkeys((*mirrors, *source.mirrors)))
             last = source.directories[-1]
             shelves = [
-                _Remote(d, bases, cache, net, progress, d == last) for d in source.directories
+                _Remote(d, source.mirrors, cache, net, progress, d == last)
+                for d in source.directories
             ]
         resolver = _Resolver(source, [(shelf, shelf.names()) for shelf in shelves], progress)
         if not any(listed for _, listed in resolver.shelves):
@@ -226,7 +225,7 @@ class _Remote:
         needed: bool,
     ) -> None:
         self.directory = directory
-        self.urls = [f"{base.rstrip('/')}/{directory}" for base in bases]
+        self.urls = [f"{base}/{directory}" for base in bases]
         self.cache = cache
         self.net = net
         self.progress = progress

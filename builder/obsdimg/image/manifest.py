@@ -8,55 +8,58 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from obsdimg import __version__
+from obsdimg.core.entry import Entry
+from obsdimg.fetch.install_iso import UnverifiedIso, VerifiedIso
+from obsdimg.image.plan import BuildPlan
 from obsdimg.iso import Remastered
-from obsdimg.site.files import SiteFile
+from obsdimg.response import hook
 
 FORMAT = 1
 
 
 def manifest(
-    *,
+    plan: BuildPlan,
+    upstream: VerifiedIso | UnverifiedIso,
     name: str,
-    config_digest: str,
-    release: str,
-    port: str,
-    upstream: Mapping[str, Any],
     result: Remastered,
-    ramdisk: Sequence[Mapping[str, Any]],
-    site: Sequence[SiteFile],
-    sealed: Sequence[str],
-    hook: Mapping[str, Any],
-    image_key: str,
-    origins: Mapping[str, str],
-    warnings: Sequence[str],
+    *,
+    changes: Sequence[Entry],
+    ramdisk: Sequence[Entry],
+    site: Sequence[Entry],
 ) -> dict[str, Any]:
-    """The manifest as plain values.  Nothing of it is secret, nor a hash of a secret."""
+    """The manifest of the ISO called `name`, as plain values.  Nothing of it is secret, nor a
+    hash of a secret.
+
+    `changes`, `ramdisk` and `site` are what was put on the ISO, into the ramdisk and into the
+    site set.
+    """
+    inputs, encryption = plan.inputs, hook.describe(plan.hook)
+    put = {file.path: file for file in result.files}
     return {
         "format": FORMAT,
         "tool": f"obsdimg {__version__}",
         "iso": {"name": name, "size": result.size, "sha256": result.sha256},
-        "release": release,
-        "port": port,
-        "configuration_sha256": config_digest,
-        "upstream": dict(upstream),
-        "image_key": image_key,
-        "encryption": dict(hook),
-        "secrets_in_clear": bool(hook.get("passphrase_in_iso")),
-        "warnings": list(warnings),
+        "release": inputs.release.version,
+        "port": inputs.port.name,
+        "configuration_sha256": inputs.config_sha256,
+        "upstream": {
+            "name": upstream.path.name,
+            "sha256": upstream.sha256,
+            "size": upstream.size,
+            "verified": upstream.how,
+            "evidence": upstream.evidence,
+        },
+        "image_key": inputs.keys.image.public().base64,
+        "encryption": dict(encryption),
+        "secrets_in_clear": bool(encryption["passphrase_in_iso"]),
+        "warnings": list(plan.warnings),
         "files": [
-            {
-                "path": put.path,
-                "size": put.size,
-                "mode": "0644",
-                "sha256": put.sha256,
-                "replaced": put.replaced,
-                "origin": origins.get(put.path, "obsdimg"),
-            }
-            for put in result.files
+            _listed(entry) | {"replaced": put[entry.path].replaced}
+            for entry in sorted(changes, key=lambda entry: entry.path)
         ],
-        "ramdisk": list(ramdisk),
-        "site_set": [_site_entry(entry) for entry in site],
-        "sealed": sorted(sealed),
+        "ramdisk": [_listed(entry) for entry in ramdisk],
+        "site_set": [_listed(entry) for entry in site],
+        "sealed": sorted(plan.site.sealed),
     }
 
 
@@ -66,7 +69,8 @@ def encode(value: Mapping[str, Any]) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
-def _site_entry(entry: SiteFile) -> dict[str, Any]:
+def _listed(entry: Entry) -> dict[str, Any]:
+    """One entry: path, kind, mode, origin; of a file size and hash, of a link its target."""
     shown: dict[str, Any] = {
         "path": entry.path,
         "kind": entry.kind,
@@ -74,7 +78,8 @@ def _site_entry(entry: SiteFile) -> dict[str, Any]:
         "origin": entry.origin,
     }
     if entry.kind == "file":
-        shown |= {"size": len(entry.data), "sha256": hashlib.sha256(entry.data).hexdigest()}
+        digest = None if entry.secret else hashlib.sha256(entry.data).hexdigest()
+        shown |= {"size": len(entry.data), "sha256": digest}
     if entry.kind == "link":
         shown["target"] = entry.target
     return shown

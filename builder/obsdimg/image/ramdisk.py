@@ -7,10 +7,9 @@ is sourced at every start, `/etc/signify/openbsd-XX-base.pub` verifies the sets.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 
+from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.ffs import FileSystem
 from obsdimg.response.hook import hooked
@@ -22,15 +21,6 @@ TEMPLATE = "/disklabel.tmpl"
 
 class RamdiskError(ObsdimgError):
     """The ramdisk is not that of the release's installer, or was changed before."""
-
-
-@dataclass(frozen=True)
-class RamdiskFile:
-    """A file put into the ramdisk: mode, content, and where it comes from."""
-
-    mode: int
-    data: bytes = field(repr=False)
-    origin: str
 
 
 def key_path(digits: str) -> str:
@@ -63,31 +53,17 @@ def check_ramdisk(files: FileSystem, digits: str) -> None:
         )
 
 
-def edit_ramdisk(image: bytes, files: Mapping[str, RamdiskFile], epoch: int) -> bytes:
+def edit_ramdisk(image: bytes, files: Iterable[Entry], epoch: int) -> bytes:
     """`image` with `files` added or replaced and the hook's line at the end of install.md.
 
     `epoch`: time of the new files, seconds since 1970.  Raises NoRoomError and other FfsError.
     """
     system = FileSystem(image)
-    for path, file in sorted(files.items()):
-        system.write_file(path, file.data, mode=file.mode, mtime=epoch)
+    for file in sorted(files, key=lambda entry: entry.path):
+        system.write_file(file.path, file.data, mode=file.mode, mtime=epoch)
     before = system.stat(INSTALL_MD)
     data = hooked(system.read_file(INSTALL_MD))
     system.write_file(
         INSTALL_MD, data, mode=before.mode, uid=before.uid, gid=before.gid, mtime=epoch
     )
     return system.image()
-
-
-def summary(files: Mapping[str, RamdiskFile]) -> list[dict[str, object]]:
-    """For the manifest: path, size, mode, hash and origin; secrets have no hash."""
-    return [
-        {
-            "path": path,
-            "size": len(file.data),
-            "mode": f"{file.mode:04o}",
-            "sha256": hashlib.sha256(file.data).hexdigest() if path != "/obsdimg.key" else None,
-            "origin": file.origin,
-        }
-        for path, file in sorted(files.items())
-    ]

@@ -58,7 +58,7 @@ class Remastered:
 
 
 def remaster(
-    source: Path,
+    iso: Iso,
     output: BinaryIO,
     changes: Mapping[str, bytes | Path],
     *,
@@ -66,19 +66,18 @@ def remaster(
     epoch: int,
     digests: Sequence[Digest] = (),
 ) -> Remastered:
-    """Write `source` to `output` with files added or replaced; the same input, the same bytes.
+    """Write `iso` to `output` with files added or replaced; the same input, the same bytes.
 
     `changes` maps absolute Rock Ridge names to bytes or to files of the host; they get mode 0644,
     root:wheel and the date `epoch` (seconds since 1970).  Directories are made as needed.  All
     else stays: boot entries, system area, volume identifiers, names, modes and times, extents
     that files share.  TRANS.TBL files get lines for new names.  `digests` are fed every byte of
-    `source`, in order.  Raises IsoError; errors of `output` come as OSError.
+    `iso`, in order.  Raises IsoError; errors of `output` come as OSError.
     """
-    with Iso.open(source) as iso:
-        sizes = {path: _size(content) for path, content in changes.items()}
-        layout = plan(iso, sizes, epoch)
-        with (progress or Progress()).step("Writing the ISO", total=layout.end * SECTOR) as step:
-            return _write(iso, layout, output, changes, step, digests)
+    sizes = {path: _size(content) for path, content in changes.items()}
+    layout = plan(iso, sizes, epoch)
+    with (progress or Progress()).step("Writing the ISO", total=layout.end * SECTOR) as step:
+        return _write(iso, layout, output, changes, step, digests)
 
 
 def _size(content: bytes | Path) -> int:

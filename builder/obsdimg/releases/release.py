@@ -12,6 +12,7 @@ import datetime
 import os
 import re
 import tomllib
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal
@@ -206,8 +207,13 @@ class Release(_Frozen):
         known = ", ".join(p.name for p in self.ports)
         raise ReleaseError(f"OpenBSD {self.version}: port {name} is not known", f"known: {known}")
 
-    def iso_source(self, port: str = "amd64") -> IsoSource:
-        """What media.upstream needs to obtain and verify this release's ISO."""
+    def mirror_urls(self, first: Iterable[str] = ()) -> tuple[str, ...]:
+        """The bases of mirrors, none twice: `first`, then those known to have this release."""
+        urls = (*first, *(mirror.url for mirror in self.mirrors))
+        return tuple(dict.fromkeys(url.rstrip("/") for url in urls))
+
+    def iso_source(self, port: str = "amd64", mirrors: Iterable[str] = ()) -> IsoSource:
+        """What fetch.install_iso needs to obtain and verify this release's ISO."""
         entry = self.port(port)
         return IsoSource(
             release=self.version,
@@ -215,17 +221,17 @@ class Release(_Frozen):
             name=entry.iso,
             key=self.base_key,
             pinned=entry.iso_hash,
-            mirrors=tuple(mirror.url for mirror in self.mirrors),
+            mirrors=self.mirror_urls(mirrors),
         )
 
-    def package_source(self, port: str = "amd64") -> PackageSource:
-        """What media.packages needs to obtain and verify packages.  Raises KeyUnknownError."""
+    def package_source(self, port: str = "amd64", mirrors: Iterable[str] = ()) -> PackageSource:
+        """What fetch.packages needs to obtain and verify packages.  Raises KeyUnknownError."""
         return PackageSource(
             release=self.version,
             port=self.port(port).name,
             directories=tuple(d.format(port=port) for d in self.package_directories),
             key=self.key("pkg"),
-            mirrors=tuple(mirror.url for mirror in self.mirrors),
+            mirrors=self.mirror_urls(mirrors),
         )
 
 

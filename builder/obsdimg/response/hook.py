@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 
+from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.passphrase import MAX_LENGTH, MIN_LENGTH, Secret
 from obsdimg.core.resources import resource
@@ -140,21 +141,21 @@ def warnings(settings: HookSettings) -> list[str]:
     return found
 
 
-def ramdisk_files(
-    settings: HookSettings, embedded: Secret | None = None
-) -> dict[str, tuple[int, bytes]]:
-    """Files to add to the ramdisk, path -> (mode, content).
+def ramdisk_files(settings: HookSettings, embedded: Secret | None = None) -> list[Entry]:
+    """Files to add to the ramdisk.
 
     `embedded` is the passphrase, given in mode EMBEDDED and in no other.  Raises HookError.
     """
-    files = {
-        SCRIPT: (0o644, resource("response", "obsdimg.sh").read_bytes()),
-        CONF: (0o644, conf(settings)),
-    }
+    script = resource("response", "obsdimg.sh").read_bytes()
+    files = [
+        Entry(SCRIPT, script, 0o644, "response/obsdimg.sh"),
+        Entry(CONF, conf(settings), 0o644, "[disk]"),
+    ]
     if (embedded is not None) != (settings.mode is Mode.EMBEDDED):
         raise HookError("the passphrase goes into the ramdisk in mode embedded, and only then")
     if embedded is not None:
-        files[KEY] = (0o600, embedded.reveal().encode("ascii") + b"\n")
+        key = embedded.reveal().encode("ascii") + b"\n"
+        files.append(Entry(KEY, key, 0o600, "the passphrase", secret=True))
     return files
 
 

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from obsdimg.config import Config
+from obsdimg.core.entry import Entry
 from obsdimg.project.folder import ProjectKeys
 from obsdimg.releases.release import Release
-from obsdimg.site.files import SiteFile, site_set
+from obsdimg.site.files import site_set
 from obsdimg.site.plan import Materials, plan_site
 
 ARCHIVE = "apply.tgz"
 
 
 def changes_archive(
-    config: Config, release: Release, keys: ProjectKeys, overlay: Sequence[SiteFile] = ()
+    config: Config, release: Release, keys: ProjectKeys, overlay: Sequence[Entry] = ()
 ) -> bytes:
     """A tar archive of the changed files; it holds secrets and belongs into clients/ (0600).
 
@@ -29,8 +30,7 @@ def changes_archive(
     # The folder for its mode: without an entry tar would open it to all.
     wanted = {"/etc/pf.conf", "/etc/wireguard", "/etc/wireguard/names"}
     files = [f for f in plan.files if f.path in wanted]
-    files += [SiteFile(path, file.data, file.mode, "sealed") for path, file in plan.sealed.items()]
-    return site_set(files, 0)
+    return site_set([*files, *plan.sealed.values()], 0)
 
 
 def changes_command(config: Config, release: Release) -> str | None:

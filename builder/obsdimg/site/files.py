@@ -12,9 +12,9 @@ import gzip
 import io
 import tarfile
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.resources import resource
 
@@ -30,24 +30,7 @@ class SiteSetError(ObsdimgError):
     """A file cannot be part of a site set."""
 
 
-@dataclass(frozen=True)
-class SiteFile:
-    """One entry of the site set.
-
-    `path` is absolute on the installed system; `kind` is file, link (symbolic) or dir;
-    `origin` says where it comes from, for people and the manifest.  `data` of a secret file
-    is kept out of `repr`.
-    """
-
-    path: str
-    data: bytes = field(repr=False, default=b"")
-    mode: int = 0o644
-    origin: str = ""
-    kind: str = "file"
-    target: str = ""
-
-
-def site_set(files: Iterable[SiteFile], epoch: int) -> bytes:
+def site_set(files: Iterable[Entry], epoch: int) -> bytes:
     """The archive siteXX.tgz; `epoch` (seconds since 1970) is the time of every entry.
 
     Directories that the base system lacks get an entry (0755 unless `files` says otherwise).
@@ -68,9 +51,9 @@ def site_set(files: Iterable[SiteFile], epoch: int) -> bytes:
     return gzip.compress(buffer.getvalue(), 9, mtime=0)
 
 
-def with_directories(files: Iterable[SiteFile]) -> list[SiteFile]:
+def with_directories(files: Iterable[Entry]) -> list[Entry]:
     """`files` sorted by path, with entries for the directories that the base system lacks."""
-    given: dict[str, SiteFile] = {}
+    given: dict[str, Entry] = {}
     for entry in files:
         check_path(entry.path)
         if entry.path in given:
@@ -84,7 +67,7 @@ def with_directories(files: Iterable[SiteFile]) -> list[SiteFile]:
             if above is not None and above.kind != "dir":
                 raise SiteSetError(f"{path}: {name} is a {above.kind}, from {above.origin}")
             if above is None and name not in BASE_DIRECTORIES:
-                given[name] = SiteFile(name, mode=0o755, kind="dir", origin="obsdimg")
+                given[name] = Entry(name, mode=0o755, kind="dir", origin="obsdimg")
     return [given[path] for path in sorted(given)]
 
 
@@ -97,7 +80,7 @@ def check_path(path: str) -> None:
         raise SiteSetError(f"{path!r}: the name holds characters that cannot be printed")
 
 
-def _tar_info(entry: SiteFile, epoch: int) -> tarfile.TarInfo:
+def _tar_info(entry: Entry, epoch: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(entry.path.removeprefix("/"))
     info.mtime = epoch
     info.mode = entry.mode

@@ -10,9 +10,10 @@ import os
 import stat
 from pathlib import Path
 
+from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import describe
-from obsdimg.site.files import BASE_DIRECTORIES, SiteFile, check_path
+from obsdimg.site.files import BASE_DIRECTORIES, check_path
 
 IGNORED = frozenset({".gitkeep", ".DS_Store", ".gitignore"})
 
@@ -21,18 +22,18 @@ class OverlayError(ObsdimgError):
     """Something in the overlay cannot land on the server; names the file."""
 
 
-def read_overlay(folder: Path) -> list[SiteFile]:
+def read_overlay(folder: Path) -> list[Entry]:
     """Everything below `folder`, by path; an overlay that is not there is empty."""
     if not folder.exists():
         return []
     if not folder.is_dir():
         raise OverlayError(f"{folder}: is not a folder")
-    found: list[SiteFile] = []
+    found: list[Entry] = []
     _read(folder, "", folder, found)
     return found
 
 
-def _read(folder: Path, prefix: str, top: Path, found: list[SiteFile]) -> None:
+def _read(folder: Path, prefix: str, top: Path, found: list[Entry]) -> None:
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except OSError as error:
@@ -46,13 +47,13 @@ def _read(folder: Path, prefix: str, top: Path, found: list[SiteFile]) -> None:
         origin = f"{top.name}{path}"
         if entry.is_symlink():
             target = _target(Path(entry.path), path)
-            found.append(SiteFile(path, mode=0o777, origin=origin, kind="link", target=target))
+            found.append(Entry(path, mode=0o777, origin=origin, kind="link", target=target))
         elif entry.is_dir():
             if path not in BASE_DIRECTORIES:
-                found.append(SiteFile(path, mode=mode, origin=origin, kind="dir"))
+                found.append(Entry(path, mode=mode, origin=origin, kind="dir"))
             _read(Path(entry.path), path, top, found)
         elif entry.is_file(follow_symlinks=False):
-            found.append(SiteFile(path, _data(Path(entry.path)), mode, origin))
+            found.append(Entry(path, _data(Path(entry.path)), mode, origin))
         else:
             raise OverlayError(
                 f"{entry.path}: is neither file, folder nor link",

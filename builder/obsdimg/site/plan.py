@@ -14,12 +14,12 @@ from typing import Any
 
 from obsdimg.config import Config
 from obsdimg.config.types import DISABLED
+from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.templates import render
 from obsdimg.project.folder import ProjectKeys
 from obsdimg.releases.release import Release
-from obsdimg.site.files import SiteFile
-from obsdimg.site.sealing import ITERATIONS, SealedFile
+from obsdimg.site.sealing import ITERATIONS
 from obsdimg.site.tunnel import SERVER_KEY_MARK, TunnelPlan, plan_tunnel
 
 PACKAGES = "/var/obsdimg/packages"
@@ -36,8 +36,8 @@ class SitePlanError(ObsdimgError):
 class SitePlan:
     """The files that anybody may read, those that get sealed, and the tunnel behind them."""
 
-    files: tuple[SiteFile, ...]
-    sealed: Mapping[str, SealedFile] = field(repr=False)
+    files: tuple[Entry, ...]
+    sealed: Mapping[str, Entry] = field(repr=False)
     tunnel: TunnelPlan = field(repr=False)
 
 
@@ -45,10 +45,10 @@ class SitePlan:
 class Materials:
     """What a site set is made of besides the settings."""
 
-    packages: Sequence[SiteFile] = ()
+    packages: Sequence[Entry] = ()
     """Package files to carry, below PACKAGES; the origin says how each was verified."""
     block_list: bytes = field(default=b"", repr=False)
-    overlay: Sequence[SiteFile] = ()
+    overlay: Sequence[Entry] = ()
     installurl: str = ""
     """Mirror for the installed system; empty: the installer's own choice."""
 
@@ -63,20 +63,23 @@ def plan_site(
     files += _tunnel_files(tunnel, materials)
     if materials.installurl:
         files.append(
-            SiteFile("/etc/installurl", f"{materials.installurl}\n".encode(), 0o644, "release file")
+            Entry("/etc/installurl", f"{materials.installurl}\n".encode(), 0o644, "release file")
         )
     key_files = _key_files(tunnel, keys, values)
-    sealed: dict[str, SealedFile] = {}
+    sealed: dict[str, Entry] = {}
     if tunnel.first_boot_key:
-        files += [
-            SiteFile(path, file.data, file.mode, "template") for path, file in key_files.items()
-        ]
+        files += key_files.values()
     else:
         sealed = key_files
     return SitePlan(tuple(_merged(files, materials.overlay, sealed)), sealed=sealed, tunnel=tunnel)
 
 
-def install_site(config: Config, sealed: bytes | None) -> SiteFile:
+def package_stems(config: Config, release: Release) -> tuple[str, ...]:
+    """The packages that the server gets: what the tunnel needs, and the user's own."""
+    return (*release.wireguard.packages, *config.packages.names)
+
+
+def install_site(config: Config, sealed: bytes | None) -> Entry:
     """/install.site, which opens `sealed` (the bytes of /obsdimg.sealed), if there are any."""
     ssh = _ssh(config)
     parts = ["30-firsttime"]
@@ -91,7 +94,7 @@ def install_site(config: Config, sealed: bytes | None) -> SiteFile:
     if sealed is not None:
         about = {"sha256": hashlib.sha256(sealed).hexdigest(), "iterations": ITERATIONS}
     data = render("siteXX", "common/install.site.j2", sealed=about, parts=texts)
-    return SiteFile("/install.site", data, 0o700, "siteXX/common/install.site.j2")
+    return Entry("/install.site", data, 0o700, "siteXX/common/install.site.j2")
 
 
 def _public_templates(
@@ -127,21 +130,19 @@ def _public_templates(
     ]
 
 
-def _rendered(template: str, path: str, mode: int, values: Mapping[str, Any]) -> SiteFile:
-    return SiteFile(path, render("siteXX", template, **values), mode, f"siteXX/{template}")
+def _rendered(template: str, path: str, mode: int, values: Mapping[str, Any]) -> Entry:
+    return Entry(path, render("siteXX", template, **values), mode, f"siteXX/{template}")
 
 
-def _tunnel_files(tunnel: TunnelPlan, materials: Materials) -> list[SiteFile]:
+def _tunnel_files(tunnel: TunnelPlan, materials: Materials) -> list[Entry]:
     names = "".join(f"{p.public_key} {p.name}\n" for p in tunnel.peers)
-    files = [SiteFile("/etc/wireguard", mode=0o700, kind="dir", origin="obsdimg")]
+    files = [Entry("/etc/wireguard", mode=0o700, kind="dir", origin="obsdimg")]
     if tunnel.audit:
-        files.append(SiteFile("/var/db/obsdimg", mode=0o700, kind="dir", origin="obsdimg"))
-        files.append(SiteFile("/etc/wireguard/names", names.encode(), 0o600, "tunnel.peers"))
+        files.append(Entry("/var/db/obsdimg", mode=0o700, kind="dir", origin="obsdimg"))
+        files.append(Entry("/etc/wireguard/names", names.encode(), 0o600, "tunnel.peers"))
     if materials.block_list:
         files.append(
-            SiteFile(
-                "/var/unbound/etc/block.conf", materials.block_list, 0o644, "tunnel.block_lists"
-            )
+            Entry("/var/unbound/etc/block.conf", materials.block_list, 0o644, "tunnel.block_lists")
         )
     if tunnel.backend == "wireguard-go":
         services = [("obsdimg_wg", tunnel.interface, "server.conf", "the tunnel")]
@@ -152,13 +153,13 @@ def _tunnel_files(tunnel: TunnelPlan, materials: Materials) -> list[SiteFile]:
         for service, interface, conf, what in services:
             link = {"interface": interface, "config": f"/etc/wireguard/{conf}", "what": what}
             data = render("siteXX", template, tunnel=tunnel, link=link)
-            files.append(SiteFile(f"/etc/rc.d/{service}", data, 0o555, f"siteXX/{template}"))
+            files.append(Entry(f"/etc/rc.d/{service}", data, 0o555, f"siteXX/{template}"))
     return [*files, *materials.packages]
 
 
 def _key_files(
     tunnel: TunnelPlan, keys: ProjectKeys, values: Mapping[str, Any]
-) -> dict[str, SealedFile]:
+) -> dict[str, Entry]:
     """The files with private or pre-shared keys in them."""
     private = SERVER_KEY_MARK if keys.server is None else keys.server.reveal()
     templates = {
@@ -169,16 +170,20 @@ def _key_files(
     }
     mode = 0o600 if tunnel.backend == "wireguard-go" else 0o640
     return {
-        path: SealedFile(
-            render("siteXX", templates[path], server_private_key=private, **values), mode
+        path: Entry(
+            path,
+            render("siteXX", templates[path], server_private_key=private, **values),
+            mode,
+            f"siteXX/{templates[path]}",
+            secret=not tunnel.first_boot_key,
         )
         for path in tunnel.key_files
     }
 
 
 def _merged(
-    files: Sequence[SiteFile], overlay: Sequence[SiteFile], sealed: Mapping[str, SealedFile]
-) -> list[SiteFile]:
+    files: Sequence[Entry], overlay: Sequence[Entry], sealed: Mapping[str, Entry]
+) -> list[Entry]:
     """The overlay wins over our files, and never touches the sealed ones or install.site."""
     for entry in overlay:
         if entry.path in sealed or entry.path in (SEALED, "/install.site"):
@@ -195,7 +200,7 @@ def _values(
 ) -> dict[str, Any]:
     network, admin = config.network, config.access.admin
     hour, minute = config.upkeep.time.split(":")
-    stems = [*release.wireguard.packages, *config.packages.names]
+    stems = package_stems(config, release)
     return {
         "host": config.host.name,
         "release": release.number,
@@ -210,7 +215,7 @@ def _values(
         "admin": admin.name if admin else "",
         "doas": admin.doas if admin else "",
         "block_list": bool(materials.block_list),
-        "packages": {"names": stems, "carried": config.packages.carry and bool(stems)},
+        "packages": {"names": list(stems), "carried": config.packages.carry and bool(stems)},
         "upkeep": {
             "schedule": config.upkeep.schedule,
             "hour": int(hour),

@@ -22,9 +22,9 @@ import hmac
 import io
 import re
 import tarfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
+from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.passphrase import Secret
 
@@ -45,27 +45,14 @@ class SealingError(ObsdimgError):
     """Files cannot be sealed, or a sealed file cannot be opened; never shows their content."""
 
 
-@dataclass(frozen=True)
-class SealedFile:
-    """One file as it will be on the server."""
-
-    data: bytes
-    mode: int = 0o600
-    uid: int = 0
-    gid: int = 0
-
-    def __repr__(self) -> str:
-        return f"SealedFile({len(self.data)} bytes, {self.mode:04o}, {self.uid}:{self.gid})"
-
-
 def seal(
-    files: Mapping[str, SealedFile],
+    files: Iterable[Entry],
     passphrase: Secret,
     *,
     salt_key: bytes,
     iterations: int = ITERATIONS,
 ) -> bytes:
-    """`files` (by absolute path on the server) sealed with `passphrase`.
+    """`files` sealed with `passphrase`.
 
     The same input gives the same bytes: the salt is an HMAC-SHA256, keyed with `salt_key`, of
     passphrase, iterations and content.  A salt so made differs whenever the content does, and
@@ -84,9 +71,7 @@ def seal(
     return MAGIC + salt + _encrypt(plain, secret, salt, iterations)
 
 
-def open_sealed(
-    sealed: bytes, passphrase: Secret, *, iterations: int = ITERATIONS
-) -> dict[str, SealedFile]:
+def open_sealed(sealed: bytes, passphrase: Secret, *, iterations: int = ITERATIONS) -> list[Entry]:
     """What `seal` sealed, as install.site would open it.
 
     Raises SealingError: not a sealed file, or `passphrase` does not open it.
@@ -100,19 +85,18 @@ def open_sealed(
     return unpack(plain)
 
 
-def pack(files: Mapping[str, SealedFile]) -> bytes:
+def pack(files: Iterable[Entry]) -> bytes:
     """The plain text: header block and padded archive, paths in order.  Raises SealingError."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path in sorted(files):
+        for entry in sorted(files, key=lambda entry: entry.path):
+            path = entry.path
             if not re.fullmatch(r"(/[A-Za-z0-9._+@-]+)+", path) or "/.." in path or "/./" in path:
                 raise SealingError(f"{path}: not a plain absolute path", "e.g. /etc/wireguard/key")
-            file = files[path]
             member = tarfile.TarInfo(path.lstrip("/"))
-            member.size, member.mode = len(file.data), file.mode
-            member.uid, member.gid = file.uid, file.gid
+            member.size, member.mode = len(entry.data), entry.mode
             try:
-                archive.addfile(member, io.BytesIO(file.data))
+                archive.addfile(member, io.BytesIO(entry.data))
             except ValueError as error:
                 raise SealingError(f"{path}: the path is too long for ustar") from error
     body = out.getvalue()
@@ -125,19 +109,18 @@ def _header(body: bytes) -> bytes:
     return line.ljust(BLOCK - 1) + b"\n"
 
 
-def unpack(plain: bytes) -> dict[str, SealedFile]:
+def unpack(plain: bytes) -> list[Entry]:
     """The reverse of `pack`.  Raises SealingError when the check fails."""
     body = plain[BLOCK:]
     if not hmac.compare_digest(plain[:BLOCK], _header(body)):
         raise SealingError("the passphrase does not open the sealed file")
-    found = {}
+    found = []
     with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as archive:
         for member in archive:
             stream = archive.extractfile(member)
             if stream is not None:
-                found["/" + member.name] = SealedFile(
-                    stream.read(), member.mode, member.uid, member.gid
-                )
+                entry = Entry(f"/{member.name}", stream.read(), member.mode, "sealed", secret=True)
+                found.append(entry)
     return found
 
 

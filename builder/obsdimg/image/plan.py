@@ -1,0 +1,74 @@
+"""What will be in the ISO, decided before any byte of it is written.
+
+Pure: the inputs in, a plan out.  It holds every byte but those that depend on the upstream ISO
+and on the passphrase (image/write.py adds these).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from obsdimg.config import Config
+from obsdimg.config.rules import warnings
+from obsdimg.image.inputs import BuildInputs
+from obsdimg.response import hook
+from obsdimg.response.install_conf import CheckedResponse, check_response
+from obsdimg.site.files import with_directories
+from obsdimg.site.plan import Materials, SitePlan, install_site, plan_site
+
+DEFAULT_MIRROR = "https://cdn.openbsd.org/pub/OpenBSD"
+"""What the installer itself writes to /etc/installurl."""
+
+
+@dataclass(frozen=True)
+class BuildPlan:
+    """The response file, the settings of the encryption step, the files of the site set."""
+
+    inputs: BuildInputs = field(repr=False)
+    site: SitePlan = field(repr=False)
+    response: CheckedResponse
+    hook: hook.HookSettings
+    warnings: tuple[str, ...]
+
+    @property
+    def needs_passphrase(self) -> bool:
+        """Whether something gets sealed, or the passphrase goes into the ISO."""
+        return bool(self.site.sealed) or self.hook.mode is hook.Mode.EMBEDDED
+
+
+def plan_build(inputs: BuildInputs) -> BuildPlan:
+    """Decide.  Raises ResponseError, SitePlanError, SiteSetError, HookError and their like."""
+    config, release = inputs.config, inputs.release
+    materials = Materials(
+        packages=inputs.packages,
+        block_list=inputs.block_list,
+        overlay=inputs.overlay,
+        installurl=_installurl(inputs),
+    )
+    site = plan_site(config, release, inputs.keys, materials)
+    with_directories((*site.files, install_site(config, None)))  # raises where two are in conflict
+    response = check_response(config, release, inputs.port, inputs.layout is not None)
+    settings = hook_settings(config)
+    notes = (*hook.warnings(settings), *warnings(config), *response.remarks)
+    return BuildPlan(inputs, site, response, settings, notes)
+
+
+def hook_settings(config: Config) -> hook.HookSettings:
+    """The settings of the encryption step, from [disk]."""
+    disk = config.disk
+    return hook.HookSettings(
+        mode=hook.Mode(disk.encryption),
+        disk=disk.device,
+        rounds=None if disk.rounds == "auto" else disk.rounds,
+        random_fill=disk.random_fill,
+        overwrite=disk.overwrite,
+        keydisk=disk.key_disk,
+        after=hook.After(disk.after),
+    )
+
+
+def _installurl(inputs: BuildInputs) -> str:
+    """The mirror for the installed system: the user's first, else one that keeps old releases."""
+    mirrors = inputs.release.mirror_urls(inputs.config.release.mirrors)
+    first = mirrors[0] if mirrors else DEFAULT_MIRROR
+    return "" if first == DEFAULT_MIRROR else first

@@ -1,0 +1,190 @@
+"""From a plan and the upstream ISO to files: the ISO, its manifest, its checksum, the clients'.
+
+Nothing gets its name before everything is written, and the ISO is the last: a run that is killed
+leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from obsdimg.core.entry import Entry
+from obsdimg.core.files import PRIVATE_FILE, FileError, atomic_file, private_dir, write_file
+from obsdimg.core.passphrase import Secret
+from obsdimg.core.progress import Progress
+from obsdimg.fetch.install_iso import UnverifiedIso, VerifiedIso
+from obsdimg.ffs import FileSystem
+from obsdimg.image.inputs import BuildError
+from obsdimg.image.manifest import encode, manifest
+from obsdimg.image.medium import BOOT_KERNEL, Medium, new_boot_conf, read_medium
+from obsdimg.image.plan import BuildPlan
+from obsdimg.image.ramdisk import RESPONSE, TEMPLATE, check_ramdisk, edit_ramdisk, key_path
+from obsdimg.iso import Iso, remaster
+from obsdimg.project.folder import Project
+from obsdimg.response import hook
+from obsdimg.signify.signing import ramdisk_key, sign_list
+from obsdimg.site.clients import client_conf
+from obsdimg.site.files import site_set, with_directories
+from obsdimg.site.plan import SEALED, install_site
+from obsdimg.site.sealing import seal
+
+_LAST_SECOND = (1 << 31) - 1
+"""Of the times in an FFS1 inode, signed in 32 bits (sys/ufs/ufs/dinode.h 6.6)."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """The files that a build wrote, and the manifest as plain values."""
+
+    iso: Path
+    sha256: str
+    size: int
+    manifest: Mapping[str, Any] = field(repr=False)
+    clients: tuple[Path, ...]
+
+
+def write(
+    project: Project,
+    plan: BuildPlan,
+    upstream: VerifiedIso | UnverifiedIso,
+    output: Path,
+    passphrase: Secret | None,
+    progress: Progress,
+) -> Built:
+    """Write `output`, `output.sha256`, `output.json`, `output`'s install.conf and clients/.
+
+    `passphrase` seals the secrets; needed if `plan.needs_passphrase`.  Raises BuildError,
+    MediumError, IsoError, FfsError, FileError.
+    """
+    if plan.needs_passphrase and passphrase is None:
+        raise BuildError("a passphrase is needed to seal the server's secrets")
+    _check_output(output, upstream.path)
+    verified = isinstance(upstream, VerifiedIso)
+    with Iso.open(upstream.path) as iso:
+        medium = read_medium(iso, plan.inputs.release, plan.inputs.port, hash_sets=not verified)
+        epoch = _epoch(medium)
+        with progress.step("Sealing the secrets and packing the site set"):
+            site = site_files(plan, passphrase)
+            packed = site_set(site, epoch)
+        with progress.step("Editing the ramdisk"):
+            ramdisk = ramdisk_files(plan, passphrase)
+            kernel = _boot_kernel(medium, plan, ramdisk, epoch)
+        changes = iso_files(plan, medium, packed, kernel)
+        clients = _write_clients(project, plan)
+        digest = hashlib.sha256()
+        with atomic_file(output, PRIVATE_FILE) as stream:
+            contents = {entry.path: entry.data for entry in changes}
+            result = remaster(
+                iso, stream, contents, progress=progress, epoch=epoch, digests=(digest,)
+            )
+            if digest.hexdigest() != upstream.sha256:
+                raise BuildError(
+                    f"{upstream.path}: changed while it was read", "leave it alone and build again"
+                )
+            written = manifest(
+                plan,
+                upstream,
+                output.name,
+                result,
+                changes=changes,
+                ramdisk=ramdisk,
+                site=with_directories(site),
+            )
+            write_file(Path(f"{output}.json"), encode(written))
+            line = f"{result.sha256}  {output.name}\n"
+            write_file(Path(f"{output}.sha256"), os.fsencode(line))
+            write_file(output.with_name(f"{output.stem}.install.conf"), plan.response.data)
+    return Built(output, result.sha256, result.size, written, clients)
+
+
+def site_files(plan: BuildPlan, passphrase: Secret | None) -> list[Entry]:
+    """The files of the site set: those of the plan, the sealed archive, and install.site."""
+    files = list(plan.site.files)
+    sealed = None
+    if plan.site.sealed and passphrase is not None:
+        sealed = seal(plan.site.sealed.values(), passphrase, salt_key=plan.inputs.keys.seal)
+        files.append(Entry(SEALED, sealed, 0o600, "sealed with the passphrase"))
+    files.append(install_site(plan.inputs.config, sealed))
+    return files
+
+
+def ramdisk_files(plan: BuildPlan, passphrase: Secret | None) -> list[Entry]:
+    """The files to put into the ramdisk, by path."""
+    inputs = plan.inputs
+    embedded = passphrase if plan.hook.mode is hook.Mode.EMBEDDED else None
+    key = ramdisk_key(inputs.keys.image, inputs.release.version).text
+    files = [
+        Entry(RESPONSE, plan.response.data, 0o600, "response/install.conf.j2"),
+        Entry(key_path(inputs.release.digits), key.encode(), 0o644, "secrets/image.sec"),
+        *hook.ramdisk_files(plan.hook, embedded),
+    ]
+    if inputs.layout is not None:
+        files.append(Entry(TEMPLATE, inputs.layout, 0o644, "disk.layout"))
+    return sorted(files, key=lambda entry: entry.path)
+
+
+def iso_files(plan: BuildPlan, medium: Medium, site: bytes, kernel: bytes) -> list[Entry]:
+    """The files to put on the ISO: the changed kernel, the site set, what vouches for the sets."""
+    release, keys, host = plan.inputs.release, plan.inputs.keys, plan.inputs.config.host
+    directory = medium.directory
+    name = f"site{release.digits}.tgz"
+    hashes = {**medium.hashes, name: hashlib.sha256(site).hexdigest()}
+    signed = sign_list(hashes, keys.image, release.version)
+    image = f"{directory}/{BOOT_KERNEL}"
+    boot_conf = new_boot_conf(
+        medium.boot_conf, image, serial=host.console == "com0", speed=host.console_speed
+    )
+    ramdisk = f"{directory}/bsd.rd, with a changed ramdisk"
+    hashed = "hashes of the upstream list, and the site set's"
+    return [
+        Entry(image, kernel, origin=ramdisk),
+        Entry(f"{directory}/{name}", site, origin="site set"),
+        Entry(f"{directory}/SHA256", signed.sha256, origin=hashed),
+        Entry(f"{directory}/SHA256.sig", signed.sha256_sig, origin="signed with secrets/image.sec"),
+        Entry("/etc/boot.conf", boot_conf, origin="upstream's, with another image"),
+    ]
+
+
+def _boot_kernel(medium: Medium, plan: BuildPlan, files: Sequence[Entry], epoch: int) -> bytes:
+    image = medium.kernel.ramdisk
+    check_ramdisk(FileSystem(image), plan.inputs.release.digits)
+    return medium.kernel.with_ramdisk(edit_ramdisk(image, files, epoch))
+
+
+def _write_clients(project: Project, plan: BuildPlan) -> tuple[Path, ...]:
+    """clients/NAME.conf of every peer; those of peers that are gone are left alone."""
+    paths = []
+    for peer in project.config.tunnel.peers:
+        private_dir(project.clients)
+        path = project.clients / f"{peer.name}.conf"
+        write_file(path, client_conf(project.config, plan.inputs.keys, peer))
+        paths.append(path)
+    return tuple(paths)
+
+
+def _epoch(medium: Medium) -> int:
+    """The time of everything new: SOURCE_DATE_EPOCH, else the date of the upstream kernel."""
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if text is None:
+        return medium.epoch
+    if not re.fullmatch(r"[0-9]{1,10}", text) or int(text) > _LAST_SECOND:
+        raise BuildError(
+            f"SOURCE_DATE_EPOCH={text[:40]!r} is not a number of seconds since 1970",
+            f"from 0 to {_LAST_SECOND}, which the file system of the ramdisk can hold; or unset it",
+        )
+    return int(text)
+
+
+def _check_output(output: Path, source: Path) -> None:
+    if not output.parent.is_dir():
+        raise FileError(f"{output.parent}: there is no such folder", "make it, or choose with -o")
+    if output.is_dir():
+        raise FileError(f"{output}: is a folder", "give a file name with -o")
+    if output.exists() and output.samefile(source):
+        raise FileError(f"{output}: is the upstream ISO itself", "choose another name with -o")
