@@ -31,7 +31,7 @@ def modules(output: str) -> list[list[int]]:
 
 
 def run(text: str) -> subprocess.CompletedProcess[str]:
-    script = render("siteXX", "common/usr/local/sbin/obsdimg-qr.j2").decode()
+    script = render("siteXX", "common/usr/local/sbin/obsdimg-qr").decode()
     return subprocess.run(
         ["perl", "-", text], input=script, capture_output=True, text=True, check=False
     )

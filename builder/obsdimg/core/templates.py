@@ -34,8 +34,11 @@ def _environment(folder: Path) -> jinja2.Environment:
 def render(folder: str, name: str, **values: Any) -> bytes:
     """The template `name` in the shipped folder (`siteXX`, `response`) with `values`, as UTF-8.
 
-    Raises TemplateError without the values: some are secret.
+    A file without `.j2` is given as it is.  Raises TemplateError, without the values: some are
+    secret.
     """
+    if not name.endswith(".j2"):
+        return resource(folder, name).read_bytes()
     try:
         return _environment(resource(folder)).get_template(name).render(values).encode()
     except jinja2.TemplateError as error:

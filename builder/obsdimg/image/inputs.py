@@ -39,7 +39,8 @@ class BuildInputs:
     keys: ProjectKeys = field(repr=False)
     mirrors: tuple[str, ...] = ()
     overlay: tuple[Entry, ...] = ()
-    block_list: bytes = field(default=b"", repr=False)
+    blocked: tuple[str, ...] = field(default=(), repr=False)
+    """Names that unbound does not resolve."""
     layout: bytes | None = field(default=None, repr=False)
     packages: tuple[Entry, ...] = ()
     """The package files that the site set carries."""
@@ -77,7 +78,7 @@ def read_inputs(
         keys=keys,
         mirrors=release.mirror_urls((*mirrors, *config.release.mirrors)),
         overlay=tuple(_overlay(project, keys)),
-        block_list=read_block_lists(project.root / p for p in config.tunnel.block_lists),
+        blocked=read_block_lists(project.root / p for p in config.tunnel.block_lists),
         layout=_layout(project, release),
     )
 

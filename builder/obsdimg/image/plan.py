@@ -41,7 +41,7 @@ def plan_build(inputs: BuildInputs) -> BuildPlan:
     config, release = inputs.config, inputs.release
     materials = Materials(
         packages=inputs.packages,
-        block_list=inputs.block_list,
+        blocked=inputs.blocked,
         overlay=inputs.overlay,
         installurl=_installurl(inputs),
     )

@@ -1,4 +1,4 @@
-"""Block lists for unbound: names from the user's files, in the form of unbound.conf(5).
+"""Block lists for unbound: names from the user's files.
 
 A line holds a name, or an address and names as in hosts(5); `#` begins a comment.
 """
@@ -26,13 +26,13 @@ class BlockListError(ObsdimgError):
     """A block list holds something that is no name; names file and line."""
 
 
-def read_block_lists(paths: Iterable[Path]) -> bytes:
-    """The include file for unbound: every name of all lists once, sorted; empty if none."""
+def read_block_lists(paths: Iterable[Path]) -> tuple[str, ...]:
+    """Every name of all lists once, sorted."""
     names: set[str] = set()
     for path in paths:
         text = read_file(path, "block list").decode("utf-8", "replace")
         names |= names_in(text, str(path))
-    return "".join(f'local-zone: "{name}" always_nxdomain\n' for name in sorted(names)).encode()
+    return tuple(sorted(names))
 
 
 def names_in(text: str, where: str) -> set[str]:

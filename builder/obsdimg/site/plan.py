@@ -1,4 +1,4 @@
-"""Which files land on the server: the one list of the site set's contents.
+"""Which files land on the server, and what is in them: siteXX/files.toml filled in.
 
 Pure: settings, release, keys, packages and overlay in; files out.  What is secret is in
 `sealed` and nowhere else; everything in `files` may be read by anybody who has the ISO.
@@ -20,6 +20,7 @@ from obsdimg.core.templates import render
 from obsdimg.project.folder import ProjectKeys
 from obsdimg.releases.release import Release
 from obsdimg.site.sealing import ITERATIONS
+from obsdimg.site.table import Condition, FileRow, site_table
 from obsdimg.site.tunnel import SERVER_KEY_MARK, TunnelPlan, plan_tunnel
 
 PACKAGES = "/var/obsdimg/packages"
@@ -47,7 +48,8 @@ class Materials:
 
     packages: Sequence[Entry] = ()
     """Package files to carry, below PACKAGES; the origin says how each was verified."""
-    block_list: bytes = field(default=b"", repr=False)
+    blocked: Sequence[str] = field(default=(), repr=False)
+    """Names that unbound does not resolve."""
     overlay: Sequence[Entry] = ()
     installurl: str = ""
     """Mirror for the installed system; empty: the installer's own choice."""
@@ -56,21 +58,25 @@ class Materials:
 def plan_site(
     config: Config, release: Release, keys: ProjectKeys, materials: Materials
 ) -> SitePlan:
-    """Everything of the site set but install.site, which needs the sealed bytes' hash."""
+    """Everything of the site set but install.site, which needs the sealed bytes' hash.
+
+    Which files, by siteXX/files.toml; then packages and overlay.  Raises SitePlanError.
+    """
     tunnel = plan_tunnel(config, keys, release.wireguard.backend)
+    holding = _holding(config, release, tunnel, materials)
+    rows = [row for row in site_table().files if row.applies(holding)]
     values = _values(config, release, tunnel, materials)
-    files = [_rendered(*entry, values) for entry in _public_templates(config, release, tunnel)]
-    files += _tunnel_files(tunnel, materials)
-    if materials.installurl:
-        files.append(
-            Entry("/etc/installurl", f"{materials.installurl}\n".encode(), 0o644, "release file")
-        )
-    key_files = _key_files(tunnel, keys, values)
+    values["key_files"] = [row.path for row in rows if row.sealed]
+    files: list[Entry] = []
     sealed: dict[str, Entry] = {}
-    if tunnel.first_boot_key:
-        files += key_files.values()
-    else:
-        sealed = key_files
+    for row in rows:
+        secret = row.sealed and not tunnel.first_boot_key
+        entry = _entry(row, tunnel, keys, values, secret=secret)
+        if secret:
+            sealed[row.path] = entry
+        else:
+            files.append(entry)
+    files += materials.packages
     return SitePlan(tuple(_merged(files, materials.overlay, sealed)), sealed=sealed, tunnel=tunnel)
 
 
@@ -81,104 +87,72 @@ def package_stems(config: Config, release: Release) -> tuple[str, ...]:
 
 def install_site(config: Config, sealed: bytes | None) -> Entry:
     """/install.site, which opens `sealed` (the bytes of /obsdimg.sealed), if there are any."""
-    ssh = _ssh(config)
-    parts = ["30-firsttime"]
-    if any(ssh["further_keys"]):
-        parts.insert(0, "20-keys")
-    if config.access.sshd:
-        parts.insert(0, "10-sshd")
+    table, ssh, holding = site_table(), _ssh(config), _holding_access(config)
     texts = [
-        render("siteXX", f"common/install.site.d/{part}.j2", ssh=ssh).decode() for part in parts
+        render("siteXX", part.template, ssh=ssh).decode()
+        for part in table.parts
+        if part.applies(holding)
     ]
     about = None
     if sealed is not None:
         about = {"sha256": hashlib.sha256(sealed).hexdigest(), "iterations": ITERATIONS}
-    data = render("siteXX", "common/install.site.j2", sealed=about, parts=texts)
-    return Entry("/install.site", data, 0o700, "siteXX/common/install.site.j2")
+    data = render("siteXX", table.install_site, sealed=about, parts=texts)
+    return Entry("/install.site", data, 0o700, f"siteXX/{table.install_site}")
 
 
-def _public_templates(
-    config: Config, release: Release, tunnel: TunnelPlan
-) -> list[tuple[str, str, int]]:
-    """(template, path on the server, mode) of what these settings need."""
-    static_dns = bool(config.network.dns) and config.network.ipv4 == "dhcp"
+def _entry(
+    row: FileRow,
+    tunnel: TunnelPlan,
+    keys: ProjectKeys,
+    values: Mapping[str, Any],
+    *,
+    secret: bool,
+) -> Entry:
+    """What the row says, made of `values`; only a sealed row's template sees the private key."""
+    if row.template is None:
+        return Entry(row.path, mode=row.mode, kind="dir", origin="obsdimg")
+    own: dict[str, Any] = {}
+    if row.sealed:
+        own["server_private_key"] = SERVER_KEY_MARK if keys.server is None else keys.server.reveal()
+    if row.daemon is not None:
+        own["daemon"] = tunnel.daemons[row.daemon]
+    data = render("siteXX", row.template, **values, **own)
+    return Entry(row.path, data, row.mode, f"siteXX/{row.template}", secret=secret)
+
+
+def _holding(
+    config: Config, release: Release, tunnel: TunnelPlan, materials: Materials
+) -> frozenset[Condition]:
+    """The conditions of siteXX/files.toml that hold for these settings."""
     admin = config.access.admin
-    chosen = [
-        (True, "common/etc/pf.conf", 0o600),
-        (True, "common/etc/sysctl.conf", 0o644),
-        (True, "common/etc/rc.conf.local", 0o644),
-        (admin is not None and admin.doas != "none", "common/etc/doas.conf", 0o600),
-        (True, "common/etc/crontab", 0o600),
-        (static_dns and release.number < (7, 0), "common/etc/dhclient.conf", 0o644),
-        (static_dns and release.number >= (7, 0), "common/etc/dhcpleased.conf", 0o644),
-        (static_dns and release.number >= (7, 0), "common/etc/resolv.conf", 0o644),
-        (tunnel.unbound, "common/var/unbound/etc/unbound.conf", 0o644),
-        (tunnel.watched, "common/usr/local/sbin/obsdimg-watch", 0o555),
-        (tunnel.audit, "common/usr/local/sbin/obsdimg-audit", 0o555),
-        (config.upkeep.schedule != "never", "common/usr/local/sbin/obsdimg-upkeep", 0o555),
-        (_nat6(config) == OUTSIDE6, "common/usr/local/sbin/obsdimg-outside6", 0o555),
-        (True, "common/usr/local/sbin/obsdimg-firsttime", 0o555),
-        (tunnel.first_boot_key, "common/usr/local/sbin/obsdimg-qr", 0o555),
-        (tunnel.backend == "wireguard-go", "wireguard-go/etc/hostname.tun0", 0o640),
-    ]
-    if tunnel.backend == "wireguard-go" and tunnel.upstream:
-        chosen.append((True, "wireguard-go/etc/hostname.tun1", 0o640))
-    return [
-        (f"{template}.j2", "/" + template.split("/", 1)[1], mode)
-        for wanted, template, mode in chosen
-        if wanted
-    ]
-
-
-def _rendered(template: str, path: str, mode: int, values: Mapping[str, Any]) -> Entry:
-    return Entry(path, render("siteXX", template, **values), mode, f"siteXX/{template}")
-
-
-def _tunnel_files(tunnel: TunnelPlan, materials: Materials) -> list[Entry]:
-    names = "".join(f"{p.public_key} {p.name}\n" for p in tunnel.peers)
-    files = [Entry("/etc/wireguard", mode=0o700, kind="dir", origin="obsdimg")]
-    if tunnel.audit:
-        files.append(Entry("/var/db/obsdimg", mode=0o700, kind="dir", origin="obsdimg"))
-        files.append(Entry("/etc/wireguard/names", names.encode(), 0o600, "tunnel.peers"))
-    if materials.block_list:
-        files.append(
-            Entry("/var/unbound/etc/block.conf", materials.block_list, 0o644, "tunnel.block_lists")
-        )
-    if tunnel.backend == "wireguard-go":
-        services = [("obsdimg_wg", tunnel.interface, "server.conf", "the tunnel")]
-        if tunnel.upstream:
-            upstream = tunnel.upstream.interface
-            services.append(("obsdimg_wg_up", upstream, "upstream.conf", "the next server"))
-        template = "wireguard-go/etc/rc.d/obsdimg_wg.j2"
-        for service, interface, conf, what in services:
-            link = {"interface": interface, "config": f"/etc/wireguard/{conf}", "what": what}
-            data = render("siteXX", template, tunnel=tunnel, link=link)
-            files.append(Entry(f"/etc/rc.d/{service}", data, 0o555, f"siteXX/{template}"))
-    return [*files, *materials.packages]
-
-
-def _key_files(
-    tunnel: TunnelPlan, keys: ProjectKeys, values: Mapping[str, Any]
-) -> dict[str, Entry]:
-    """The files with private or pre-shared keys in them."""
-    private = SERVER_KEY_MARK if keys.server is None else keys.server.reveal()
-    templates = {
-        "/etc/wireguard/server.conf": "wireguard-go/etc/wireguard/server.conf.j2",
-        "/etc/wireguard/upstream.conf": "wireguard-go/etc/wireguard/upstream.conf.j2",
-        "/etc/hostname.wg0": "wg/etc/hostname.wg0.j2",
-        "/etc/hostname.wg1": "wg/etc/hostname.wg1.j2",
+    old_dhcp = release.number < (7, 0)
+    conditions: dict[Condition, bool] = {
+        "audit": tunnel.audit,
+        "blocked-names": bool(materials.blocked),
+        "dhclient": old_dhcp,
+        "dhcpleased": not old_dhcp,
+        "doas": admin is not None and admin.doas != "none",
+        "first-boot-key": tunnel.first_boot_key,
+        "multi-hop": tunnel.upstream is not None,
+        "outside6": _nat6(config) == OUTSIDE6,
+        "own-dns": bool(config.network.dns) and config.network.ipv4 == "dhcp",
+        "own-mirror": bool(materials.installurl),
+        "unbound": tunnel.unbound,
+        "upkeep": config.upkeep.schedule != "never",
+        "watched": tunnel.watched,
+        "wg": tunnel.backend == "wg",
+        "wireguard-go": tunnel.backend == "wireguard-go",
     }
-    mode = 0o600 if tunnel.backend == "wireguard-go" else 0o640
-    return {
-        path: Entry(
-            path,
-            render("siteXX", templates[path], server_private_key=private, **values),
-            mode,
-            f"siteXX/{templates[path]}",
-            secret=not tunnel.first_boot_key,
-        )
-        for path in tunnel.key_files
+    return _holding_access(config) | {name for name, holds in conditions.items() if holds}
+
+
+def _holding_access(config: Config) -> frozenset[Condition]:
+    """Those that hold for the ways in, which is all that install.site depends on."""
+    conditions: dict[Condition, bool] = {
+        "sshd": config.access.sshd,
+        "further-keys": bool(_ssh(config)["further_keys"]),
     }
+    return frozenset(name for name, holds in conditions.items() if holds)
 
 
 def _merged(
@@ -214,7 +188,8 @@ def _values(
         "ssh": _ssh(config),
         "admin": admin.name if admin else "",
         "doas": admin.doas if admin else "",
-        "block_list": bool(materials.block_list),
+        "blocked": materials.blocked,
+        "installurl": materials.installurl,
         "packages": {"names": list(stems), "carried": config.packages.carry and bool(stems)},
         "upkeep": {
             "schedule": config.upkeep.schedule,

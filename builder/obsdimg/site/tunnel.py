@@ -77,6 +77,15 @@ class PlannedUpstream:
 
 
 @dataclass(frozen=True)
+class TunnelDaemon:
+    """A process of wireguard-go: for people what it does, its interface, its configuration."""
+
+    what: str
+    interface: str
+    config: str
+
+
+@dataclass(frozen=True)
 class TunnelPlan:
     """All that the files of the server say about the tunnel."""
 
@@ -121,13 +130,13 @@ class TunnelPlan:
         return self.mtu - _TCP_IP6
 
     @property
-    def key_files(self) -> tuple[str, ...]:
-        """The files that hold the server's private key."""
-        if self.backend == "wireguard-go":
-            first, second = "/etc/wireguard/server.conf", "/etc/wireguard/upstream.conf"
-        else:
-            first, second = "/etc/hostname.wg0", "/etc/hostname.wg1"
-        return (first, second) if self.upstream else (first,)
+    def daemons(self) -> dict[str, TunnelDaemon]:
+        """The processes of wireguard-go, by the name that siteXX/files.toml uses."""
+        found = {"tunnel": TunnelDaemon("the tunnel", self.interface, "/etc/wireguard/server.conf")}
+        if self.upstream:
+            conf = "/etc/wireguard/upstream.conf"
+            found["next-server"] = TunnelDaemon("the next server", self.upstream.interface, conf)
+        return found
 
 
 def plan_tunnel(config: Config, keys: ProjectKeys, backend: str) -> TunnelPlan:
