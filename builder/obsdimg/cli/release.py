@@ -108,8 +108,8 @@ def _learn(options: Options, ui: Ui) -> None:
         )
     before = load_release(earlier)
     found = obtain_iso(
-        before.iso_source("amd64"), cache=Cache.default(), iso=options.before,
-        offline=options.offline, mirrors=options.mirror, progress=progress,
+        before.iso_source("amd64", options.mirror), cache=Cache.default(), iso=options.before,
+        offline=options.offline, progress=progress,
     )  # fmt: skip
     assert not isinstance(found, UnverifiedIso)  # only asked for with unverified=True
     digits = version.replace(".", "")
