@@ -60,7 +60,9 @@ class Identity:
 
 
 @dataclass
-class _Attempt:
+class Attempt:
+    """An initiation that was sent; `which`: to which of the server's addresses."""
+
     handshake: InitiatorHandshake
     mac1: bytes
     which: int
@@ -85,17 +87,17 @@ class Caller:
         Each retry is a fresh initiation with a later timestamp; the server's addresses
         take turns.  Gives up early when two responses in a row cannot be read.
         """
-        attempts: dict[int, _Attempt] = {}
+        attempts: dict[int, Attempt] = {}
         unreadable = 0
         for number, wait in enumerate(chain(RETRY_SECONDS, repeat(REKEY_TIMEOUT_SECONDS))):
             usable = self.link.usable()
             until = deadline
             if usable and time.monotonic() < deadline:
-                attempt = self._call(usable[number % len(usable)])
+                attempt = self.call(usable[number % len(usable)])
                 attempts[attempt.handshake.index] = attempt
                 until = min(deadline, attempt.sent + wait)
             while (event := self.link.receive(until)) is not None:
-                outcome = self._read(event, attempts)
+                outcome = self.read(event, attempts)
                 if isinstance(outcome, Session):
                     return outcome
                 unreadable += outcome == "unreadable"
@@ -111,7 +113,8 @@ class Caller:
                 return None
         return None
 
-    def _call(self, which: int) -> _Attempt:
+    def call(self, which: int) -> Attempt:
+        """Send a fresh initiation to the server's address number `which`."""
         handshake = InitiatorHandshake(
             self.identity.private,
             self.identity.server,
@@ -125,9 +128,9 @@ class Caller:
             message = with_mac2(message, cookie)
         self.link.send(which, message.pack())
         self.log.attempts += 1
-        return _Attempt(handshake, message.mac1, which, now)
+        return Attempt(handshake, message.mac1, which, now)
 
-    def _read(self, event: Event, attempts: dict[int, _Attempt]) -> Session | str | None:
+    def read(self, event: Event, attempts: dict[int, Attempt]) -> Session | str | None:
         """A session; "unreadable" or "cookie", which call for another attempt; or None."""
         if isinstance(event, Refused):
             self.log.refused += 1

@@ -6,6 +6,7 @@ Connected sockets, since only they hear the ICMP errors that answer their datagr
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -22,6 +23,9 @@ from obsdimg.core.files import describe
 from obsdimg.tunnel.endpoint import SocketAddress
 
 DATAGRAM_BYTES: Final = 65536
+
+BUFFER_BYTES: Final = 1 << 20
+"""Of received datagrams; the system may allow less."""
 
 _IP_RECVERR: Final = 11
 _IPV6_RECVERR: Final = 25
@@ -85,6 +89,8 @@ class Link:
             return None
         try:
             opened.setblocking(False)
+            with contextlib.suppress(OSError):
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
             if sys.platform == "linux":
                 if address.family == socket.AF_INET6:
                     opened.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
@@ -128,6 +134,35 @@ class Link:
                     self._waiting.append(Received(which, one.recv(DATAGRAM_BYTES)))
                 except OSError as error:
                     self._note(which, error)
+
+    def sockets(self) -> list[socket.socket]:
+        """The open ones, for a select of the caller's own; `drain` then."""
+        return [one for one in self._sockets if one is not None]
+
+    def drain(self, most: int) -> list[Event]:
+        """What has come already, at most `most` datagrams from each address; does not wait."""
+        events, self._waiting = self._waiting, []
+        for which, opened in enumerate(self._sockets):
+            count = 0
+            while opened is not None and count < most:
+                try:
+                    events.append(Received(which, opened.recv(DATAGRAM_BYTES)))
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if (event := _event(which, error)) is not None:
+                        events.append(event)
+                count += 1
+            if opened is not None and count == 0:
+                self._drain_errors(which, opened)
+        events += self._waiting
+        self._waiting = []
+        return events
+
+    def reopen(self) -> None:
+        """New sockets: this machine may have another address or route since."""
+        self.close()
+        self._sockets = [self._open(which, a) for which, a in enumerate(self.addresses)]
 
     def _drain_errors(self, which: int, opened: socket.socket) -> None:
         """Turn Linux's queue of errors into events; it would wake every select otherwise."""

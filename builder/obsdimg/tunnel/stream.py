@@ -1,0 +1,284 @@
+"""Byte streams through a tunnel, from this process: no root, no tun device, no WireGuard here.
+
+    with Tunnel.open(Caller…) as tunnel:
+        stream = tunnel.connect(IPv4Address("10.0.0.1"), 22, timeout=10)   # a socket
+        stream.sendall(b"…")
+
+`Tunnel.of(conf)` takes a client's wg-quick configuration.  To the server this process is that
+client: a device that is connected with the same keys loses its session.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+from obsdimg.tunnel.carrier import Carrier
+from obsdimg.tunnel.client import Caller, HandshakeLog, Identity
+from obsdimg.tunnel.endpoint import Endpoint, resolve
+from obsdimg.tunnel.errors import EndpointError, HandshakeError, TunnelError
+from obsdimg.tunnel.ip import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, Address
+from obsdimg.tunnel.link import Link
+from obsdimg.tunnel.pump import Channel, Pump
+from obsdimg.tunnel.report import ProbeResult, Verdict, judge_handshake
+from obsdimg.tunnel.segments import TCP_HEADER_BYTES
+from obsdimg.tunnel.tcp import Connection, Ends, TcpError
+from obsdimg.tunnel.wgconf import ClientConf, ConfPeer
+
+DEFAULT_MTU: Final = 1420
+HANDSHAKE_SECONDS: Final = 20.0
+CONNECT_SECONDS: Final = 20.0
+RESOLVE_SECONDS: Final = 10.0
+END_SECONDS: Final = 5.0
+
+T = TypeVar("T")
+
+
+class TunnelDownError(TunnelError):
+    """No session with the server; message and hint are the probe's."""
+
+
+class StreamError(TunnelError):
+    """A stream was asked for that cannot be."""
+
+
+def the_server(conf: ClientConf) -> ConfPeer:
+    """The one peer of `conf` that can be called.  Raises StreamError."""
+    peers = [peer for peer in conf.peers if peer.endpoint is not None] or list(conf.peers)
+    if len(peers) != 1:
+        raise StreamError(
+            f"the client's configuration has {len(peers)} peers", "give one with one server"
+        )
+    return peers[0]
+
+
+class Tunnel:
+    """A session with a server that is kept up, and connections through it; by `with`."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        carrier: Carrier,
+        own: Sequence[Address],
+        mtu: int,
+        allows: Callable[[Address], bool],
+    ) -> None:
+        self._caller: Final = caller
+        self._own: Final = tuple(own)
+        self._mtu: Final = mtu
+        self._allows: Final = allows
+        self.carrier: Final = carrier
+        self._pump: Final = Pump(caller.link, carrier)
+        self._thread = threading.Thread(target=self._pump.run, name="tunnel", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def of(
+        cls,
+        conf: ClientConf,
+        *,
+        endpoint: Endpoint | None = None,
+        timeout: float = HANDSHAKE_SECONDS,
+    ) -> Self:
+        """The tunnel of a client's configuration.
+
+        `endpoint` replaces the configured one; `timeout`: seconds during which the handshake
+        is tried.  Raises StreamError, TunnelDownError.
+        """
+        peer = the_server(conf)
+        endpoint = endpoint or peer.endpoint
+        if endpoint is None:
+            raise StreamError("the client's configuration has no Endpoint", "give --endpoint")
+        return cls.open(
+            endpoint,
+            Identity(conf.private_key, peer.public_key, peer.preshared_key),
+            [address.ip for address in conf.addresses],
+            mtu=conf.mtu or DEFAULT_MTU,
+            keepalive=float(peer.keepalive or 0),
+            allows=peer.allows,
+            timeout=timeout,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        endpoint: Endpoint,
+        identity: Identity,
+        own: Sequence[Address],
+        *,
+        mtu: int = DEFAULT_MTU,
+        keepalive: float = 25.0,
+        allows: Callable[[Address], bool] = lambda _: True,
+        timeout: float = HANDSHAKE_SECONDS,
+    ) -> Self:
+        """Call the server at `endpoint` until it answers, for `timeout` seconds at most.
+
+        `own`: this client's addresses in the tunnel; `mtu`: bytes of a packet inside;
+        `allows`: what the client sends there.  Raises TunnelDownError.
+        """
+        log = HandshakeLog()
+        try:
+            addresses = resolve(endpoint, min(timeout, RESOLVE_SECONDS))
+        except EndpointError as error:
+            raise TunnelDownError(error.message, error.hint) from error
+        link = Link(addresses)
+        try:
+            caller = Caller(link, identity, log)
+            session = caller.handshake(time.monotonic() + timeout)
+            if session is None:
+                verdict: Verdict = judge_handshake(log)
+                result = ProbeResult(verdict, endpoint, log, detail=log.unreachable)
+                raise TunnelDownError(result.message, result.hint)
+            carrier = Carrier(caller, session, time.monotonic(), keepalive)
+        except HandshakeError as error:
+            link.close()
+            raise TunnelDownError(
+                "the server's public key is a point of low order", "give its real public key"
+            ) from error
+        except BaseException:
+            link.close()
+            raise
+        return cls(caller, carrier, own, mtu, allows)
+
+    @property
+    def address(self) -> str:
+        """The server's outer address that answered, with the port."""
+        return self._caller.log.address or ""
+
+    def connect(
+        self, host: Address, port: int, *, timeout: float = CONNECT_SECONDS
+    ) -> socket.socket:
+        """A connection to `host`:`port` as a blocking socket (one end of a pair).
+
+        When the socket is closed or shut down, so is the connection; what breaks the
+        connection ends the stream.  Raises StreamError, TcpError, RefusedError.
+        """
+        here, there = socket.socketpair()
+        there.setblocking(False)
+
+        def end_output() -> None:
+            with contextlib.suppress(OSError):
+                there.shutdown(socket.SHUT_WR)
+
+        try:
+            self._start(
+                host, port, there.fileno(), there.fileno(), there.close, end_output, timeout
+            )
+        except BaseException:
+            here.close()
+            raise
+        return here
+
+    def splice(
+        self,
+        host: Address,
+        port: int,
+        reader: int,
+        writer: int,
+        *,
+        timeout: float = CONNECT_SECONDS,
+    ) -> None:
+        """Copy between the descriptors `reader` and `writer` and a connection, until both ended.
+
+        Takes the two over: they are non-blocking meanwhile, and `writer` is closed when the
+        other side has finished.  Raises StreamError, TcpError, RefusedError.
+        """
+        modes = {fd: os.get_blocking(fd) for fd in (reader, writer)}
+        closed = threading.Event()
+
+        def end_output() -> None:
+            if not closed.is_set():
+                closed.set()
+                with contextlib.suppress(OSError):
+                    os.set_blocking(writer, modes[writer])
+                os.close(writer)
+
+        for fd in modes:
+            os.set_blocking(fd, False)
+        try:
+            channel = self._start(host, port, reader, writer, lambda: None, end_output, timeout)
+            _result(channel.done, None)
+        finally:
+            for fd, mode in modes.items():
+                if fd != writer or not closed.is_set():
+                    with contextlib.suppress(OSError):
+                        os.set_blocking(fd, mode)
+
+    def _start(
+        self,
+        host: Address,
+        port: int,
+        reader: int,
+        writer: int,
+        close: Callable[[], None],
+        end_output: Callable[[], None],
+        timeout: float,
+    ) -> Channel:
+        """Open a connection and hand it over to the pump; back when it is open."""
+        source = self._source(host)
+        segment = self._mtu - TCP_HEADER_BYTES
+        segment -= IPV4_HEADER_BYTES if host.version == 4 else IPV6_HEADER_BYTES
+        made: Future[Channel] = Future()
+
+        def begin(now: float) -> None:
+            if not made.set_running_or_notify_cancel():
+                close()
+                return
+            ends = Ends(source, self._pump.free_port(host, port), host, port)
+            connection = Connection(ends, segment=segment, now=now)
+            channel = Channel(connection, reader, writer, close, end_output)
+            channel.give_up = now + timeout
+            self._pump.add(channel)
+            made.set_result(channel)
+
+        if not self._thread.is_alive():
+            close()
+            raise StreamError("the tunnel was closed")
+        self._pump.submit(begin)
+        channel = _result(made, END_SECONDS)
+        _result(channel.opened, timeout + END_SECONDS)
+        return channel
+
+    def _source(self, host: Address) -> Address:
+        if not self._allows(host):
+            raise StreamError(
+                f"{host} is not in this client's AllowedIPs",
+                "a real client would not send it into the tunnel either",
+            )
+        for address in self._own:
+            if address.version == host.version:
+                return address
+        raise StreamError(f"{host}: this client has no IPv{host.version} address in the tunnel")
+
+    def close(self) -> None:
+        """End every connection and the tunnel."""
+        if self._thread.is_alive():
+            self._pump.stop()
+            self._thread.join(END_SECONDS)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _result(future: Future[T], timeout: float | None) -> T:
+    try:
+        return future.result(timeout)
+    except FutureTimeout as error:
+        future.cancel()
+        raise TcpError("the tunnel's thread does not answer", "report this") from error
