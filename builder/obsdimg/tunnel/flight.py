@@ -288,11 +288,14 @@ class Flight:
         self._congestion = self._threshold
 
     def _grow(self, acknowledged: int) -> None:
-        """Slow start, or one segment a round trip (RFC 5681, 3.1), where the window was used."""
+        """Slow start, or one segment a round trip (RFC 5681, 3.1), where the window was used.
+
+        By bytes, without a limit per acknowledgement: receivers answer whole batches at once.
+        """
         if self._pipe + acknowledged < self._congestion // 2:
             return
         if self._congestion < self._threshold:
-            self._congestion += min(acknowledged, 2 * self.segment)
+            self._congestion += acknowledged
         else:
             self._congestion += max(self.segment * acknowledged // self._congestion, 1)
         self._congestion = min(self._congestion, MAXIMUM_CONGESTION_WINDOW)

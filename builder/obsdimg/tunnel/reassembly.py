@@ -57,11 +57,14 @@ class Reassembly:
 
         What came before, and what is beyond the window, is cut off.
         """
+        if self.finished:
+            return False
         end = start + len(data)
         if fin and self._fin is None and end <= self._edge:
             self._fin = end
-        if end > self._edge:
-            data, end = data[: self._edge - start], self._edge
+        last = self._edge if self._fin is None else min(self._edge, self._fin)
+        if end > last:
+            data, end = data[: max(last - start, 0)], last
         if start < self.next:
             data, start = data[self.next - start :], self.next
         in_order = start == self.next and not self._early
@@ -101,7 +104,8 @@ class Reassembly:
             for block in ranges:
                 if block[0] <= newest < block[1] and block not in order:
                     order.append(block)
-        return tuple((order or ranges)[:REPORTED_BLOCKS])
+        rest = [block for block in ranges if block not in order]
+        return tuple([*order, *rest][:REPORTED_BLOCKS])
 
     def _keep(self, start: int, data: bytes) -> None:
         """Put into the gaps what is new of a piece; the pieces never overlap and are sorted."""

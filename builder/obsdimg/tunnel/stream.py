@@ -28,7 +28,7 @@ from obsdimg.tunnel.errors import EndpointError, HandshakeError, TunnelError
 from obsdimg.tunnel.ip import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, Address
 from obsdimg.tunnel.link import Link
 from obsdimg.tunnel.pump import Channel, Pump
-from obsdimg.tunnel.report import ProbeResult, Verdict, judge_handshake
+from obsdimg.tunnel.report import ProbeResult, judge_handshake
 from obsdimg.tunnel.segments import TCP_HEADER_BYTES
 from obsdimg.tunnel.tcp import Connection, Ends, TcpError
 from obsdimg.tunnel.wgconf import ClientConf, ConfPeer
@@ -134,7 +134,7 @@ class Tunnel:
             caller = Caller(link, identity, log)
             session = caller.handshake(time.monotonic() + timeout)
             if session is None:
-                verdict: Verdict = judge_handshake(log)
+                verdict = judge_handshake(log)
                 result = ProbeResult(verdict, endpoint, log, detail=log.unreachable)
                 raise TunnelDownError(result.message, result.hint)
             carrier = Carrier(caller, session, time.monotonic(), keepalive)
