@@ -16,7 +16,7 @@ from obsdimg.core.files import read_file
 from obsdimg.project.folder import Project
 from obsdimg.site.clients import UNKNOWN_ENDPOINT, still_missing
 from obsdimg.tunnel.endpoint import Endpoint
-from obsdimg.tunnel.packets import Address
+from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.probe import Target, probe
 from obsdimg.tunnel.report import ProbeResult, Role
 from obsdimg.tunnel.wgconf import ClientConf, ConfPeer, load

@@ -11,8 +11,8 @@ from obsdimg.config import Config
 from obsdimg.deploy.provider import DeployError
 from obsdimg.project.folder import ProjectKeys
 from obsdimg.tunnel.endpoint import Endpoint
+from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
-from obsdimg.tunnel.packets import Address
 from obsdimg.tunnel.probe import Target, probe
 from obsdimg.tunnel.report import ProbeResult, Role
 

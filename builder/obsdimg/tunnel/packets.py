@@ -9,19 +9,23 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from obsdimg.tunnel.errors import PacketError
+from obsdimg.tunnel.ip import (
+    HOP_LIMIT,
+    Address,
+    IpPacket,
+    checksum,
+    pseudo_header,
+    unwrap,
+    with_checksum,
+    wrap,
+)
 
-Address = IPv4Address | IPv6Address
-
-IPV4_HEADER_BYTES: Final = 20
-IPV6_HEADER_BYTES: Final = 40
 ICMP_HEADER_BYTES: Final = 8
 ICMP: Final = 1
 ICMPV6: Final = 58
-HOP_LIMIT: Final = 64
 
 ECHO_REQUEST: Final = {4: 8, 6: 128}
 ECHO_REPLY: Final = {4: 0, 6: 129}
@@ -30,7 +34,7 @@ _ERRORS: Final[dict[int, dict[int, str]]] = {
     4: {3: "unreachable", 5: "redirected", 11: "time exceeded", 12: "parameter problem"},
     6: {1: "unreachable", 2: "packet too big", 3: "time exceeded", 4: "parameter problem"},
 }
-_UNREACHABLE: Final[dict[int, dict[int, str]]] = {
+UNREACHABLE: Final[dict[int, dict[int, str]]] = {
     4: {
         0: "network unreachable",
         1: "host unreachable",
@@ -97,16 +101,6 @@ class Other:
 Packet = Echo | IcmpError | Other
 
 
-def checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071) of `data`, a zero byte added where its length is odd."""
-    if len(data) % 2:
-        data += b"\0"
-    total: int = sum(struct.unpack(f">{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
-
-
 def build(echo: Echo, hop_limit: int = HOP_LIMIT) -> bytes:
     """The IP packet of `echo`.  Raises PacketError for addresses of two families or no room."""
     version = echo.source.version
@@ -136,32 +130,11 @@ def build_error(source: Address, refused: bytes, kind: int, code: int) -> bytes:
 
 def _wrap(source: Address, destination: Address, icmp: bytes, hop_limit: int) -> bytes:
     """An ICMP message, whose checksum field (bytes 2 and 3) is zero, as an IP packet."""
-    ends = source.packed + destination.packed
     if source.version == 4:
-        total = IPV4_HEADER_BYTES + len(icmp)
-        head = struct.pack(">BBHHHBBH", 0x45, 0, total, 0, 0, hop_limit, ICMP, 0) + ends
-        head = _with_checksum(head, 10, checksum(head))
-        return head + _with_checksum(icmp, 2, checksum(icmp))
-    head = struct.pack(">IHBB", 6 << 28, len(icmp), ICMPV6, hop_limit) + ends
-    return head + _with_checksum(icmp, 2, checksum(_pseudo(ends, icmp) + icmp))
-
-
-def _with_checksum(data: bytes, at: int, value: int) -> bytes:
-    return data[:at] + struct.pack(">H", value) + data[at + 2 :]
-
-
-def _pseudo(ends: bytes, icmp: bytes) -> bytes:
-    """The pseudo-header of RFC 8200, section 8.1; `ends`: both addresses."""
-    return ends + struct.pack(">I3xB", len(icmp), ICMPV6)
-
-
-@dataclass(frozen=True)
-class _Ip:
-    source: Address
-    destination: Address
-    protocol: int
-    whole: bool
-    body: bytes
+        return wrap(source, destination, ICMP, with_checksum(icmp, 2, checksum(icmp)), hop_limit)
+    pseudo = pseudo_header(source.packed + destination.packed, len(icmp), ICMPV6)
+    icmp = with_checksum(icmp, 2, checksum(pseudo + icmp))
+    return wrap(source, destination, ICMPV6, icmp, hop_limit)
 
 
 def parse(data: bytes) -> Packet:
@@ -169,7 +142,7 @@ def parse(data: bytes) -> Packet:
 
     Raises PacketError: not IP, truncated, or a checksum is wrong.
     """
-    ip = _ip(data, quoted=False)
+    ip = unwrap(data)
     version = ip.source.version
     if ip.protocol != (ICMP if version == 4 else ICMPV6) or not ip.whole:
         return Other(ip.source, ip.destination, ip.protocol)
@@ -177,7 +150,7 @@ def parse(data: bytes) -> Packet:
     if len(body) < ICMP_HEADER_BYTES:
         raise PacketError(f"an ICMP message of {len(body)} bytes is truncated")
     ends = ip.source.packed + ip.destination.packed
-    if checksum(body if version == 4 else _pseudo(ends, body) + body) != 0:
+    if checksum(body if version == 4 else pseudo_header(ends, len(body), ICMPV6) + body) != 0:
         raise PacketError(f"wrong ICMP checksum in a packet from {ip.source}")
     kind, code = body[0], body[1]
     if kind in (ECHO_REQUEST[version], ECHO_REPLY[version]):
@@ -185,12 +158,12 @@ def parse(data: bytes) -> Packet:
     if kind in _ERRORS[version]:
         reason = _ERRORS[version][kind]
         if reason == "unreachable":
-            reason = _UNREACHABLE[version].get(code, f"unreachable, code {code}")
+            reason = UNREACHABLE[version].get(code, f"unreachable, code {code}")
         return IcmpError(ip.source, ip.destination, reason, _quoted(body[ICMP_HEADER_BYTES:]))
     return Other(ip.source, ip.destination, ip.protocol)
 
 
-def _echo(ip: _Ip) -> Echo:
+def _echo(ip: IpPacket) -> Echo:
     kind, ident, sequence = struct.unpack_from(">B3xHH", ip.body)
     return Echo(
         ip.source,
@@ -205,54 +178,10 @@ def _echo(ip: _Ip) -> Echo:
 def _quoted(data: bytes) -> Echo | None:
     """The echo request that an ICMP error quotes, cut short as it may be."""
     try:
-        ip = _ip(data, quoted=True)
+        ip = unwrap(data, quoted=True)
     except PacketError:
         return None
     version = ip.source.version
     if ip.protocol != (ICMP if version == 4 else ICMPV6) or len(ip.body) < ICMP_HEADER_BYTES:
         return None
     return _echo(ip) if ip.body[0] == ECHO_REQUEST[version] else None
-
-
-def _ip(data: bytes, *, quoted: bool) -> _Ip:
-    """The IP header and what it carries; a `quoted` packet may be shorter than it says."""
-    version = data[0] >> 4 if data else 0
-    if version == 4:
-        return _ipv4(data, quoted)
-    if version == 6:
-        return _ipv6(data, quoted)
-    raise PacketError("neither IPv4 nor IPv6" if data else "an empty packet")
-
-
-def _ipv4(data: bytes, quoted: bool) -> _Ip:
-    size = (data[0] & 15) * 4
-    if size < IPV4_HEADER_BYTES or len(data) < size:
-        raise PacketError(f"an IPv4 header of {size} bytes in {len(data)} bytes")
-    total, fragment, protocol = struct.unpack_from(">2xH2xHxB", data)
-    if total < size or (total > len(data) and not quoted):
-        raise PacketError(f"an IPv4 packet of {total} bytes in {len(data)} bytes")
-    if not quoted and checksum(data[:size]) != 0:
-        raise PacketError("wrong IPv4 header checksum")
-    return _Ip(
-        IPv4Address(data[12:16]),
-        IPv4Address(data[16:20]),
-        protocol,
-        fragment & 0x3FFF == 0,
-        data[size:total],
-    )
-
-
-def _ipv6(data: bytes, quoted: bool) -> _Ip:
-    if len(data) < IPV6_HEADER_BYTES:
-        raise PacketError(f"an IPv6 header in {len(data)} bytes")
-    length, protocol = struct.unpack_from(">4xHB", data)
-    end = IPV6_HEADER_BYTES + length
-    if end > len(data) and not quoted:
-        raise PacketError(f"an IPv6 packet of {end} bytes in {len(data)} bytes")
-    return _Ip(
-        IPv6Address(data[8:24]),
-        IPv6Address(data[24:40]),
-        protocol,
-        True,
-        data[IPV6_HEADER_BYTES:end],
-    )

@@ -23,11 +23,12 @@ from obsdimg.tunnel.errors import (
     PacketError,
     ProbeError,
 )
+from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.link import Link, Received
 from obsdimg.tunnel.messages import Transport
 from obsdimg.tunnel.messages import parse as parse_message
-from obsdimg.tunnel.packets import Address, Echo, IcmpError, build
+from obsdimg.tunnel.packets import Echo, IcmpError, build
 from obsdimg.tunnel.packets import parse as parse_packet
 from obsdimg.tunnel.report import (
     ProbeResult,

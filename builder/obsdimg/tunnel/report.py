@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from obsdimg.tunnel.client import HandshakeLog
 from obsdimg.tunnel.endpoint import Endpoint
-from obsdimg.tunnel.packets import Address
+from obsdimg.tunnel.ip import Address
 
 
 class Role(StrEnum):

@@ -17,6 +17,7 @@ from typing import Final, Self
 
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import HandshakeError, MessageError, PacketError
+from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.messages import Initiation, Transport
 from obsdimg.tunnel.messages import parse as parse_message
@@ -27,7 +28,7 @@ from obsdimg.tunnel.noise import (
     open_initiation,
     respond,
 )
-from obsdimg.tunnel.packets import Address, Echo, build, build_error
+from obsdimg.tunnel.packets import Echo, build, build_error
 from obsdimg.tunnel.packets import parse as parse_packet
 from obsdimg.tunnel.primitives import mac
 from obsdimg.tunnel.session import Session

@@ -14,6 +14,7 @@ from typing import Final
 from obsdimg.tunnel.errors import PacketError
 from obsdimg.tunnel.ip import Address, IpPacket, checksum, pseudo_header, unwrap, with_checksum
 from obsdimg.tunnel.ip import wrap as wrap_ip
+from obsdimg.tunnel.packets import UNREACHABLE
 
 TCP: Final = 6
 TCP_HEADER_BYTES: Final = 20
@@ -168,26 +169,6 @@ class Complaint:
     """The next hop's MTU in bytes, where the packet was too big for it."""
 
 
-_UNREACHABLE_4: Final = {
-    0: "network unreachable",
-    1: "host unreachable",
-    2: "protocol unreachable",
-    3: "port unreachable",
-    9: "network prohibited",
-    10: "host prohibited",
-    13: "prohibited by a filter",
-}
-_UNREACHABLE_6: Final = {
-    0: "no route",
-    1: "prohibited by a filter",
-    2: "beyond the scope of the source address",
-    3: "address unreachable",
-    4: "port unreachable",
-    5: "source address refused",
-    6: "route rejected",
-}
-
-
 def parse_complaint(ip: IpPacket) -> Complaint | None:
     """What an ICMP error in `ip` says about a TCP segment; None where it says nothing of that.
 
@@ -200,12 +181,11 @@ def parse_complaint(ip: IpPacket) -> Complaint | None:
     kind, code, word = body[0], body[1], int.from_bytes(body[4:8], "big")
     mtu: int | None = None
     if ip.source.version == 4 and ip.protocol == 1 and kind == 3:
-        reason = _UNREACHABLE_4.get(code, f"unreachable, code {code}")
+        reason = UNREACHABLE[4].get(code, f"unreachable, code {code}")
         hard = code in (1, 2, 3, 9, 10, 13)
-        if code == 4:
-            reason, hard, mtu = "packet too big", False, word & 0xFFFF
+        mtu = word & 0xFFFF if code == 4 else None
     elif ip.source.version == 6 and ip.protocol == 58 and kind == 1:
-        reason = _UNREACHABLE_6.get(code, f"unreachable, code {code}")
+        reason = UNREACHABLE[6].get(code, f"unreachable, code {code}")
         hard = True
     elif ip.source.version == 6 and ip.protocol == 58 and kind == 2:
         reason, hard, mtu = "packet too big", False, word

@@ -24,8 +24,8 @@ from typing import Final, TypeVar
 from obsdimg.core.files import read_file
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import ConfError, EndpointError, KeyTextError
+from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
-from obsdimg.tunnel.packets import Address
 
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
