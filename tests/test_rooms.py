@@ -29,9 +29,10 @@ ROOMS = {
     "rehearsal": "core ffs iso kernel signify releases response standin",
     "console": "core tunnel",
     "smoke": "core tunnel project site image console",
+    "server": "core tunnel config project site",
     "deploy": "core tunnel config project site image console",
     "cli": "core iso signify tunnel fetch config releases project site response image standin"
-    " rehearsal console smoke deploy",
+    " rehearsal console smoke server deploy",
 }
 
 

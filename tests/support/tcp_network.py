@@ -1,6 +1,6 @@
 """A network in virtual time between our TCP and a listener, that loses, delays and doubles.
 
-The listener is our own Connection, put into the state in which a SYN leaves a server; what
+The listener is our own TcpConnection, put into the state in which a SYN leaves a server; what
 judges the bytes on the wire is a real kernel, in test_stream.py.
 """
 
@@ -16,8 +16,8 @@ from ipaddress import IPv4Address
 from obsdimg.tunnel.errors import PacketError
 from obsdimg.tunnel.flight import Flight
 from obsdimg.tunnel.ip import unwrap
-from obsdimg.tunnel.segments import ACK, RST, SYN, Segment, parse
-from obsdimg.tunnel.tcp import SCALE, Connection, Ends, State, reset_for
+from obsdimg.tunnel.segments import ACK, RST, SYN, TcpSegment, parse
+from obsdimg.tunnel.tcp import SCALE, Ends, TcpConnection, TcpState, reset_for
 
 CLIENT, SERVER = IPv4Address("10.0.0.2"), IPv4Address("10.0.0.1")
 
@@ -35,12 +35,12 @@ class Faults:
     """How much later a reordered packet comes."""
 
 
-class Listener(Connection):
+class Listener(TcpConnection):
     """A connection made from a SYN, which it answers by a SYN-ACK until that is acknowledged."""
 
     @classmethod
     def made(
-        cls, syn: Segment, now: float, *, segment: int, sack: bool, scale: bool, first: int
+        cls, syn: TcpSegment, now: float, *, segment: int, sack: bool, scale: bool, first: int
     ) -> Listener:
         ends = Ends(SERVER, syn.destination_port, CLIENT, syn.source_port)
         made = cls(ends, segment=segment, now=now, first=first)
@@ -50,8 +50,8 @@ class Listener(Connection):
             made._scale_out, made._scale_in = syn.scale, SCALE
         made.flight = Flight(min(syn.mss or 536, segment), sack=made._sack, edge=1 + syn.window)
         made._window_from = (0, 1)
-        made.state = State.ESTABLISHED
-        made.syn_ack = Segment(
+        made.state = TcpState.ESTABLISHED
+        made.syn_ack = TcpSegment(
             ends.source_port,
             ends.destination_port,
             first,
@@ -64,7 +64,7 @@ class Listener(Connection):
         )
         return made
 
-    syn_ack: Segment
+    syn_ack: TcpSegment
 
 
 @dataclass
@@ -101,7 +101,7 @@ class Network:
         self.listens = listens
         self.server_first = self.chance.getrandbits(32) if server_first is None else server_first
         first = self.chance.getrandbits(32) if client_first is None else client_first
-        self.client = Connection(
+        self.client = TcpConnection(
             Ends(CLIENT, 50000, SERVER, 22), segment=segment, now=self.now, first=first
         )
         self.server: Listener | None = None
@@ -109,13 +109,13 @@ class Network:
         self.wire: list[tuple[float, int, bool, bytes]] = []
         self.count = itertools.count()
         self.segments = 0
-        self.seen: list[Segment] = []
+        self.seen: list[TcpSegment] = []
         self.times: list[float] = []
         """When each of `seen` went out."""
-        self.filter: Callable[[bool, Segment], bool] = lambda to_server, segment: True
+        self.filter: Callable[[bool, TcpSegment], bool] = lambda to_server, segment: True
         """Whether a segment comes through, besides the faults."""
 
-    def send(self, to_server: bool, segment: Segment) -> None:
+    def send(self, to_server: bool, segment: TcpSegment) -> None:
         ends = (CLIENT, SERVER) if to_server else (SERVER, CLIENT)
         packet = segment.pack(*ends)
         self.segments += 1
@@ -140,7 +140,7 @@ class Network:
         except PacketError:
             return
         if not to_server:
-            if self.client.state is not State.CLOSED:
+            if self.client.state is not TcpState.CLOSED:
                 self.client.accept(segment, self.now)
             elif not segment.flags & RST:
                 self.send(True, reset_for(segment))  # as the pump does
@@ -159,7 +159,7 @@ class Network:
                     first=self.server_first,
                 )
             self.send(False, self.server.syn_ack)
-        elif self.server is not None and self.server.state is not State.CLOSED:
+        elif self.server is not None and self.server.state is not TcpState.CLOSED:
             self.server.accept(segment, self.now)
         elif not segment.flags & RST:
             self.send(False, reset_for(segment))
@@ -186,7 +186,7 @@ class Network:
             self.send(is_client, segment)
 
     def done(self) -> bool:
-        ended = (State.CLOSED, State.TIME_WAIT)
+        ended = (TcpState.CLOSED, TcpState.TIME_WAIT)
         return self.client.state in ended and (self.server is None or self.server.state in ended)
 
     def run(self, limit: float, until: Callable[[], bool] | None = None) -> None:

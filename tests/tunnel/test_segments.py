@@ -17,7 +17,7 @@ from obsdimg.tunnel.segments import (
     FIN,
     SYN,
     Complaint,
-    Segment,
+    TcpSegment,
     parse,
     parse_complaint,
 )
@@ -54,7 +54,7 @@ def test_a_segment_is_read_as_it_was_written(
     sack: list[tuple[int, int]],
 ) -> None:
     flags = numbers[4] & ~SYN if mss is None else numbers[4] | SYN
-    segment = Segment(
+    segment = TcpSegment(
         *numbers[:4],
         flags,
         numbers[5],
@@ -76,7 +76,7 @@ def test_a_segment_is_read_as_it_was_written(
 def test_every_damaged_byte_of_the_segment_is_noticed(
     ends: tuple[IPv4Address, IPv4Address] | tuple[IPv6Address, IPv6Address],
 ) -> None:
-    packet = Segment(1, 2, 3, 4, ACK, 5, b"data", sack=((1, 2),)).pack(*ends)
+    packet = TcpSegment(1, 2, 3, 4, ACK, 5, b"data", sack=((1, 2),)).pack(*ends)
     start = 20 if ends is FOUR else 40
     for at in range(start, len(packet)):
         spoiled = packet[:at] + bytes([packet[at] ^ 1]) + packet[at + 1 :]
@@ -146,7 +146,7 @@ def test_icmp_errors_say_which_segment_and_why(
     reason: str,
     hard: bool,
 ) -> None:
-    sent = Segment(50000, 22, 77, 0, SYN, 5, mss=1380).pack(*ends)
+    sent = TcpSegment(50000, 22, 77, 0, SYN, 5, mss=1380).pack(*ends)
     error = packets.build_error(ends[1], sent, kind, code)
     complaint = parse_complaint(unwrap(error))
     big = reason == "packet too big"
@@ -158,7 +158,7 @@ def test_icmp_about_something_else_is_nothing() -> None:
     ping = packets.build(packets.Echo(*FOUR, 1, 1, b"x" * 40))
     assert parse_complaint(unwrap(ping)) is None
     assert parse_complaint(unwrap(packets.build_error(FOUR[1], ping, 3, 1))) is None
-    sent = Segment(1, 2, 3, 0, FIN, 5).pack(*FOUR)
+    sent = TcpSegment(1, 2, 3, 0, FIN, 5).pack(*FOUR)
     assert parse_complaint(unwrap(packets.build_error(FOUR[1], sent, 11, 0))) is None
     short = packets.build_error(FOUR[1], sent, 3, 1)[20:40]
     assert parse_complaint(IpPacket(FOUR[1], FOUR[0], 1, True, short)) is None

@@ -9,16 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from obsdimg.tunnel.segments import ACK, FIN, RST, SYN, Complaint, Segment
+from obsdimg.tunnel.segments import ACK, FIN, RST, SYN, Complaint, TcpSegment
 from obsdimg.tunnel.tcp import (
     KEEPALIVE_IDLE,
     RECEIVE_BYTES,
     SILENCE,
-    Connection,
     Ends,
     RefusedError,
-    State,
+    TcpConnection,
     TcpError,
+    TcpState,
 )
 from support.tcp_network import CLIENT, SERVER, Faults, Network
 
@@ -45,9 +45,9 @@ def test_both_directions_arrive_and_close_on_a_good_network() -> None:
     network = Network(1)
     exchange(network, data(200_000), data(300_000))
     assert network.now - 1000 < 2
-    assert network.client.state is State.TIME_WAIT
-    network.run(5, lambda: network.client.state is State.CLOSED)
-    assert network.client.state is State.CLOSED
+    assert network.client.state is TcpState.TIME_WAIT
+    network.run(5, lambda: network.client.state is TcpState.CLOSED)
+    assert network.client.state is TcpState.CLOSED
     assert network.client.error is None
 
 
@@ -101,7 +101,7 @@ def test_a_loss_is_mended_without_waiting_for_the_time_out() -> None:
     network = Network(1, Faults(delay=0.05))
     lost: list[int] = []
 
-    def once(to_server: bool, segment: Segment) -> bool:
+    def once(to_server: bool, segment: TcpSegment) -> bool:
         if to_server and len(segment.data) == 1380 and not lost and network.segments > 60:
             lost.append(segment.seq)
             return False
@@ -130,7 +130,7 @@ def test_a_retransmission_that_is_lost_too_is_sent_again() -> None:
     network = Network(1, Faults(delay=0.05))
     drops: list[int] = []
 
-    def thrice(to_server: bool, segment: Segment) -> bool:
+    def thrice(to_server: bool, segment: TcpSegment) -> bool:
         wanted = not drops or segment.seq == drops[0]
         if to_server and len(segment.data) == 1380 and wanted and len(drops) < 3:
             drops.append(segment.seq)
@@ -216,9 +216,9 @@ def test_a_reset_at_the_right_number_ends_it_and_another_does_not(flags: int) ->
     network.sides[True].finish = network.sides[False].finish = False
     network.run(1)
 
-    def reset(seq: int) -> Segment:
+    def reset(seq: int) -> TcpSegment:
         ack = (network.client._first + 1) & 0xFFFFFFFF
-        return Segment(22, 50000, seq, ack, flags, 0)
+        return TcpSegment(22, 50000, seq, ack, flags, 0)
 
     for seq in (99, 102, 5000, 101 + RECEIVE_BYTES * 2):
         network.client.accept(reset(seq), network.now)
@@ -226,7 +226,7 @@ def test_a_reset_at_the_right_number_ends_it_and_another_does_not(flags: int) ->
     # In the window, yet not the next number: answered, since it may be forged (RFC 5961).
     assert any(s.flags == ACK for s in network.client.outgoing(network.now))
     network.client.accept(reset(101), network.now)
-    assert network.client.state is State.CLOSED
+    assert network.client.state is TcpState.CLOSED
     assert isinstance(network.client.error, TcpError)
     assert "reset" in network.client.error.message
 
@@ -238,7 +238,7 @@ def test_giving_up_sends_a_reset() -> None:
     network.client.abort()
     network.run(1)
     assert network.server is not None
-    assert network.server.state is State.CLOSED
+    assert network.server.state is TcpState.CLOSED
     assert network.server.error is not None
 
 
@@ -246,7 +246,7 @@ def test_a_forged_syn_in_the_window_changes_nothing() -> None:
     network = Network(1, server_first=100)
     network.sides[True].finish = network.sides[False].finish = False
     network.run(1)
-    network.client.accept(Segment(22, 50000, 150, 0, SYN, 1000), network.now)
+    network.client.accept(TcpSegment(22, 50000, 150, 0, SYN, 1000), network.now)
     assert network.client.open
     (answer,) = network.client.outgoing(network.now)
     assert (answer.flags, answer.ack) == (ACK, 101)
@@ -257,7 +257,7 @@ def test_an_acknowledgement_of_what_was_never_sent_is_not_believed() -> None:
     network.sides[True].finish = network.sides[False].finish = False
     network.run(1)
     far = (network.client._first + 5000) & 0xFFFFFFFF
-    network.client.accept(Segment(22, 50000, 101, far, ACK, 1000, b"poison"), network.now)
+    network.client.accept(TcpSegment(22, 50000, 101, far, ACK, 1000, b"poison"), network.now)
     assert len(network.client.reading) == 0
     assert network.client.flight is not None
     assert network.client.flight.una == 1
@@ -281,7 +281,7 @@ def test_a_peer_that_is_gone_is_noticed(busy: bool) -> None:
     network.filter = lambda to_server, segment: False
     if busy:
         network.sides[True].to_send = b"anybody?"
-    network.run(3600, lambda: network.client.state is State.CLOSED)
+    network.run(3600, lambda: network.client.state is TcpState.CLOSED)
     assert network.client.error is not None
     assert "no sign" in network.client.error.message
     assert network.now - 1001 < SILENCE + KEEPALIVE_IDLE
@@ -306,7 +306,7 @@ def test_icmp_ends_an_attempt_but_no_open_connection() -> None:
     network.run(0.5)
     network.client.complain(complaint(network, seq=network.client._first + 1))
     network.client.complain(complaint(network, hard=False))
-    assert network.client.state is State.SYN_SENT
+    assert network.client.state is TcpState.SYN_SENT
     network.client.complain(complaint(network))
     assert isinstance(network.client.error, RefusedError)
     assert "prohibited by a filter" in network.client.error.message
@@ -321,7 +321,7 @@ def test_icmp_ends_an_attempt_but_no_open_connection() -> None:
 def test_segments_that_are_too_big_are_made_smaller_when_a_router_says_so() -> None:
     network = Network(1)
 
-    def narrow(to_server: bool, segment: Segment) -> bool:
+    def narrow(to_server: bool, segment: TcpSegment) -> bool:
         if to_server and len(segment.data) > 1000:
             network.client.complain(complaint(network, hard=False, mtu=1040))
             return False
@@ -341,13 +341,13 @@ def test_segments_that_vanish_because_they_are_big_are_made_smaller() -> None:
 def test_no_window_and_no_buffer_grows_beyond_its_limit_whatever_comes() -> None:
     """A peer that ignores our window, and sends everything as far from the gap as it can."""
     chance = random.Random(5)
-    connection = Connection(Ends(CLIENT, 1, SERVER, 2), segment=1380, now=0.0, first=9)
+    connection = TcpConnection(Ends(CLIENT, 1, SERVER, 2), segment=1380, now=0.0, first=9)
     connection.outgoing(0.0)
-    connection.accept(Segment(2, 1, 0, 10, SYN | ACK, 1000, mss=1380, scale=7), 0.0)
+    connection.accept(TcpSegment(2, 1, 0, 10, SYN | ACK, 1000, mss=1380, scale=7), 0.0)
     for number in range(3000):
         seq = chance.randrange(2, 4 * RECEIVE_BYTES)
         body = chance.randbytes(1380)
-        connection.accept(Segment(2, 1, seq, 10, ACK, 1000, body), 0.001 * number)
+        connection.accept(TcpSegment(2, 1, seq, 10, ACK, 1000, body), 0.001 * number)
     held = sum(len(piece) for _, piece in connection.reading._early)
     assert held <= RECEIVE_BYTES
     assert len(connection.reading) == 0
@@ -365,7 +365,7 @@ def test_random_segments_never_raise(seed: int) -> None:
     for _ in range(400):
         base_seq = client._their_first + client.reading.next
         base_ack = client._first + flight.una
-        segment = Segment(
+        segment = TcpSegment(
             22,
             50000,
             (base_seq + chance.choice([0, 0, 1, -1, chance.randrange(-9999, 9999)])) & 0xFFFFFFFF,

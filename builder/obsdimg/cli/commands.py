@@ -23,4 +23,6 @@ COMMANDS: dict[str, str] = {
     "probe": "call a deployed server as one of its clients: handshake, pings, NAT",
     "upload": "bring the ISO to the provider, who downloads it from a URL, a store or this machine",
     "deploy": "make the server at the provider, wait for its handshake, take the ISO out",
+    "ssh": "log in to the server through the project's own tunnel, without WireGuard on this"
+    " computer",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from ipaddress import ip_address
 
-from obsdimg.tunnel.packets import Address
+from obsdimg.tunnel.ip import Address
 
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from obsdimg.tunnel.client import REKEY_TIMEOUT_SECONDS, Attempt, Caller
+from obsdimg.tunnel.client import REKEY_TIMEOUT_SECONDS, Caller, HandshakeAttempt
 from obsdimg.tunnel.errors import HandshakeError, MessageError
 from obsdimg.tunnel.link import Event, Received, Refused
 from obsdimg.tunnel.messages import CookieReply, Initiation, Response, Transport, parse
@@ -34,7 +34,7 @@ class Carrier:
         self._session = session
         self._previous: Session | None = None
         self._every: Final = keepalive
-        self._attempts: dict[int, Attempt] = {}
+        self._attempts: dict[int, HandshakeAttempt] = {}
         self._retry_at: float | None = None
         self._sent = now
         self._heard = now
@@ -60,12 +60,12 @@ class Carrier:
 
     def _emit(self, packet: bytes, now: float) -> None:
         if self._session.expired(now):
-            self._renew(now)
+            self.renew(now)
             return
         try:
             datagram = self._session.wrap(packet)
         except MessageError:
-            self._renew(now)
+            self.renew(now)
             return
         self._caller.link.send(self._caller.which, datagram)
         self._sent = now
@@ -87,7 +87,7 @@ class Carrier:
         own = self._caller.identity.private.public()
         if isinstance(message, Initiation) and has_mac1(message, own):
             # The server calls us: it has lost the session. We call back.
-            self._renew(now)
+            self.renew(now)
         return None
 
     def _open(self, message: Transport, now: float) -> bytes | None:
@@ -126,7 +126,7 @@ class Carrier:
         elif outcome == "cookie":
             self._retry_at = now
 
-    def _renew(self, now: float) -> None:
+    def renew(self, now: float) -> None:
         """Call for a new session, unless an attempt is under way."""
         if self._retry_at is None:
             self._retry_at = now
@@ -147,12 +147,12 @@ class Carrier:
     def tick(self, now: float) -> None:
         """Act where a time has come: call for a session, or keep the present one alive."""
         if self._session.wants_rekey(now):
-            self._renew(now)
+            self.renew(now)
         if self._unanswered is not None and now - self._unanswered >= SILENCE_SECONDS:
             self._unanswered = None
             if self._retry_at is None:
                 self._caller.link.reopen()
-            self._renew(now)
+            self.renew(now)
         if self._retry_at is not None and now >= self._retry_at:
             self._call(now)
         owed = self._owed is not None and now - self._owed >= KEEPALIVE_SECONDS

@@ -60,7 +60,7 @@ class Identity:
 
 
 @dataclass
-class Attempt:
+class HandshakeAttempt:
     """An initiation that was sent; `which`: to which of the server's addresses."""
 
     handshake: InitiatorHandshake
@@ -87,7 +87,7 @@ class Caller:
         Each retry is a fresh initiation with a later timestamp; the server's addresses
         take turns.  Gives up early when two responses in a row cannot be read.
         """
-        attempts: dict[int, Attempt] = {}
+        attempts: dict[int, HandshakeAttempt] = {}
         unreadable = 0
         for number, wait in enumerate(chain(RETRY_SECONDS, repeat(REKEY_TIMEOUT_SECONDS))):
             usable = self.link.usable()
@@ -113,7 +113,7 @@ class Caller:
                 return None
         return None
 
-    def call(self, which: int) -> Attempt:
+    def call(self, which: int) -> HandshakeAttempt:
         """Send a fresh initiation to the server's address number `which`."""
         handshake = InitiatorHandshake(
             self.identity.private,
@@ -128,9 +128,9 @@ class Caller:
             message = with_mac2(message, cookie)
         self.link.send(which, message.pack())
         self.log.attempts += 1
-        return Attempt(handshake, message.mac1, which, now)
+        return HandshakeAttempt(handshake, message.mac1, which, now)
 
-    def read(self, event: Event, attempts: dict[int, Attempt]) -> Session | str | None:
+    def read(self, event: Event, attempts: dict[int, HandshakeAttempt]) -> Session | str | None:
         """A session; "unreadable" or "cookie", which call for another attempt; or None."""
         if isinstance(event, Refused):
             self.log.refused += 1

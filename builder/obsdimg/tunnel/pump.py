@@ -23,8 +23,8 @@ from obsdimg.tunnel.carrier import Carrier
 from obsdimg.tunnel.errors import PacketError
 from obsdimg.tunnel.ip import Address, IpPacket, unwrap
 from obsdimg.tunnel.link import Link
-from obsdimg.tunnel.segments import RST, TCP, Segment, parse, parse_complaint
-from obsdimg.tunnel.tcp import Connection, State, TcpError, reset_for
+from obsdimg.tunnel.segments import RST, TCP, TcpSegment, parse, parse_complaint
+from obsdimg.tunnel.tcp import TcpConnection, TcpError, TcpState, reset_for
 
 BATCH: Final = 64
 """Datagrams that are read before the loop looks at anything else."""
@@ -38,7 +38,7 @@ FIRST_PORT: Final = 49152
 class Channel:
     """One connection and its local files.  `reader` and `writer` may be the same."""
 
-    connection: Connection
+    connection: TcpConnection
     reader: int
     writer: int
     close: Callable[[], None]
@@ -49,6 +49,8 @@ class Channel:
     """Done when the connection is open; holds the error if it cannot be."""
     done: Future[None] = field(default_factory=Future)
     """Done when both sides have finished; holds the error of a broken connection."""
+    greeting: bytes = b""
+    """What the local reader gets first, once the connection is open."""
     give_up: float | None = None
     """When to stop trying to open it."""
     hears: bool = True
@@ -86,6 +88,11 @@ class Pump:
 
     def _end(self) -> None:
         self._stopping = True
+
+    @property
+    def busy(self) -> int:
+        """How many channels there are (a guess, from another thread)."""
+        return len(self._channels)
 
     # ---- in the loop's thread
 
@@ -125,11 +132,12 @@ class Pump:
         for key, channel in list(self._channels.items()):
             if channel.reader in readable:
                 self._pull(channel)
+            self._open(channel, now)
             if channel.speaks and (len(channel.connection.reading) or channel.writer in writable):
                 self._push(channel)
-            self._settle(channel, now)
+            self._settle(channel)
             self._send(channel.connection, now)
-            if channel.connection.state is State.CLOSED:
+            if channel.connection.state is TcpState.CLOSED:
                 self._finish(key, channel)
         self._carrier.tick(now)
 
@@ -175,7 +183,7 @@ class Pump:
         except PacketError:
             return
 
-    def _take_segment(self, ip: IpPacket, segment: Segment, now: float) -> None:
+    def _take_segment(self, ip: IpPacket, segment: TcpSegment, now: float) -> None:
         key = (ip.source, segment.source_port, segment.destination_port)
         channel = self._channels.get(key)
         if channel is not None and channel.connection.ends.source == ip.destination:
@@ -216,13 +224,16 @@ class Pump:
                 return
             connection.read(count)
 
-    def _settle(self, channel: Channel, now: float) -> None:
-        """Pass on what has changed: opened, ended, overdue."""
+    def _open(self, channel: Channel, now: float) -> None:
+        """Let the connection's clock run, and say when it is open, or that it will not be."""
         connection = channel.connection
         connection.tick(now)
         if not channel.opened.done():
             if connection.open:
                 channel.give_up = None
+                if channel.greeting:
+                    with contextlib.suppress(OSError):
+                        os.write(channel.writer, channel.greeting)
                 channel.opened.set_result(None)
             elif channel.give_up is not None and now >= channel.give_up:
                 connection.abort(
@@ -231,16 +242,24 @@ class Pump:
                         "is the service started, and does pf.conf let this client reach it?",
                     )
                 )
+
+    def _settle(self, channel: Channel) -> None:
+        """Pass on that the other side has finished."""
+        connection = channel.connection
         if channel.speaks and connection.reading.finished and not len(connection.reading):
             channel.speaks = False
             channel.end_output()
-        if connection.state is State.TIME_WAIT and not channel.speaks and not channel.done.done():
+        if (
+            connection.state is TcpState.TIME_WAIT
+            and not channel.speaks
+            and not channel.done.done()
+        ):
             # Only the network waits from here on.
             channel.hears = False
             channel.close()
             channel.done.set_result(None)
 
-    def _send(self, connection: Connection, now: float) -> None:
+    def _send(self, connection: TcpConnection, now: float) -> None:
         source, destination = connection.ends.source, connection.ends.destination
         for segment in connection.outgoing(now):
             self._carrier.send(segment.pack(source, destination), now)
@@ -262,7 +281,7 @@ class Pump:
         now = time.monotonic()
         for key, channel in list(self._channels.items()):
             connection = channel.connection
-            if connection.state is not State.CLOSED:
+            if connection.state is not TcpState.CLOSED:
                 connection.abort(TcpError(f"{connection.ends}: the tunnel was closed"))
             with contextlib.suppress(Exception):
                 self._send(connection, now)

@@ -37,7 +37,7 @@ Block = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class TcpSegment:
     """One segment; ports and numbers as on the wire."""
 
     source_port: int
@@ -90,7 +90,7 @@ class Segment:
         return wrap_ip(source, destination, TCP, body)
 
 
-def parse(ip: IpPacket) -> Segment:
+def parse(ip: IpPacket) -> TcpSegment:
     """The segment in `ip`.  Raises PacketError: truncated, or a wrong checksum.
 
     A damaged option ends the list of options; what stood before it is kept.
@@ -107,9 +107,9 @@ def parse(ip: IpPacket) -> Segment:
     if checksum(pseudo_header(ends, size, TCP) + body) != 0:
         raise PacketError(f"wrong TCP checksum in a packet from {ip.source}")
     if start == TCP_HEADER_BYTES:
-        return Segment(source, destination, seq, ack, flags, window, body[start:])
+        return TcpSegment(source, destination, seq, ack, flags, window, body[start:])
     mss, scale, permitted, sack = _options(body[TCP_HEADER_BYTES:start])
-    return Segment(
+    return TcpSegment(
         source,
         destination,
         seq,

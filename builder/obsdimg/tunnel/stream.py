@@ -30,7 +30,7 @@ from obsdimg.tunnel.link import Link
 from obsdimg.tunnel.pump import Channel, Pump
 from obsdimg.tunnel.report import ProbeResult, judge_handshake
 from obsdimg.tunnel.segments import TCP_HEADER_BYTES
-from obsdimg.tunnel.tcp import Connection, Ends, TcpError
+from obsdimg.tunnel.tcp import Ends, TcpConnection, TcpError
 from obsdimg.tunnel.wgconf import ClientConf, ConfPeer
 
 DEFAULT_MTU: Final = 1420
@@ -162,20 +162,72 @@ class Tunnel:
         connection ends the stream.  Raises StreamError, TcpError, RefusedError.
         """
         here, there = socket.socketpair()
-        there.setblocking(False)
-
-        def end_output() -> None:
-            with contextlib.suppress(OSError):
-                there.shutdown(socket.SHUT_WR)
-
         try:
-            self._start(
-                host, port, there.fileno(), there.fileno(), there.close, end_output, timeout
-            )
+            self.attach(host, port, there, timeout=timeout)
         except BaseException:
             here.close()
             raise
         return here
+
+    def attach(
+        self,
+        host: Address,
+        port: int,
+        local: socket.socket,
+        *,
+        greeting: bytes = b"",
+        timeout: float = CONNECT_SECONDS,
+    ) -> None:
+        """Lead a connection to the socket `local`, which is closed with it, or if it fails.
+
+        `greeting` is what the other end of `local` reads first.  Raises as `connect`.
+        """
+        local.setblocking(False)
+
+        def end_output() -> None:
+            with contextlib.suppress(OSError):
+                local.shutdown(socket.SHUT_WR)
+
+        fd = local.fileno()
+        try:
+            self._start(host, port, fd, fd, local.close, end_output, timeout, greeting)
+        except StreamError:
+            local.close()
+            raise
+
+    def renew(self, timeout: float = HANDSHAKE_SECONDS) -> float:
+        """Make a new session now; seconds it took.  Raises TunnelDownError at the time-out."""
+        start = time.monotonic()
+        before: Future[int] = Future()
+
+        def begin(now: float) -> None:
+            before.set_result(self.carrier.handshakes)
+            self.carrier.renew(now)
+
+        self._submit(begin)
+        count = _result(before, END_SECONDS)
+        while self.carrier.handshakes == count:
+            if time.monotonic() - start >= timeout:
+                raise TunnelDownError(
+                    f"{self.address}: no answer to a new handshake within {timeout:.0f} s",
+                    "the server may not know this client any more, or the port is closed",
+                )
+            time.sleep(0.02)
+        return time.monotonic() - start
+
+    @property
+    def busy(self) -> int:
+        """How many connections there are."""
+        return self._pump.busy
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    def _submit(self, request: Callable[[float], None]) -> None:
+        if not self._thread.is_alive():
+            raise StreamError("the tunnel was closed")
+        self._pump.submit(request)
 
     def splice(
         self,
@@ -221,6 +273,7 @@ class Tunnel:
         close: Callable[[], None],
         end_output: Callable[[], None],
         timeout: float,
+        greeting: bytes = b"",
     ) -> Channel:
         """Open a connection and hand it over to the pump; back when it is open."""
         source = self._source(host)
@@ -233,16 +286,13 @@ class Tunnel:
                 close()
                 return
             ends = Ends(source, self._pump.free_port(host, port), host, port)
-            connection = Connection(ends, segment=segment, now=now)
-            channel = Channel(connection, reader, writer, close, end_output)
+            connection = TcpConnection(ends, segment=segment, now=now)
+            channel = Channel(connection, reader, writer, close, end_output, greeting=greeting)
             channel.give_up = now + timeout
             self._pump.add(channel)
             made.set_result(channel)
 
-        if not self._thread.is_alive():
-            close()
-            raise StreamError("the tunnel was closed")
-        self._pump.submit(begin)
+        self._submit(begin)
         channel = _result(made, END_SECONDS)
         _result(channel.opened, timeout + END_SECONDS)
         return channel

@@ -6,7 +6,7 @@ may be forged), RFC 7323 (window scale), RFC 2018 (selective acknowledgement), R
 simultaneous opening, urgent data.  Times are seconds of one monotonic clock, given by the
 caller, so that tests run years in a moment.
 
-    connection = Connection(ends, segment=1380, now=now)
+    connection = TcpConnection(ends, segment=1380, now=now)
     for segment in connection.outgoing(now): …send it…
     connection.accept(segment, now)      # one that came
     connection.tick(now)                 # at `deadline()`
@@ -24,7 +24,7 @@ from obsdimg.tunnel.flight import Flight
 from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.reassembly import Reassembly
 from obsdimg.tunnel.rtt import INITIAL_RTO, MAXIMUM_RTO
-from obsdimg.tunnel.segments import ACK, FIN, PSH, RST, SYN, Complaint, Segment
+from obsdimg.tunnel.segments import ACK, FIN, PSH, RST, SYN, Complaint, TcpSegment
 
 RECEIVE_BYTES: Final = 1 << 20
 """What may wait for a slow reader: 20 Mbit/s over a round trip of 400 ms."""
@@ -55,12 +55,12 @@ class RefusedError(TcpError):
     """The other side, or a filter on the way, says no."""
 
 
-class State(enum.Enum):
+class TcpState(enum.Enum):
     """RFC 9293, section 3.3.2, as far as a caller comes."""
 
     SYN_SENT = enum.auto()
     ESTABLISHED = enum.auto()
-    """Also FIN-WAIT, CLOSE-WAIT, CLOSING and LAST-ACK: `Connection` knows both directions."""
+    """Also FIN-WAIT, CLOSE-WAIT, CLOSING and LAST-ACK: `TcpConnection` knows both directions."""
     TIME_WAIT = enum.auto()
     CLOSED = enum.auto()
 
@@ -80,7 +80,7 @@ class Ends:
         return f"{host}:{self.destination_port}"
 
 
-class Connection:
+class TcpConnection:
     """One connection.  `error` says why it is CLOSED, None where both sides finished."""
 
     def __init__(
@@ -95,7 +95,7 @@ class Connection:
         """`segment`: bytes of data that a packet can hold; `first`: the initial sequence number
         (for tests; a random one otherwise, as RFC 6528 asks)."""
         self.ends: Final = ends
-        self.state = State.SYN_SENT
+        self.state = TcpState.SYN_SENT
         self.error: TcpError | None = None
         self.reading: Final = Reassembly(receive)
         self.flight: Flight | None = None
@@ -109,7 +109,7 @@ class Connection:
         self._heard = now
         self._opened = now
         self._window_from = (0, 0)
-        self._queue: list[Segment] = []
+        self._queue: list[TcpSegment] = []
         self._ack_now = False
         self._ack_at: float | None = None
         self._unacknowledged = 0
@@ -126,12 +126,12 @@ class Connection:
 
     @property
     def open(self) -> bool:
-        return self.state is State.ESTABLISHED
+        return self.state is TcpState.ESTABLISHED
 
     @property
     def room(self) -> int:
         """How many bytes `write` takes now."""
-        if self.flight is None or self._finishing or self.state is not State.ESTABLISHED:
+        if self.flight is None or self._finishing or self.state is not TcpState.ESTABLISHED:
             return 0
         return max(SEND_BYTES - self.flight.waiting, 0)
 
@@ -156,19 +156,19 @@ class Connection:
 
     def abort(self, error: TcpError | None = None) -> None:
         """Give up at once, because of `error`; the other side is told by a reset."""
-        if self.state is State.ESTABLISHED:
+        if self.state is TcpState.ESTABLISHED:
             assert self.flight is not None
             self._queue.append(self._make(self.flight.next, RST | ACK))
         self._close(error)
 
     # ---- what comes
 
-    def accept(self, segment: Segment, now: float) -> None:
+    def accept(self, segment: TcpSegment, now: float) -> None:
         """Take in a segment that is for this connection's ports."""
         self.received_segments += 1
-        if self.state is State.CLOSED:
+        if self.state is TcpState.CLOSED:
             return
-        if self.state is State.SYN_SENT:
+        if self.state is TcpState.SYN_SENT:
             self._accept_opening(segment, now)
             return
         flight = self.flight
@@ -202,7 +202,7 @@ class Connection:
             self._ack_now = True
         self._settle(now)
 
-    def _accept_opening(self, segment: Segment, now: float) -> None:
+    def _accept_opening(self, segment: TcpSegment, now: float) -> None:
         """The answer to our SYN (RFC 9293, section 3.10.7.3)."""
         if segment.flags & ACK and segment.ack != (self._first + 1) & _MASK:
             if not segment.flags & RST:
@@ -236,10 +236,10 @@ class Connection:
         self.flight = flight
         self._window_from = (0, 1)
         self._syn_at = None
-        self.state = State.ESTABLISHED
+        self.state = TcpState.ESTABLISHED
         self._ack_now = True
 
-    def _accept_ack(self, flight: Flight, segment: Segment, start: int, now: float) -> bool:
+    def _accept_ack(self, flight: Flight, segment: TcpSegment, start: int, now: float) -> bool:
         """The acknowledgement and the window; False: it acknowledges what was never sent."""
         ack = _near(segment.ack - self._first, flight.una)
         if ack > flight.next:
@@ -260,7 +260,7 @@ class Connection:
         flight.acknowledged(ack, edge, blocks, now, bare=bare)
         return True
 
-    def _accept_data(self, segment: Segment, start: int, now: float) -> None:
+    def _accept_data(self, segment: TcpSegment, start: int, now: float) -> None:
         fin = bool(segment.flags & FIN)
         in_order = self.reading.add(start, segment.data, fin)
         if not in_order or self.reading.finished:
@@ -278,7 +278,7 @@ class Connection:
             header = 40 if self.ends.source.version == 4 else 60
             least = (576 if self.ends.source.version == 4 else 1280) - header
             self.flight.shrink(max(complaint.mtu - header, least))
-        elif complaint.hard and self.state is State.SYN_SENT:
+        elif complaint.hard and self.state is TcpState.SYN_SENT:
             if complaint.seq != self._first:
                 return
             self._close(
@@ -299,22 +299,22 @@ class Connection:
         """Wait out stray segments once both sides have finished."""
         assert self.flight is not None
         if self.reading.finished and self.flight.fin_acknowledged:
-            self.state = State.TIME_WAIT
+            self.state = TcpState.TIME_WAIT
             self._ends_at = now + TIME_WAIT
 
     def _close(self, error: TcpError | None) -> None:
-        self.state = State.CLOSED
+        self.state = TcpState.CLOSED
         self.error = error
 
     # ---- what goes out
 
-    def outgoing(self, now: float) -> list[Segment]:
+    def outgoing(self, now: float) -> list[TcpSegment]:
         """Everything that is to be sent now."""
         out, self._queue = self._queue, []
-        if self.state is State.SYN_SENT:
+        if self.state is TcpState.SYN_SENT:
             if self._syn_at is not None and now >= self._syn_at:
                 out.append(self._syn(now))
-        elif self.state is not State.CLOSED:
+        elif self.state is not TcpState.CLOSED:
             assert self.flight is not None
             if self._ack_at is not None and now >= self._ack_at:
                 self._ack_now = True
@@ -327,12 +327,12 @@ class Connection:
         self.sent_segments += len(out)
         return out
 
-    def _syn(self, now: float) -> Segment:
+    def _syn(self, now: float) -> TcpSegment:
         self._syn_sent = now
         self._syn_at = now + min(INITIAL_RTO * 2.0**self._syns, MAXIMUM_RTO)
         self._syns += 1
         window = min(self.reading.window(), 0xFFFF)
-        return Segment(
+        return TcpSegment(
             self.ends.source_port,
             self.ends.destination_port,
             self._first,
@@ -344,11 +344,11 @@ class Connection:
             sack_permitted=True,
         )
 
-    def _data(self, start: int, data: bytes, fin: bool) -> Segment:
+    def _data(self, start: int, data: bytes, fin: bool) -> TcpSegment:
         flags = ACK | (FIN if fin else 0) | (PSH if data else 0)
         return self._make(start, flags, data)
 
-    def _acknowledge(self) -> Segment:
+    def _acknowledge(self) -> TcpSegment:
         assert self.flight is not None
         blocks = self.reading.blocks() if self._sack else ()
         sack = tuple(
@@ -359,7 +359,7 @@ class Connection:
 
     def _make(
         self, offset: int, flags: int, data: bytes = b"", sack: tuple[tuple[int, int], ...] = ()
-    ) -> Segment:
+    ) -> TcpSegment:
         """A segment with the present acknowledgement and window in it."""
         window = self.reading.window()
         shown = min(window >> self._scale_in, 0xFFFF)
@@ -367,7 +367,7 @@ class Connection:
         self._ack_now = False
         self._ack_at = None
         self._unacknowledged = 0
-        return Segment(
+        return TcpSegment(
             self.ends.source_port,
             self.ends.destination_port,
             (self._first + offset) & _MASK,
@@ -382,11 +382,11 @@ class Connection:
 
     def deadline(self) -> float | None:
         """When `tick` and `outgoing` have something to do, if nothing comes before."""
-        if self.state is State.CLOSED:
+        if self.state is TcpState.CLOSED:
             return None
-        if self.state is State.TIME_WAIT:
+        if self.state is TcpState.TIME_WAIT:
             return self._ends_at
-        if self.state is State.SYN_SENT:
+        if self.state is TcpState.SYN_SENT:
             return self._syn_at
         assert self.flight is not None
         times = [self._ack_at, self.flight.deadline(), self._keepalive_at()]
@@ -397,9 +397,9 @@ class Connection:
 
     def tick(self, now: float) -> None:
         """Act where a time has come."""
-        if self.state is State.TIME_WAIT and self._ends_at is not None and now >= self._ends_at:
+        if self.state is TcpState.TIME_WAIT and self._ends_at is not None and now >= self._ends_at:
             self._close(None)
-        if self.state is not State.ESTABLISHED:
+        if self.state is not TcpState.ESTABLISHED:
             return
         flight = self.flight
         assert flight is not None
@@ -426,10 +426,10 @@ def _near(number: int, near: int) -> int:
     return near + ((number - near + _HALF) & _MASK) - _HALF
 
 
-def reset_for(segment: Segment) -> Segment:
+def reset_for(segment: TcpSegment) -> TcpSegment:
     """The reset that answers a segment of no connection (RFC 9293, section 3.10.7.1)."""
     ports = segment.destination_port, segment.source_port
     if segment.flags & ACK:
-        return Segment(*ports, segment.ack, 0, RST, 0)
+        return TcpSegment(*ports, segment.ack, 0, RST, 0)
     length = len(segment.data) + bool(segment.flags & SYN) + bool(segment.flags & FIN)
-    return Segment(*ports, 0, (segment.seq + length) & _MASK, RST | ACK, 0)
+    return TcpSegment(*ports, 0, (segment.seq + length) & _MASK, RST | ACK, 0)

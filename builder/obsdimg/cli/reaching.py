@@ -1,0 +1,43 @@
+"""Options of every command that works on a running server: as whom it calls, and where."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from obsdimg.cli.options import WithConfig, option
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.project.folder import Project
+from obsdimg.server.access import ServerAccess, find_access
+
+
+class ReachingUsageError(ObsdimgError):
+    """An option has a value that makes no sense."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithServer(WithConfig):
+    """Beside the project's: how to reach its server."""
+
+    client: str | None = option(
+        "--as", metavar="CLIENT", help="call as this client (default: `operator`, or the only one)"
+    )
+    endpoint: str | None = option(
+        "--endpoint", metavar="HOST:PORT", help="call this instead of the configured endpoint"
+    )
+    timeout: float = option(
+        "--timeout",
+        type=float,
+        default=20.0,
+        metavar="S",
+        help="seconds during which the handshake is tried (default: 20)",
+    )
+
+    def access(self, *, user: str | None = None) -> ServerAccess:
+        """How to reach the server.  Raises what `find_access` does."""
+        if not 0.1 <= self.timeout <= 600:
+            raise ReachingUsageError(
+                f"--timeout {self.timeout:g}: is not between 0.1 and 600", "seconds; 20 is usual"
+            )
+        return find_access(
+            Project.open(self.config), client=self.client, endpoint=self.endpoint, user=user
+        )

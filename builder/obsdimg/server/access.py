@@ -1,0 +1,285 @@
+"""Whom this host calls, as which client, and the ways there: a hub, and ssh's command line.
+
+The ssh client is the system's own; it comes through the tunnel by ProxyCommand.  The server
+that answers inside the tunnel has proved its WireGuard key, so that the host key of the first
+contact is the right one; from then on it stands in the project's `known_hosts`.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import obsdimg
+from obsdimg.config import Config, PeerSettings
+from obsdimg.core import process
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.process import Completed
+from obsdimg.project.folder import Project
+from obsdimg.site.clients import client_conf, find_peer, still_missing
+from obsdimg.tunnel.endpoint import Endpoint
+from obsdimg.tunnel.hub import HubClient, HubError, hub_path
+from obsdimg.tunnel.ip import Address
+from obsdimg.tunnel.stream import HANDSHAKE_SECONDS, Tunnel, the_server
+from obsdimg.tunnel.wgconf import ClientConf
+from obsdimg.tunnel.wgconf import parse as parse_conf
+
+OPERATOR: Final = "operator"
+"""The name of the client that this host is by itself, if the project has one of that name."""
+SSH_PORT: Final = 22
+START_SECONDS: Final = 10.0
+
+
+class AccessError(ObsdimgError):
+    """It is not clear how to reach the server, or nobody can log in there."""
+
+
+@dataclass(frozen=True)
+class ServerAccess:
+    """Everything that reaching one server takes.  Holds keys; shows none."""
+
+    project: Project
+    client: str
+    conf: ClientConf
+    endpoint: Endpoint
+    address: Address
+    """The server's own in the tunnel."""
+    user: str
+    """Who logs in."""
+    becomes_root: str
+    """What makes a command run as root: "" or "doas -n "."""
+    given_endpoint: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The server's name, under which `known_hosts` has its key."""
+        return self.project.config.host.name
+
+    @property
+    def known_hosts(self) -> Path:
+        return self.project.root / "known_hosts"
+
+    def hub(self) -> Path:
+        """The socket of the process that holds this tunnel."""
+        return hub_path(self.conf.private_key.public(), the_server(self.conf).public_key)
+
+    def open_tunnel(self, timeout: float = HANDSHAKE_SECONDS) -> Tunnel:
+        """The tunnel in this process, for nobody else.  Raises TunnelDownError."""
+        return Tunnel.of(self.conf, endpoint=self.endpoint, timeout=timeout)
+
+
+def find_access(
+    project: Project,
+    *,
+    client: str | None = None,
+    endpoint: str | None = None,
+    user: str | None = None,
+) -> ServerAccess:
+    """How to reach the server of `project`.
+
+    `client`: as whom; by default the one called `operator`, or the only one that can.
+    `endpoint`: HOST:PORT instead of the configured.  Raises AccessError and its kin.
+    """
+    config = project.config
+    peer = _choose(config, client)
+    keys = project.keys()
+    text = client_conf(config, keys, peer).decode()
+    given = Endpoint.parse(endpoint, "--endpoint") if endpoint else None
+    missing = still_missing(text if given is None else _without_endpoint(text))
+    if missing:
+        what, _, how = missing[0].partition(": ")
+        raise AccessError(f"client {peer.name}: not complete yet, it lacks {what}", how)
+    conf = parse_conf(text if given is None else _without_endpoint(text), f"client {peer.name}")
+    target = given or the_server(conf).endpoint
+    assert target is not None
+    login, root = _login(config, user)
+    return ServerAccess(
+        project, peer.name, conf, target, _inside(config, conf), login, root, endpoint
+    )
+
+
+def _without_endpoint(text: str) -> str:
+    return "".join(line for line in text.splitlines(True) if not line.startswith("Endpoint"))
+
+
+def _choose(config: Config, name: str | None) -> PeerSettings:
+    if name is not None:
+        peer = find_peer(config, name)
+        if peer.public_key is not None:
+            raise AccessError(
+                f"client {name}: its private key is not here", "choose one whose key was made here"
+            )
+        if not peer.ssh:
+            raise AccessError(
+                f"client {name}: may not open ssh to the server (ssh = false)",
+                "choose another, or change obsdimg.toml and build anew",
+            )
+        return peer
+    able = [peer for peer in config.tunnel.peers if peer.ssh and peer.public_key is None]
+    own = [peer for peer in able if peer.name == OPERATOR]
+    if own or len(able) == 1:
+        return (own or able)[0]
+    if not able:
+        raise AccessError(
+            "no client of this project can open ssh from here",
+            f"obsdimg client add {OPERATOR}, with ssh = true, its key made here",
+        )
+    raise AccessError(
+        f"as which client? {', '.join(peer.name for peer in able)}",
+        f"--as NAME; a client in use elsewhere loses its session, so that one for this computer"
+        f" is better: obsdimg client add {OPERATOR}",
+    )
+
+
+def _login(config: Config, user: str | None) -> tuple[str, str]:
+    """Who logs in, and how commands there become root's."""
+    access = config.access
+    if not access.sshd:
+        raise AccessError("sshd is off (access.sshd = false)", "there is only the console")
+    if user is None:
+        if access.admin is not None and access.admin.keys:
+            user = access.admin.name
+        elif access.root_keys:
+            user = "root"
+        else:
+            raise AccessError(
+                "nobody can log in by ssh with a key", "add [access.admin] with keys, build anew"
+            )
+    return user, "" if user == "root" else "doas -n "
+
+
+def _inside(config: Config, conf: ClientConf) -> Address:
+    versions = {address.version for address in conf.addresses}
+    for own in (config.tunnel.ipv4, config.tunnel.ipv6):
+        if own is not None and own.version in versions:
+            return own.ip
+    raise AccessError("the server and this client have no address of the same family")
+
+
+# ---- the hub
+
+
+def join_hub(access: ServerAccess, timeout: float = HANDSHAKE_SECONDS) -> HubClient:
+    """The process that holds the tunnel, started if there is none.
+
+    Raises TunnelDownError and its kin with what that process says.
+    """
+    path = access.hub()
+    deadline = time.monotonic() + timeout + START_SECONDS
+    while True:
+        try:
+            return HubClient(path)
+        except HubError:
+            if time.monotonic() >= deadline:
+                raise
+        _start_hub(access, timeout)
+
+
+def _start_hub(access: ServerAccess, timeout: float) -> None:
+    """Start it detached, and wait until it serves, or says why not."""
+    words = [*own_command(), "ssh", "--hub", *_words(access), "--timeout", f"{timeout:g}"]
+    child = subprocess.Popen(
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=own_environment(),
+        cwd="/",
+        start_new_session=True,
+    )
+    assert child.stdout is not None
+    with child.stdout as stream:
+        said = stream.readline().decode("utf-8", "replace").rstrip("\n")
+    if said in ("ready", "busy"):
+        if said == "busy":
+            time.sleep(0.3)
+        return
+    message, _, hint = said.removeprefix("error ").partition("\t")
+    raise AccessError(message or "the tunnel's process ended without a word", hint or None)
+
+
+def own_command() -> list[str]:
+    """What runs this program once more, without the present folder on its path."""
+    return [sys.executable, "-P", "-m", "obsdimg"]
+
+
+def own_environment() -> dict[str, str]:
+    """The environment in which `own_command` finds this very package."""
+    here = str(Path(obsdimg.__file__).resolve().parent.parent)
+    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+def _words(access: ServerAccess) -> list[str]:
+    words = ["-c", str(access.project.config_path.resolve()), "--as", access.client]
+    if access.given_endpoint:
+        words += ["--endpoint", access.given_endpoint]
+    return words
+
+
+# ---- ssh
+
+
+def ssh_options(access: ServerAccess, command: Sequence[str] | None = None) -> dict[str, str]:
+    """What ssh_config(5) needs to be told, by name.  `command`: what runs obsdimg."""
+    proxy = [*(command or own_command()), "ssh", *_words(access), "--proxy", "%h", "%p"]
+    return {
+        "HostName": str(access.address),
+        "User": access.user,
+        "HostKeyAlias": access.name,
+        "UserKnownHostsFile": _quoted(str(access.known_hosts)),
+        "GlobalKnownHostsFile": "/dev/null",
+        "StrictHostKeyChecking": "accept-new",
+        "CheckHostIP": "no",
+        "ConnectTimeout": "60",
+        "ServerAliveInterval": "30",
+        "ProxyCommand": " ".join(_word(word) for word in proxy),
+    }
+
+
+def _word(word: str) -> str:
+    """One word of ProxyCommand: for the shell, and with its own % doubled."""
+    return word if word in ("%h", "%p") else shlex.quote(word).replace("%", "%%")
+
+
+def _quoted(path: str) -> str:
+    """A path in ssh_config(5), where % and blanks mean something."""
+    return '"' + path.replace("%", "%%") + '"' if set(path) & set(' %"') else path
+
+
+def ssh_command(access: ServerAccess, words: Sequence[str], *extra: str) -> list[str]:
+    """The command line of ssh; `words`: the remote command, `extra`: options of ssh."""
+    options = [f"-o{name}={value}" for name, value in ssh_options(access).items()]
+    # `--` would be taken for the command: ssh stops at the host by itself.
+    return ["ssh", *options, *extra, access.name, *words]
+
+
+def run_there(
+    access: ServerAccess,
+    script: str,
+    *,
+    stdin: bytes = b"",
+    timeout: float,
+    as_root: bool = False,
+    check: bool = True,
+) -> Completed:
+    """Run `script` by sh on the server without a terminal; no password is asked for.
+
+    Its standard input is `stdin`; the script itself is on the command line there, so that it
+    holds no secret.  Raises ProcessError.
+    """
+    root = access.becomes_root if as_root else ""
+    words = ssh_command(access, [f"{root}sh -c {shlex.quote(script)}"], "-T", "-oBatchMode=yes")
+    return process.run(words, stdin=stdin, timeout=timeout, env=ssh_environment(), check=check)
+
+
+def ssh_environment() -> Mapping[str, str]:
+    """For ssh, whose ProxyCommand is this program."""
+    return own_environment()
