@@ -19,7 +19,7 @@ from obsdimg.tunnel.client import Identity
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
 from obsdimg.tunnel.stream import StreamError, Tunnel, TunnelDownError
-from obsdimg.tunnel.tcp import RefusedError, TcpError
+from obsdimg.tunnel.tcp import TcpError, TcpRefusedError
 from support.stream_server import PORT, Relay, Spoil, StreamServer
 from support.wg_netns import (
     CLIENT4,
@@ -159,14 +159,14 @@ def test_several_streams_share_a_tunnel_and_a_slow_reader_stops_no_other(
 
 def test_a_closed_port_a_reset_and_a_filter_are_told_apart(wg_world: WgWorld) -> None:
     with StreamServer(wg_world.server), tunnel(wg_world) as made:
-        with pytest.raises(RefusedError, match=r"10\.0\.0\.1:7001: the connection was refused"):
+        with pytest.raises(TcpRefusedError, match=r"10\.0\.0\.1:7001: the connection was refused"):
             made.connect(SERVER4, 7001)
         with made.connect(SERVER4, PORT) as stream:
             stream.sendall(b"x")
             assert stream.recv(10) == b""
         rules = "table inet f { chain i { type filter hook input priority 0; tcp dport %d %s; }; }"
         wg_world.nft(rules % (PORT, "reject with icmp type admin-prohibited"))
-        with pytest.raises(RefusedError, match="prohibited by a filter"):
+        with pytest.raises(TcpRefusedError, match="prohibited by a filter"):
             made.connect(SERVER4, PORT)
         wg_world.nft(rules % (PORT, "drop"))
         start = time.monotonic()

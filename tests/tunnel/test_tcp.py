@@ -15,9 +15,9 @@ from obsdimg.tunnel.tcp import (
     RECEIVE_BYTES,
     SILENCE,
     Ends,
-    RefusedError,
     TcpConnection,
     TcpError,
+    TcpRefusedError,
     TcpState,
 )
 from support.tcp_network import CLIENT, SERVER, Faults, Network
@@ -184,7 +184,7 @@ def test_our_half_may_end_first_and_the_answer_still_comes() -> None:
 def test_a_port_where_nobody_listens_is_refused() -> None:
     network = Network(1, listens=False)
     network.run(5)
-    assert isinstance(network.client.error, RefusedError)
+    assert isinstance(network.client.error, TcpRefusedError)
     assert "10.0.0.1:22" in network.client.error.message
     assert network.now - 1000 < 0.1
 
@@ -308,7 +308,7 @@ def test_icmp_ends_an_attempt_but_no_open_connection() -> None:
     network.client.complain(complaint(network, hard=False))
     assert network.client.state is TcpState.SYN_SENT
     network.client.complain(complaint(network))
-    assert isinstance(network.client.error, RefusedError)
+    assert isinstance(network.client.error, TcpRefusedError)
     assert "prohibited by a filter" in network.client.error.message
 
     other = Network(1)

@@ -77,7 +77,7 @@ def check_inside(login: Login, port: int, encrypted: bool, timeout: float) -> li
         ]
     return [
         SmokeCheck.of("login over ssh", True, login.user),
-        *judge(questions, done.stdout.decode()),
+        *judge(questions, done.stdout.decode(errors="replace")),
     ]
 
 

@@ -22,8 +22,9 @@ from obsdimg.smoke.machine import AcceleratorError, VirtualMachine, make_disk
 from obsdimg.smoke.outside import check_ports, check_tunnel
 from obsdimg.smoke.plan import Secret, SmokePlan, kdf_seconds
 from obsdimg.smoke.play import Play, RunOptions, StageError, named_secrets
-from obsdimg.smoke.qemu import Accelerator, Forward
+from obsdimg.smoke.qemu import Accelerator
 from obsdimg.smoke.result import SmokeCheck, SmokeResult, SmokeVerdict
+from obsdimg.smoke.way_in import NoWayInError, ssh_port
 
 WRONG = "not the passphrase"
 """Typed where a wrong passphrase must be refused; long enough for the hook's rules."""
@@ -228,10 +229,14 @@ class Scenario(Play):
             self.skip("inside", "looks from inside", "no login was given (--login)")
             return
         with self.stage("inside", "looks from inside") as stage:
-            port = machine.ports[Forward("tcp", 22)]
-            stage.checks += check_inside(
-                self.plan.login, port, self.plan.encrypted, 30 * self.slowness
-            )
+            limit = 30 * self.slowness
+            try:
+                with ssh_port(self.plan, machine.ports, self.server_key, limit) as port:
+                    stage.checks += check_inside(self.plan.login, port, self.plan.encrypted, limit)
+            except NoWayInError as error:
+                stage.checks.append(
+                    SmokeCheck("login over ssh", SmokeVerdict.FAILED, error.message)
+                )
 
     def _power_off(self, machine: VirtualMachine, console: Console) -> None:
         with self.stage("power-off", "powers off") as stage:

@@ -32,13 +32,13 @@ from obsdimg.tunnel.errors import TunnelError
 from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.keys import WgPublicKey
 from obsdimg.tunnel.stream import Tunnel, TunnelDownError
-from obsdimg.tunnel.tcp import RefusedError, TcpError
+from obsdimg.tunnel.tcp import TcpError, TcpRefusedError
 
 LINGER_SECONDS: Final = 10.0
 LINE_BYTES: Final = 2048
 LINE_SECONDS: Final = 5.0
 _KINDS: Final[dict[str, type[TunnelError]]] = {
-    "refused": RefusedError,
+    "refused": TcpRefusedError,
     "tcp": TcpError,
     "down": TunnelDownError,
     "other": TunnelError,

@@ -159,7 +159,7 @@ class Tunnel:
         """A connection to `host`:`port` as a blocking socket (one end of a pair).
 
         When the socket is closed or shut down, so is the connection; what breaks the
-        connection ends the stream.  Raises StreamError, TcpError, RefusedError.
+        connection ends the stream.  Raises StreamError, TcpError, TcpRefusedError.
         """
         here, there = socket.socketpair()
         try:
@@ -241,7 +241,7 @@ class Tunnel:
         """Copy between the descriptors `reader` and `writer` and a connection, until both ended.
 
         Takes the two over: they are non-blocking meanwhile, and `writer` is closed when the
-        other side has finished.  Raises StreamError, TcpError, RefusedError.
+        other side has finished.  Raises StreamError, TcpError, TcpRefusedError.
         """
         modes = {fd: os.get_blocking(fd) for fd in (reader, writer)}
         closed = threading.Event()

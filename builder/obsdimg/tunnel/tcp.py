@@ -51,7 +51,7 @@ class TcpError(TunnelError):
     """A connection could not be opened, or broke."""
 
 
-class RefusedError(TcpError):
+class TcpRefusedError(TcpError):
     """The other side, or a filter on the way, says no."""
 
 
@@ -212,7 +212,7 @@ class TcpConnection:
             return
         if segment.flags & RST:
             self._close(
-                RefusedError(
+                TcpRefusedError(
                     f"{self.ends}: the connection was refused",
                     "nothing listens there, or the firewall returns a reset",
                 )
@@ -282,7 +282,7 @@ class TcpConnection:
             if complaint.seq != self._first:
                 return
             self._close(
-                RefusedError(
+                TcpRefusedError(
                     f"{self.ends}: {complaint.reason} (says {complaint.reporter})",
                     "the server's firewall does not let this client there, or has no way to it",
                 )
