@@ -85,9 +85,8 @@ def _list(options: Options, ui: Ui) -> None:
         else:
             text = f"supported until {state.until}" + (", the newest" if row["newest"] else "")
         learned = f"; learnt: {row['file']}" if row["learned"] else ""
-        ui.say(
-            f"{row['version']}  {str(row['released'] or ''):10}  {row['wireguard']:12}  {text}{learned}"
-        )
+        day = row["released"] or ""
+        ui.say(f"{row['version']}  {day!s:10}  {row['wireguard']:12}  {text}{learned}")
 
 
 def _learn(options: Options, ui: Ui) -> None:
