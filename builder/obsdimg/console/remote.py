@@ -1,0 +1,89 @@
+"""One interface for every console: a screen of text that stays up to date, and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from obsdimg.console.address import Address, VncTcp, VncUnix, VncWebSocket
+from obsdimg.console.connect import Stream, open_stream
+from obsdimg.console.keys import Chord, chord
+from obsdimg.console.reader import Reader
+from obsdimg.console.screen import Screen
+from obsdimg.console.serial import SerialConsole
+from obsdimg.console.vnc import CONNECT_SECONDS, Vnc
+from obsdimg.core.passphrase import Secret
+
+
+class Console(Protocol):
+    """A connected console.  Every method but `close` raises ConsoleError when it has ended."""
+
+    label: str
+
+    @property
+    def changes(self) -> int:
+        """How often something came so far."""
+        ...
+
+    def screen(self) -> Screen: ...
+    def wait(self, after: int, seconds: float) -> bool:
+        """Whether there are more than `after` changes, within `seconds`."""
+        ...
+
+    def press(self, keys: Chord) -> None:
+        """Press keys together, at a pace that a boot loader follows."""
+        ...
+
+    def png(self) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class VncConsole:
+    """A VNC console and the text on its screen."""
+
+    def __init__(self, vnc: Vnc) -> None:
+        self.label = vnc.label
+        self._vnc = vnc
+        self._reader = Reader()
+
+    @property
+    def changes(self) -> int:
+        return self._vnc.updates
+
+    def screen(self) -> Screen:
+        return self._reader.read(self._vnc.picture())
+
+    def wait(self, after: int, seconds: float) -> bool:
+        return self._vnc.wait(after, seconds)
+
+    def press(self, keys: Chord) -> None:
+        self._vnc.press(keys)
+
+    def png(self) -> bytes:
+        return self._vnc.picture().png()
+
+    def close(self) -> None:
+        self._vnc.close()
+
+
+def open_console(
+    address: Address,
+    password: Callable[[], Secret | None] = lambda: None,
+    seconds: float = CONNECT_SECONDS,
+    ca_file: Path | None = None,
+) -> Console:
+    """Connect within `seconds`; `password` is asked where the console wants one.
+
+    Raises ConsoleError.
+    """
+    stream: Stream = open_stream(address, seconds, ca_file)
+    if isinstance(address, VncTcp | VncUnix | VncWebSocket):
+        return VncConsole(Vnc(stream, password, seconds))
+    return SerialConsole(stream)
+
+
+def type_text(console: Console, text: str) -> None:
+    """Type `text`, a key at a time.  Raises TypingError before the first key."""
+    for keys in [chord(character) for character in text]:
+        console.press(keys)
