@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.rehearsal import Dhcp, MachineDisk, MachineNic, Operator, RehearsalVerdict, Reply
+from obsdimg.rehearsal import (
+    Dhcp,
+    MachineDisk,
+    MachineNic,
+    Operator,
+    RehearsalLimits,
+    RehearsalVerdict,
+    Reply,
+)
 from obsdimg.response.check import simulate
 from obsdimg.response.matching import read_lines
 from obsdimg.response.questions import Circumstances, Interface, expand, load
@@ -261,7 +269,7 @@ def test_each_fault_has_its_own_verdict(
     stage: Stage, fault: Callable[[Stage], None], verdict: RehearsalVerdict, message: str
 ) -> None:
     fault(stage)
-    result = stage.run(limit=20.0, quiet=2.0)
+    result = stage.run(limits=RehearsalLimits(20.0, 2.0))
     assert result.verdict is verdict, f"{result.verdict}: {result.message}\n{result.transcript}"
     assert message in result.message
 
@@ -343,7 +351,7 @@ def test_links_in_a_site_set_cannot_lead_the_rehearsal_out(stage: Stage, tmp_pat
         up.size = 1
         archive.addfile(up, io.BytesIO(b"x"))
     stage.sets["site66.tgz"] = stream.getvalue()
-    stage.run(limit=20.0)
+    stage.run(limits=RehearsalLimits(20.0))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
-import tempfile
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +11,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from obsdimg.core.resources import resource
-from obsdimg.rehearsal import MachineDisk, Operator, RehearsalVerdict, find_host, rehearse_iso
+from obsdimg.rehearsal import (
+    MachineDisk,
+    Operator,
+    RehearsalLimits,
+    RehearsalVerdict,
+    rehearse_iso,
+)
 from obsdimg.response.check import simulate
 from obsdimg.response.matching import NoAnswerError, answer, read_lines
 from obsdimg.response.questions import Circumstances, expand, load
@@ -62,31 +64,13 @@ def test_a_full_disk_has_its_verdict(stage: Stage) -> None:
     assert stage.run().verdict is RehearsalVerdict.DISK_FULL
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="a plain chroot needs root")
-def test_without_namespaces_root_gets_a_chroot_and_every_process_is_ended(
-    stage: Stage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    left = b"#!/bin/ksh\n(sleep 9000 </dev/null >/dev/null 2>&1 &)\nrm /install.site\n"
-    stage.sets["site66.tgz"] = tgz({"install.site": (0o755, left)})
-    result = stage.run(host=replace(find_host(), namespaces=False))
-    assert result.passed, result.transcript
-    assert list(tmp_path.iterdir()) == []
-    roots = []
-    for entry in Path("/proc").iterdir():
-        with suppress(OSError):  # no process, or one that has just ended
-            roots.append(str((entry / "root").readlink()))
-    assert "/" in roots
-    assert not [root for root in roots if str(tmp_path) in root]
-
-
 def test_an_iso_is_rehearsed_by_its_boot_conf_and_large_sets_are_not_unpacked(
     tmp_path: Path,
 ) -> None:
     needs_sandbox()
     path = tmp_path / "install66.iso"
     build_iso(path, signify_key=SignifySecretKey.generate(), iso_size_padding=20 << 20)
-    result = rehearse_iso(path, operator=Operator(), quiet=2.0)
+    result = rehearse_iso(path, operator=Operator(), limits=RehearsalLimits(quiet=2.0))
     assert result.verdict is RehearsalVerdict.NO_AUTOINSTALL
 
 

@@ -20,7 +20,7 @@ from obsdimg.rehearsal.call import (
 from obsdimg.rehearsal.disks import StandInDisk, write_openbsd_mbr
 from obsdimg.rehearsal.label import BIG, LabelError, allocate, edit, fstab, parse_template
 from obsdimg.rehearsal.ramdisk import AMD64_PROGRAMS, amd64_programs, boot_image_path
-from obsdimg.rehearsal.sandbox import LOCAL
+from obsdimg.rehearsal.root import LOCAL
 from obsdimg.rehearsal.world import World
 
 GIB = 1 << 30

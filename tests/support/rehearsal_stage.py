@@ -20,6 +20,7 @@ from obsdimg.rehearsal import (
     Operator,
     RamdiskNode,
     Rehearsal,
+    RehearsalLimits,
     RehearsalMachine,
     SandboxError,
     find_host,
@@ -144,7 +145,7 @@ class Stage:
             self.machine,
             self.operator,
             known=KnownQuestions(load("66")),
-            **{"limit": 60.0, **options},  # type: ignore[arg-type]
+            **{"limits": RehearsalLimits(60.0), **options},  # type: ignore[arg-type]
         )
 
 

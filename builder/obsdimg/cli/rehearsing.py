@@ -12,6 +12,7 @@ from obsdimg.iso import Iso
 from obsdimg.rehearsal import (
     Operator,
     Rehearsal,
+    RehearsalLimits,
     RehearsalMachine,
     SandboxError,
     find_host,
@@ -62,7 +63,7 @@ def rehearse(
     known = KnownQuestions(load(digits)) if digits in releases() else None
     operator = Operator.default(passphrase.reveal() if passphrase else PASSPHRASE, wipe=wipe)
     with ui.progress().step(f"Rehearsing the installer of {iso.name}"):
-        return rehearse_iso(iso, machine, operator, known=known, limit=limit)
+        return rehearse_iso(iso, machine, operator, known=known, limits=RehearsalLimits(limit))
 
 
 def report(result: Rehearsal) -> None:

@@ -7,6 +7,8 @@ real and what is pretended.
 
 from __future__ import annotations
 
+from obsdimg.rehearsal.host import SandboxError, find_host
+from obsdimg.rehearsal.limits import RehearsalLimits
 from obsdimg.rehearsal.machine import (
     Dhcp,
     MachineDisk,
@@ -19,7 +21,6 @@ from obsdimg.rehearsal.machine import (
 from obsdimg.rehearsal.ramdisk import RamdiskNode, tree_of
 from obsdimg.rehearsal.rehearse import FilesCd, IsoCd, rehearse_iso, rehearse_tree
 from obsdimg.rehearsal.result import Landed, Rehearsal, RehearsalVerdict
-from obsdimg.rehearsal.sandbox import SandboxError, find_host
 
 __all__ = [
     "Dhcp",
@@ -31,6 +32,7 @@ __all__ = [
     "Operator",
     "RamdiskNode",
     "Rehearsal",
+    "RehearsalLimits",
     "RehearsalMachine",
     "RehearsalVerdict",
     "Reply",

@@ -9,8 +9,9 @@ tests can drive a stand-in with a dict of files.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import TYPE_CHECKING, BinaryIO, Literal
 
 from obsdimg.core.errors import ObsdimgError
 
@@ -40,9 +41,20 @@ class Stdin:
     """Step: read standard input to its end; answered with the bytes."""
 
 
+@dataclass
+class Spool:
+    """Step: keep standard input (or the file `path`) in the sandbox, at `$q.spool`; answered
+    with b"", and `stream` then reads it, however large it is; None if it is not there."""
+
+    path: str = ""
+    stream: BinaryIO = field(default_factory=BytesIO)
+    opened: bool = False
+
+
 @dataclass(frozen=True)
 class ReadFile:
-    """Step: read a file of the sandbox; answered with its bytes, or None if it is not there."""
+    """Step: read a small file of the sandbox; answered with its bytes, or None if it is not
+    there."""
 
     path: str
 
@@ -71,24 +83,26 @@ class WriteFile:
 class Shell:
     """Step: run ksh text of ours in the sandbox; answered with its output, or None if it failed.
 
-    The host's tools are in `$H`, `words` are the positional parameters, `data` is in `$DATA`.
+    The host's tools are in `$H`, `words` are the positional parameters, what was spooled is in
+    `$q.spool`.
     """
 
     text: str
     words: tuple[str, ...] = ()
-    data: bytes = b""
 
 
-Step = Stdin | ReadFile | Exists | WriteFile | Shell
+Step = Stdin | Spool | ReadFile | Exists | WriteFile | Shell
 
 
 @dataclass(frozen=True)
 class Done:
-    """The end of a command: exit status and output."""
+    """The end of a command: exit status and output; `spool`: what was spooled is written to
+    standard output first."""
 
     status: int = 0
     out: bytes = b""
     err: bytes = b""
+    spool: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +114,14 @@ class Exec:
     args: tuple[str, ...]
 
 
-Outcome = Done | Exec
+@dataclass(frozen=True)
+class Installed:
+    """Let `words` run in the new system: chroot /mnt, in a sandbox of its own."""
+
+    words: tuple[str, ...]
+
+
+Outcome = Done | Exec | Installed
 Steps = Generator[Step, bytes | None, Outcome]
 StandIn = Callable[[Call, "World"], Steps]
 

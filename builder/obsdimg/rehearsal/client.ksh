@@ -3,7 +3,8 @@
 #
 # The plain tools are the host's own; their options are checked against the manual pages of
 # OpenBSD 6.6 first.  Everything else is asked of the rehearsal outside: arguments go into a
-# file, its name into a FIFO, and each reply is a piece of ksh to run here.
+# file, its name into a FIFO, and each reply is a piece of ksh to run here.  What a call left is
+# removed with its last piece, or by the rehearsal.
 
 R=/.rehearsal H=$R/host
 n=${0##*/}
@@ -87,12 +88,12 @@ doas)	while getopts u: o; do
 	exec "$@";;
 esac
 
-q=$R/q/$$.$RANDOM DATA=
-DATA=$q.data
+q=$R/q/$$.$RANDOM
 for a in "$n" "$PWD" "$@"; do
 	print -rn -- "$a"
 	print -n '\0'
 done >$q.args
+[[ $n == chroot ]] && export -p >$q.env
 print -r -- "${q##*/} 0" >$R/requests
 exec 9<$R/reply/$(($$ % 256))	# opens when the rehearsal does; open to the end of the call
 while read -r -u9 reply; do

@@ -6,12 +6,10 @@ behind.
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
@@ -20,20 +18,19 @@ import obsdimg.rehearsal.programs  # noqa: F401  # registers the stand-ins
 from obsdimg.ffs import FileSystem
 from obsdimg.iso import Iso
 from obsdimg.rehearsal import ramdisk, transcript
+from obsdimg.rehearsal.host import RehearsalHost, find_host
+from obsdimg.rehearsal.inside import lstat_inside, read_inside
+from obsdimg.rehearsal.limits import MAX_TEXT, RehearsalLimits
 from obsdimg.rehearsal.machine import Known, Operator, RehearsalMachine, likely_machine
 from obsdimg.rehearsal.ramdisk import RamdiskNode
 from obsdimg.rehearsal.result import Landed, Rehearsal
-from obsdimg.rehearsal.sandbox import Host, Root, find_host, remove_tree
+from obsdimg.rehearsal.root import ramdisk_sandbox
 from obsdimg.rehearsal.server import End, Server
 from obsdimg.rehearsal.verdict import Evidence, judge
 from obsdimg.rehearsal.world import Action, Cd, World
 from obsdimg.response.matching import Line, parse, read_lines
 
 RESPONSE = "/auto_install.conf"
-LIMIT = 120.0
-"""Seconds for a whole rehearsal."""
-QUIET = 5.0
-"""Seconds without any sign of life after which nothing more will come."""
 _ARTEFACT = re.compile(r"^E: /\S+: ulimit: .*\n", re.MULTILINE)
 """What mksh says of limits that an unprivileged process cannot raise; ksh as root has no cause."""
 
@@ -83,8 +80,7 @@ def rehearse_iso(
     operator: Operator | None = None,
     *,
     known: Known | None = None,
-    limit: float = LIMIT,
-    quiet: float = QUIET,
+    limits: RehearsalLimits | None = None,
     expect_site: bool = True,
     secrets: Iterable[str] = (),
 ) -> Rehearsal:
@@ -107,8 +103,7 @@ def rehearse_iso(
             replace(machine, version=version, arch=arch),
             operator,
             known=known,
-            limit=limit,
-            quiet=quiet,
+            limits=limits,
             expect_site=expect_site,
             secrets=secrets,
             host=host,
@@ -122,11 +117,10 @@ def rehearse_tree(
     operator: Operator | None = None,
     *,
     known: Known | None = None,
-    limit: float = LIMIT,
-    quiet: float = QUIET,
+    limits: RehearsalLimits | None = None,
     expect_site: bool = True,
     secrets: Iterable[str] = (),
-    host: Host | None = None,
+    host: RehearsalHost | None = None,
 ) -> Rehearsal:
     """Rehearse the installer in `tree` with the install CD `cd`.  Raises SandboxError."""
     if isinstance(tree, FileSystem):
@@ -140,38 +134,42 @@ def rehearse_tree(
         world.zones = tuple(tree["/var/tzlist"].data.decode().split())
     world.secrets.update(secrets)
     world.secrets.update(reply.answer for reply in operator.answers if reply.secret)
+    limits = limits or RehearsalLimits()
     started = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="obsdimg-rehearsal-"))
+    sandbox = ramdisk_sandbox(host, limits, tree, ramdisk.programs(tree), files, machine.version)
     try:
-        root = Root(folder, host)
-        root.build(tree, ramdisk.programs(tree), files, machine.version)
-        child, master, slave = root.start()
-        server = Server(root.path, world, operator, (master, slave), lambda: child.poll() is None)
+        server = Server(sandbox, world, operator, limits)
         try:
-            end = server.run(limit, quiet)
+            sandbox.release()
+            end = server.run()
         finally:
-            root.stop(child)
+            sandbox.stop()
             server.close()
-            os.close(master)
-            os.close(slave)
-        return _result(root.path, tree, world, server, end, known, limit, expect_site, started)
+        run = _Run(sandbox.folder, world, server, end, limits, expect_site)
+        return _result(run, tree, known, started)
     finally:
-        remove_tree(folder)
+        sandbox.close()
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A rehearsal that has ended; `root` is a descriptor of the sandbox's root, nothing runs
+    there any more."""
+
+    root: int
+    world: World
+    server: Server
+    end: End
+    limits: RehearsalLimits
+    expect_site: bool
 
 
 def _result(
-    root: Path,
-    tree: Mapping[str, RamdiskNode],
-    world: World,
-    server: Server,
-    end: End,
-    known: Known | None,
-    limit: float,
-    expect_site: bool,
-    started: float,
+    run: _Run, tree: Mapping[str, RamdiskNode], known: Known | None, started: float
 ) -> Rehearsal:
+    world, server = run.world, run.server
     original = tree[RESPONSE].data if RESPONSE in tree else b""
-    last = _read_inside(root, "tmp/ai/ai.conf")
+    last = read_inside(run.root, "tmp/ai/ai.conf", MAX_TEXT)
     console = _ARTEFACT.sub("", transcript.clean(bytes(server.transcript)))
     found = transcript.events(world.snapshots, last, original)
     questions = transcript.questions(console, found)
@@ -182,7 +180,7 @@ def _result(
     strays = [ln for ln in unused if known is None or not _fits(ln, known)]
     verdict, message, hint = judge(
         Evidence(
-            end,
+            run.end,
             console,
             questions,
             strays,
@@ -190,8 +188,9 @@ def _result(
             tuple(world.sets.values()),
             world.signature,
             server.refused,
-            limit,
-            expect_site,
+            server.exceeded,
+            run.limits.seconds,
+            run.expect_site,
         )
     )
     mask = _Mask(world.secrets | _secret_answers(original))
@@ -207,7 +206,7 @@ def _result(
         ),
         tuple(sorted(world.sets.values(), key=lambda s: s.name)),
         world.signature,
-        _landed(root, world),
+        _landed(run.root, world),
         tuple(world.services),
         mask(_site_output(console)),
         mask(console),
@@ -258,7 +257,7 @@ def _site_output(console: str) -> str:
     return rest.strip("\n")
 
 
-def _landed(root: Path, world: World) -> tuple[Landed, ...]:
+def _landed(root: int, world: World) -> tuple[Landed, ...]:
     """The members of the site set, as they are in the new system at the end."""
     found = {}
     for member in world.landed:
@@ -267,32 +266,10 @@ def _landed(root: Path, world: World) -> tuple[Landed, ...]:
         owner = world.owners.get(f"/mnt{path}", f"{member.uid}:{member.gid}")
         if path == "/":
             continue
-        state = _lstat_inside(root, f"mnt{path}")
+        state = lstat_inside(root, f"mnt{path}")
         if state is None:
             found[path] = Landed(path, kind, member.mode, owner, member.size, gone=True)
         else:
             size = state.st_size if kind == "file" else 0
             found[path] = Landed(path, kind, state.st_mode & 0o7777, owner, size)
     return tuple(found[path] for path in sorted(found))
-
-
-def _lstat_inside(root: Path, name: str) -> os.stat_result | None:
-    """lstat below `root`, never through a symbolic link."""
-    path = root
-    try:
-        for part in Path(name).parts:
-            if path.is_symlink():
-                return None
-            path = path / part
-        return path.lstat()
-    except OSError:
-        return None
-
-
-def _read_inside(root: Path, name: str) -> bytes:
-    if _lstat_inside(root, name) is None or (root / name).is_symlink():
-        return b""
-    try:
-        return (root / name).read_bytes()
-    except OSError:
-        return b""

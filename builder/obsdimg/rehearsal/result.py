@@ -33,6 +33,7 @@ class RehearsalVerdict(Enum):
     REFUSED = "refused"
     WAITING = "waiting"
     TIME_LIMIT = "time-limit"
+    TOO_MUCH = "too-much"
     FAILED = "failed"
 
 

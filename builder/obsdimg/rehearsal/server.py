@@ -1,56 +1,55 @@
 """Outside of the sandbox: answers the stand-ins' calls, plays the console, watches the clock.
 
-One loop over three files: the terminal's master side, and two FIFOs of requests (one for the
-ramdisk, one for the installed system).  The sandbox's own files are only touched in its
-request folders, through descriptors opened beforehand and without following links.
+One loop over the sandboxes' terminals and request FIFOs.  What comes from in there is foreign:
+every input has a size, every number of things an end, and a stand-in that a strange argument
+drives into an exception ends the rehearsal as `refused`.
 """
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 import selectors
 import shlex
-import termios
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from pathlib import Path
 
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError, printable
 from obsdimg.rehearsal.call import (
     REGISTRY,
     Call,
     Done,
     Exec,
     Exists,
-    Phase,
+    Installed,
     ReadFile,
     RefusedError,
     Shell,
+    Spool,
     Stdin,
     Step,
     Steps,
     WriteFile,
     fail,
-    text,
 )
+from obsdimg.rehearsal.channel import Channel, TamperedError
+from obsdimg.rehearsal.inside import open_inside
+from obsdimg.rehearsal.limits import MAX_ARGUMENTS, MAX_TEXT, RehearsalLimits
 from obsdimg.rehearsal.machine import Operator
-from obsdimg.rehearsal.sandbox import OURS, REPLY_SLOTS
+from obsdimg.rehearsal.root import PACK, UNPACK, installed_sandbox
+from obsdimg.rehearsal.sandbox import OURS, Sandbox
+from obsdimg.rehearsal.terminal import Terminal, Typist
 from obsdimg.rehearsal.world import World
 
 MENU = "(I)nstall, (U)pgrade, (A)utoinstall or (S)hell? "
 REFUSED_STATUS = 70
-MAX_INPUT = 256 << 20
-"""Bytes of a stand-in's input."""
-MAX_TRANSCRIPT = 4 << 20
-"""Bytes on the console; more is an endless loop."""
+KEPT = 32
+"""Finished calls whose files are still there: the last piece may not be read yet."""
 MAX_PRINTED = 8192
 """Bytes of output that the client prints without the help of cat(1)."""
-REPLY_SECONDS = 2.0
 
 
 class End(Enum):
@@ -60,281 +59,352 @@ class End(Enum):
     EXIT = "exit"
     MENU = "menu"
     REFUSED = "refused"
+    EXCEEDED = "exceeded"
     WAITING = "waiting"
     LIMIT = "limit"
     FLOOD = "flood"
 
 
 @dataclass
-class _Phase:
-    phase: Phase
-    requests: int
-    folder: int
-    replies: int
-    pending: bytes = b""
+class _Room:
+    """A sandbox that is being served."""
+
+    sandbox: Sandbox
+    channel: Channel
+    terminal: Terminal
+    running: dict[str, Steps] = field(default_factory=dict)
+    spools: dict[str, Spool] = field(default_factory=dict)
+    finished: deque[str] = field(default_factory=deque)
+
+    def close(self) -> None:
+        self.sandbox.stop()
+        self.channel.close()
+        self.sandbox.close()
+
+
+@dataclass
+class _Visit:
+    """A `chroot /mnt` under way: who waits for it, its command, its sandbox once it has one.
+
+    `waiting`: the caller has asked for its next piece; `output` is still to be handed to it.
+    """
+
+    name: str
+    words: list[str]
+    room: _Room | None = None
+    waiting: bool = False
+    output: bytearray = field(default_factory=bytearray)
+    ended: bool = False
 
 
 class Server:
     """Runs until the installer has ended, one way or another.  Close it after use."""
 
     def __init__(
-        self,
-        root: Path,
-        world: World,
-        operator: Operator,
-        terminal: tuple[int, int],
-        alive: Callable[[], bool],
+        self, sandbox: Sandbox, world: World, operator: Operator, limits: RehearsalLimits
     ) -> None:
         self.world = world
-        self.operator = operator
-        self.master, self.slave = terminal
-        self.alive = alive
+        self.limits = limits
+        self.host = sandbox.host
         self.transcript = bytearray()
         self.refused: list[str] = []
-        self.calls: list[Call] = []
-        self._running: dict[tuple[Phase, str], Steps] = {}
-        self._fifos: dict[tuple[Phase, str], int] = {}
-        self._menus = 0
-        self._replied_at = 0
-        self._replies = [0] * len(operator.answers)
-        self._phases = [
-            self._open(root / OURS, "ramdisk"),
-            self._open(root / "mnt" / OURS, "installed"),
-        ]
+        self.exceeded = ""
+        self.calls = 0
+        self._arguments = 0
+        self._typist = Typist(operator)
+        self._menus = self._seen = 0
+        self._room = self._open(sandbox, installed=False)
+        self._visit: _Visit | None = None
+        self._selector = selectors.DefaultSelector()
+        self._watch(self._room)
 
-    @staticmethod
-    def _open(ours: Path, phase: Phase) -> _Phase:
-        return _Phase(
-            phase,
-            os.open(ours / "requests", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC),
-            os.open(ours / "q", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
-            os.open(ours / "reply", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC),
-        )
+    def _open(self, sandbox: Sandbox, *, installed: bool) -> _Room:
+        channel = Channel(sandbox, "installed" if installed else "ramdisk")
+        terminal = Terminal(sandbox.master, sandbox.slave, self._typist, self.transcript)
+        return _Room(sandbox, channel, terminal)
+
+    def _watch(self, room: _Room) -> None:
+        def console() -> None:
+            if not room.terminal.read() and room is not self._room:
+                with suppress(KeyError, ValueError):
+                    self._selector.unregister(room.sandbox.master)
+
+        def requests() -> None:
+            for name, succeeded in room.channel.read_requests():
+                self._serve(room, name, succeeded)
+                if self._over() or self.refused:
+                    return
+
+        read = selectors.EVENT_READ
+        self._selector.register(room.sandbox.master, read, console)
+        self._selector.register(room.channel.requests, read, requests)
+        if room.sandbox.output_fd >= 0:
+            self._selector.register(room.sandbox.output_fd, read, self._read_visit)
 
     def close(self) -> None:
-        """Close the descriptors."""
-        for fifo in self._fifos.values():
-            os.close(fifo)
-        for phase in self._phases:
-            os.close(phase.requests)
-            os.close(phase.folder)
-            os.close(phase.replies)
+        """End what runs, and close the descriptors."""
+        if self._visit is not None and self._visit.room is not None:
+            self._visit.room.close()
+        self._selector.close()
+        self._room.channel.close()
 
-    def run(self, limit: float, quiet: float) -> End:
-        """Serve for `limit` seconds at most; `quiet` seconds without a sign of life end it too."""
-        deadline = time.monotonic() + limit
-        last = time.monotonic()
-        with selectors.DefaultSelector() as selector:
-            selector.register(self.master, selectors.EVENT_READ, None)
-            for phase in self._phases:
-                selector.register(phase.requests, selectors.EVENT_READ, phase)
-            while True:
-                events = selector.select(0.1)
+    def run(self) -> End:
+        """Serve until it ends, or until a limit ends it."""
+        now = time.monotonic()
+        self._deadline = now + self.limits.seconds
+        looked = last = now
+        while True:
+            events = self._selector.select(0.1)
+            try:
                 for key, _ in events:
-                    if key.data is None:
-                        if not self._read_console():
-                            return self._ended()
-                    else:
-                        self._read_requests(key.data)
-                now = time.monotonic()
-                if events:
-                    last = now
-                end = self._judge(now, last, deadline, quiet)
-                if end is not None:
-                    self._drain()
-                    return end
+                    handle: Callable[[], None] = key.data
+                    handle()
+                self._end_visit()
+            except TamperedError as error:
+                self.exceeded = error.message
+            now = time.monotonic()
+            if events:
+                last = now
+            if now - looked > self.limits.watch:
+                looked = now
+                self._look()
+            end = self._judge(now, last)
+            if end is not None:
+                self._drain()
+                return end
 
-    def _judge(self, now: float, last: float, deadline: float, quiet: float) -> End | None:
+    def _over(self) -> bool:
+        return bool(self.exceeded) or time.monotonic() > self._deadline
+
+    def _look(self) -> None:
+        """Whether the sandboxes keep to their limits."""
+        rooms = [self._room]
+        if self._visit is not None and self._visit.room is not None:
+            rooms.append(self._visit.room)
+        for room in rooms:
+            self.exceeded = self.exceeded or room.sandbox.exceeded()
+
+    def _judge(self, now: float, last: float) -> End | None:
+        self._count_menus()
         if self.refused:
             return End.REFUSED
-        if not self.alive():
-            return self._ended()
+        if self.exceeded:
+            return End.EXCEEDED
+        if not self._room.sandbox.alive():
+            return End.REBOOT if self.world.ended else End.EXIT
         if self._menus > 1:
             return End.MENU
-        if len(self.transcript) > MAX_TRANSCRIPT:
+        if len(self.transcript) > self.limits.output:
             return End.FLOOD
         if self.world.ended and now - last > 1:
             return End.REBOOT
-        if now > deadline:
+        if now > self._deadline:
             return End.LIMIT
-        return End.WAITING if now - last > quiet else None
+        return End.WAITING if now - last > self.limits.quiet else None
 
-    def _ended(self) -> End:
-        self._drain()
-        return End.REBOOT if self.world.ended else End.EXIT
+    def _count_menus(self) -> None:
+        found = self.transcript.count(MENU.encode(), max(self._seen - len(MENU) + 1, 0))
+        self._menus += found
+        self._seen = len(self.transcript)
 
     def _drain(self) -> None:
-        """Read what is left on the terminal, for a moment at most."""
-        os.set_blocking(self.master, False)
+        """Read what is left on the terminals, for a moment at most."""
         until = time.monotonic() + 0.5
-        while time.monotonic() < until and self._read_console():
-            pass
+        size = -1
+        while time.monotonic() < until and size != len(self.transcript):
+            size = len(self.transcript)
+            if len(self.transcript) <= self.limits.output:
+                self._room.terminal.read()
 
-    def _read_console(self) -> bool:
-        try:
-            data = os.read(self.master, 1 << 16)
-        except OSError as error:
-            return error.errno == errno.EINTR
-        seen = max(len(self.transcript) - len(MENU) + 1, 0)
-        self.transcript += data
-        self._menus += self.transcript.count(MENU.encode(), seen)
-        self._answer_prompt()
-        return bool(data)
-
-    def _answer_prompt(self) -> None:
-        """Type what the operator would at a prompt that stands at the end of the output."""
-        window = bytes(self.transcript[self._replied_at :][-4000:])
-        shown = window.decode("utf-8", "replace").replace("\r", "")
-        for number, reply in enumerate(self.operator.answers):
-            found = re.search(f"(?:{reply.prompt})\\Z", shown)
-            if found and self._replies[number] < reply.times:
-                self._replies[number] += 1
-                self._replied_at = len(self.transcript)
-                typed = found.expand(reply.answer) if not reply.secret else reply.answer
-                os.write(self.master, typed.encode() + b"\n")
-                return
-
-    def _read_requests(self, phase: _Phase) -> None:
-        try:
-            phase.pending += os.read(phase.requests, 1 << 16)
-        except BlockingIOError:
+    def _serve(self, room: _Room, name: str, succeeded: bool) -> None:
+        if self._visit is not None and room is self._room and name == self._visit.name:
+            self._continue_visit(self._visit, succeeded)
             return
-        *lines, phase.pending = phase.pending.split(b"\n")
-        for line in lines:
-            name, _, status = line.decode(errors="replace").partition(" ")
-            if re.fullmatch(r"\d+\.\d+", name):
-                self._serve(phase, name, status == "0")
-
-    def _serve(self, phase: _Phase, name: str, succeeded: bool) -> None:
-        key = (phase.phase, name)
-        steps = self._running.pop(key, None)
+        steps = room.running.pop(name, None)
         try:
             if steps is None:
-                steps = self._begin(phase, name)
+                steps = self._begin(room, name)
                 step = next(steps)
             else:
-                answer = self._get(phase, f"{name}.in") if succeeded else None
-                step = steps.send(answer)
+                step = steps.send(self._answer(room, name, succeeded))
         except StopIteration as stop:
-            code = self._finish(phase, name, stop.value)
+            if isinstance(stop.value, Installed):
+                self._begin_visit(room, name, stop.value)
+                return
+            code = self._finish(room, name, stop.value)
         except RefusedError as error:
-            self.refused.append(error.message)
-            code = self._finish(phase, name, fail(f"obsdimg: {error.message}", REFUSED_STATUS))
+            self.refused.append(printable(error.message))
+            code = self._finish(room, name, fail(f"obsdimg: {error.message}", REFUSED_STATUS))
+        except TamperedError:
+            raise
         except ObsdimgError as error:  # a damaged ISO: what a program would call an I/O error
-            code = self._finish(phase, name, fail(f"{error.message}: Input/output error"))
+            code = self._finish(room, name, fail(f"{error.message}: Input/output error"))
+        except (ValueError, ArithmeticError, LookupError, OSError, MemoryError) as error:
+            # Foreign arguments: numbers of a thousand digits, no text, and so on.
+            what = f"a stand-in was called in a way that it cannot understand ({error})"
+            self.refused.append(printable(what)[:300])
+            code = self._finish(room, name, fail("obsdimg: not understood", REFUSED_STATUS))
         else:
-            self._running[key] = steps
-            code = self._code(phase, name, step)
-        self._apply_echo()
-        self._reply(phase, name, code, last=key not in self._running)
+            room.running[name] = steps
+            code = self._code(room, name, step)
+        room.terminal.echo(self.world.echo)
+        last = name not in room.running
+        if not room.channel.reply(name, code, last=last):
+            room.running.pop(name, None)
+        if last:
+            self._forget(room, name)
 
-    def _begin(self, phase: _Phase, name: str) -> Steps:
-        words = self._get(phase, f"{name}.args").decode("utf-8", "surrogateescape").split("\0")
-        call = Call(words[0], tuple(words[2:-1]), words[1], phase.phase)
-        self.calls.append(call)
-        function = REGISTRY.get((call.name, phase.phase))
+    def _forget(self, room: _Room, name: str) -> None:
+        spool = room.spools.pop(name, None)
+        if spool is not None:
+            spool.stream.close()
+        room.finished.append(name)
+        if len(room.finished) > KEPT:
+            room.channel.forget(room.finished.popleft())
+
+    def _answer(self, room: _Room, name: str, succeeded: bool) -> bytes | None:
+        if not succeeded:
+            return None
+        spool = room.spools.get(name)
+        if spool is not None and not spool.opened:
+            spool.stream, spool.opened = room.channel.open(f"{name}.spool"), True
+            return b""
+        return room.channel.get(f"{name}.in", MAX_TEXT, "a stand-in's input")
+
+    def _begin(self, room: _Room, name: str) -> Steps:
+        raw = room.channel.get(f"{name}.args", MAX_ARGUMENTS, "a call's arguments")
+        self.calls += 1
+        self._arguments += len(raw)
+        if self.calls > self.limits.calls or self._arguments > self.limits.arguments:
+            raise TamperedError(f"more than {self.limits.calls} calls, or endless arguments")
+        words = raw.decode("utf-8", "surrogateescape").split("\0")
+        if len(words) < 3:
+            raise TamperedError("a call without a name")
+        call = Call(words[0], tuple(words[2:-1]), words[1], room.channel.phase)
+        function = REGISTRY.get((call.name, call.phase))
         if function is None:
-            raise RefusedError(f"there is no stand-in for: {' '.join((call.name, *call.args))}")
+            shown = " ".join((call.name, *call.args))[:300]
+            raise RefusedError(f"there is no stand-in for: {shown}")
         return function(call, self.world)
 
-    def _code(self, phase: _Phase, name: str, step: Step) -> str:
+    def _code(self, room: _Room, name: str, step: Step) -> str:
         """The ksh that does `step` in the sandbox; it sets `st`, 0 if all went well."""
         quote = shlex.quote
         match step:
             case Stdin():
                 return "$H/cat >$q.in"
+            case Spool(path=path):
+                room.spools[name] = step
+                if not path:
+                    return "$H/cat >$q.spool || st=1"
+                return f"st=1; [[ -f {quote(path)} ]] && $H/cat <{quote(path)} >$q.spool && st=0"
             case ReadFile(path):
                 return f"st=1; [[ -f {quote(path)} ]] && $H/cat <{quote(path)} >$q.in && st=0"
             case Exists(path):
                 return f">$q.in; [[ -e {quote(path)} ]] || st=1"
             case WriteFile(path, data, append, mode):
-                self._put(phase, f"{name}.data", data)
+                room.channel.put(f"{name}.data", data)
                 arrow = ">>" if append else ">"
                 chmod = f" && $H/chmod {quote(mode)} {quote(path)}" if mode else ""
                 todo = f"$H/cat $q.data {arrow}{quote(path)}{chmod}"
                 return f">$q.in; {{ {todo}; }} 2>/dev/null || st=1"
-            case Shell(script, words, data):
-                self._put(phase, f"{name}.data", data)
+            case Shell(script, words):
                 given = " ".join(quote(word) for word in words)
-                return (
-                    f"( set -- {given}; {script}; ) </dev/null >$q.in 2>/dev/null || st=1"
-                    if words
-                    else f"( {script}; ) </dev/null >$q.in 2>/dev/null || st=1"
-                )
+                setting = f"set -- {given}; " if words else ""
+                return f"( {setting}{script}; ) </dev/null >$q.in 2>/dev/null || st=1"
 
-    def _finish(self, phase: _Phase, name: str, outcome: Done | Exec) -> str:
+    def _finish(self, room: _Room, name: str, outcome: Done | Exec) -> str:
         if isinstance(outcome, Exec):
             words = " ".join(shlex.quote(word) for word in outcome.args)
             return f"POSIXLY_CORRECT=1 exec $H/{outcome.tool} {words}"
-        out = self._output(phase, f"{name}.out", outcome.out, "")
-        err = self._output(phase, f"{name}.err", outcome.err, "2")
-        return f"{out}{err}exit {outcome.status}"
+        spooled = "$H/cat $q.spool; " if outcome.spool else ""
+        out = self._output(room, f"{name}.out", outcome.out, "")
+        err = self._output(room, f"{name}.err", outcome.err, "2")
+        clean = "$H/rm -f $q.spool; " if name in room.spools else ""
+        return f"{spooled}{out}{err}{clean}exit {outcome.status}"
 
-    def _output(self, phase: _Phase, name: str, data: bytes, to: str) -> str:
+    def _output(self, room: _Room, name: str, data: bytes, to: str) -> str:
         """The ksh that writes `data`: a `print` for a short text, cat(1) for the rest."""
         if not data:
             return ""
         if len(data) <= MAX_PRINTED and b"\0" not in data:
             shown = shlex.quote(data.decode("utf-8", "surrogateescape"))
             return f"print -rn{'u2' if to else ''} -- {shown}; "
-        self._put(phase, name, data)
+        room.channel.put(name, data)
         return f"$H/cat $q.{name.rpartition('.')[2]}{' >&2' if to else ''}; "
 
-    def _reply(self, phase: _Phase, name: str, code: str, *, last: bool) -> None:
-        """Hand the client its next piece of ksh.
+    # chroot /mnt: another sandbox, for one command.
 
-        The FIFO stays open during the whole call: a client that opened it anew for each piece
-        could meet the previous opening, not yet closed, and read its end.
-        """
-        self._put(phase, f"{name}.do", text(code))
-        key = (phase.phase, name)
-        fifo = self._fifos.pop(key, None)
-        if fifo is None:
-            fifo = self._open_fifo(phase, name)
-        if fifo is None:  # the client is gone
-            self._running.pop(key, None)
+    def _begin_visit(self, room: _Room, name: str, outcome: Installed) -> None:
+        if self._visit is not None or room is not self._room:
+            raise TamperedError("a chroot inside of a chroot")
+        self._visit = _Visit(name, list(outcome.words))
+        if not room.channel.reply(name, PACK, last=False):
+            self._visit = None
+
+    def _continue_visit(self, visit: _Visit, succeeded: bool) -> None:
+        """The caller has done its piece, and asks for the next."""
+        visit.waiting = True
+        if visit.room is not None:
             return
-        with suppress(OSError):
-            os.write(fifo, b"go\n")
-        if last:
-            os.close(fifo)
+        channel = self._room.channel
+        environment = channel.get(f"{visit.name}.env", MAX_TEXT, "exported variables")
+        with channel.open(f"{visit.name}.in") as archive:
+            sandbox = installed_sandbox(
+                self.host, self.limits, archive.fileno(), environment, visit.words
+            )
+        channel.forget(visit.name)
+        visit.room = self._open(sandbox, installed=True)
+        self._watch(visit.room)
+        sandbox.release()
+
+    def _read_visit(self) -> None:
+        visit = self._visit
+        if visit is None or visit.room is None:
+            return
+        try:
+            data = os.read(visit.room.sandbox.output_fd, 4096)
+        except OSError:
+            data = b""
+        if not data:
+            visit.ended = True
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(visit.room.sandbox.output_fd)
+        visit.output += data
+        if len(visit.output) > self.limits.output:
+            self.exceeded = "endless output"
+
+    def _end_visit(self) -> None:
+        """Hand on what the new system's command wrote; at its end, fetch the files back."""
+        visit = self._visit
+        if visit is None or visit.room is None or not visit.waiting:
+            return
+        channel = self._room.channel
+        if visit.output:
+            data = bytes(visit.output)
+            visit.output.clear()
+            visit.waiting = False
+            channel.put(f"{visit.name}.out", data)
+            channel.reply(visit.name, "$H/cat $q.out", last=False)
+            return
+        sandbox = visit.room.sandbox
+        if sandbox.alive():
+            return
+        visit.room.terminal.read()
+        for fd in (sandbox.master, visit.room.channel.requests, sandbox.output_fd):
+            with suppress(KeyError, ValueError):
+                self._selector.unregister(fd)
+        status = sandbox.child.returncode
+        try:
+            fd = open_inside(sandbox.folder, f"{OURS}/out")
+        except OSError:
+            code = ""
         else:
-            self._fifos[key] = fifo
-
-    @staticmethod
-    def _open_fifo(phase: _Phase, name: str) -> int | None:
-        flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
-        slot = str(int(name.partition(".")[0]) % REPLY_SLOTS)
-        until = time.monotonic() + REPLY_SECONDS
-        while time.monotonic() < until:
             try:
-                return os.open(slot, flags, dir_fd=phase.replies)
-            except OSError as error:
-                if error.errno != errno.ENXIO:
-                    return None
-                time.sleep(0.0003)
-        return None
-
-    def _put(self, phase: _Phase, name: str, data: bytes) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        try:
-            with os.fdopen(os.open(name, flags, 0o600, dir_fd=phase.folder), "wb") as stream:
-                stream.write(data)
-        except OSError:
-            self.refused.append(f"the sandbox's request folder was tampered with ({name})")
-
-    def _get(self, phase: _Phase, name: str) -> bytes:
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        try:
-            with os.fdopen(os.open(name, flags, dir_fd=phase.folder), "rb") as stream:
-                return stream.read(MAX_INPUT)
-        except OSError:
-            return b""
-
-    def _apply_echo(self) -> None:
-        """stty echo and -echo act on the real terminal line."""
-        modes = termios.tcgetattr(self.slave)
-        wanted = modes[3] | termios.ECHO if self.world.echo else modes[3] & ~termios.ECHO
-        if wanted != modes[3]:
-            modes[3] = wanted
-            termios.tcsetattr(self.slave, termios.TCSANOW, modes)
+                channel.put_from(f"{visit.name}.data", fd, self.limits.disk)
+            finally:
+                os.close(fd)
+            code = f"( {UNPACK} ) </dev/null >/dev/null 2>&1; "
+        visit.room.close()
+        self._visit = None
+        channel.reply(visit.name, f"{code}$H/rm -f $q.*; exit {status}", last=True)

@@ -11,11 +11,13 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from obsdimg.rehearsal.limits import MAX_LINE, MAX_LINES
 from obsdimg.response.matching import BLANKS, Line, matches, parse, read_lines
 
 INNER = "Performing non-interactive "
 NO_ANSWER = "Question has no answer in response file: "
-_DEFAULT = re.compile(r"^(.*\S) \[(.*)\] \2$")
+AHEAD = 500
+"""Lines of the console within which a question follows the one before."""
 _BARE = re.compile(r"^(IPv6 default router\?) (\S+)$")
 _LIST = re.compile(r"^(Which .*\?) \(or 'done'\)$")
 _SHORTENED = {"IPv6 default router?": "IPv6 default router? (IPv6 address or 'none')"}
@@ -45,9 +47,13 @@ class TranscriptEvent:
 
 
 def clean(raw: bytes) -> str:
-    """Console output as text: LF only, no control characters but tab."""
+    """Console output as text: LF only, no control characters but tab; lines and their number
+    are cut to what is looked at."""
     shown = raw.decode("utf-8", "replace").replace("\r\n", "\n").replace("\r", "\n")
-    return "".join(c for c in shown if c in "\n\t" or c.isprintable())
+    lines = shown.split("\n")[-MAX_LINES:]
+    return "\n".join(
+        "".join(c for c in line[:MAX_LINE] if c == "\t" or c.isprintable()) for line in lines
+    )
 
 
 def events(snapshots: Sequence[bytes], last: bytes, original: bytes) -> list[TranscriptEvent]:
@@ -97,7 +103,7 @@ def questions(console: str, found: Sequence[TranscriptEvent]) -> list[Transcript
     asked: list[TranscriptQuestion] = []
     position = 0
     for event in found:
-        for index in range(position, len(lines)):
+        for index in range(position, min(position + AHEAD, len(lines))):
             one = _match(lines[index], event)
             if one is not None:
                 asked.append(one)
@@ -108,12 +114,12 @@ def questions(console: str, found: Sequence[TranscriptEvent]) -> list[Transcript
 
 def _match(shown: str, event: TranscriptEvent) -> TranscriptQuestion | None:
     if event.line is None:
-        default = _DEFAULT.match(shown) or _BARE.match(shown)
-        if default is None:
+        asked = _taken_default(shown)
+        if asked is None:
             return None
-        value = default[2]
+        question, value = asked
         return TranscriptQuestion(
-            _question(default[1]), value if "[" in shown else "none", value, None
+            _question(question), value if "[" in shown else "none", value, None
         )
     entry = parse(event.line.text)
     if entry is None:
@@ -127,6 +133,21 @@ def _match(shown: str, event: TranscriptEvent) -> TranscriptQuestion | None:
                 default_shown = bracket[2] if bracket else ""
                 return TranscriptQuestion(question, default_shown, value, event.line.number)
     return None
+
+
+def _taken_default(shown: str) -> tuple[str, str] | None:
+    """Question and value of a line `QUESTION [VALUE] VALUE`; no regular expression, which would
+    take quadratic time on a line that was made for it."""
+    bare = _BARE.match(shown)
+    at = shown.find("] ")
+    while at >= 0 and bare is None:
+        value = shown[at + 2 :]
+        head = shown[:at]
+        if head.endswith(f" [{value}"):
+            question = head[: -len(value) - 2]
+            return (question, value) if question and not question[-1].isspace() else None
+        at = shown.find("] ", at + 1)
+    return (bare[1], bare[2]) if bare else None
 
 
 def _question(shown: str) -> str:

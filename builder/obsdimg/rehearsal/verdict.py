@@ -26,6 +26,7 @@ class Evidence:
     sets: Sequence[SetState]
     signature: str
     refused: Sequence[str]
+    exceeded: str
     limit: float
     expect_site: bool
 
@@ -60,7 +61,7 @@ _STRINGS: tuple[tuple[str, RehearsalVerdict, str], ...] = (
     ),
     (r"^(INSTALL\.\S+ not found)\.", RehearsalVerdict.NO_SETS, "the ISO lacks that file"),
     (r"^(Directory does not contain SHA256\.sig)\.", RehearsalVerdict.BAD_SIGNATURE, ""),
-    (r"^(Unverified sets: [^.]*\.?\S*)\. Continue", RehearsalVerdict.BAD_CHECKSUM, ""),
+    (r"^(Unverified sets: .*)\. Continue", RehearsalVerdict.BAD_CHECKSUM, ""),
     (
         r"^((?:Autopartitioning failed|No autopartitioning template found)\.)$",
         RehearsalVerdict.DISK_LAYOUT,
@@ -86,6 +87,12 @@ def judge(e: Evidence) -> Finding:
             RehearsalVerdict.REFUSED,
             e.refused[0],
             "a limit of the rehearsal: see docs/rehearsal.md",
+        )
+    if e.exceeded:
+        return (
+            RehearsalVerdict.TOO_MUCH,
+            f"more than a rehearsal takes: {e.exceeded}",
+            "no installer of OpenBSD does that: see docs/rehearsal.md",
         )
     if e.end is End.REBOOT:
         return _installed(e)

@@ -100,6 +100,7 @@ class World:
         self.owners: dict[str, str] = {}
         self.services: list[str] = []
         self.snapshots: list[bytes] = []
+        self.hashed = 0
         self.ended = ""
         self.installing = ""
         self.landed: list[tarfile.TarInfo] = []
@@ -170,4 +171,4 @@ def token_path(data: bytes) -> str | None:
     """The CD path that `data` stands for, or None if `data` is no token."""
     if not data.startswith(TOKEN):
         return None
-    return data[len(TOKEN) :].split(b"\n", 1)[0].decode()
+    return data[len(TOKEN) :].split(b"\n", 1)[0].decode(errors="replace")

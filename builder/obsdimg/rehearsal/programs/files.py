@@ -25,12 +25,17 @@ from obsdimg.rehearsal.world import World
 RESPONSE = "/tmp/ai/ai.conf"  # noqa: S108  # in the sandbox
 """The copy of the response file that install.sub eats; it moves it before every question."""
 
+MAX_QUESTIONS = 400
+"""An installer that asks more goes round in circles."""
+
 
 @standin("mv", phases=BOTH)
 def mv(call: Call, world: World) -> Steps:
     """mv(1).  A move of the response file is a question being asked: its lines are kept."""
     if call.args[:1] == (RESPONSE,):
         world.snapshots.append((yield ReadFile(RESPONSE)) or b"")
+        if len(world.snapshots) > MAX_QUESTIONS:
+            raise refuse(call, f"more than {MAX_QUESTIONS} questions")
     getopt(call, "fi")
     return Exec("mv", call.args)
 

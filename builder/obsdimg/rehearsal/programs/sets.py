@@ -2,7 +2,8 @@
 
 A large file of the CD travels as a token (`world.token`): sha256 then hashes the file in the
 ISO, and tar takes note of it without unpacking.  Small sets, the site set among them, are
-really unpacked.  Sources: ftp(1), signify(1), sha256(1), tar(1) of 6.6; openbsd.md section 3.
+really unpacked: their members are looked at here, bounded, and the host's tar unpacks them in
+the sandbox.  Sources: ftp(1), signify(1), sha256(1), tar(1) of 6.6; openbsd.md section 3.
 """
 
 from __future__ import annotations
@@ -10,16 +11,19 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
-import zlib
 from dataclasses import dataclass
+from typing import BinaryIO
 
+from obsdimg.core.unpack import ArchiveError, ArchiveLimits, open_gzip, read_tar
 from obsdimg.rehearsal.call import (
     BOTH,
     Call,
     Done,
+    Exists,
     ReadFile,
+    RefusedError,
     Shell,
-    Stdin,
+    Spool,
     Steps,
     WriteFile,
     fail,
@@ -33,7 +37,13 @@ from obsdimg.signify.errors import VerificationError, WrongKeyError
 from obsdimg.signify.keys import SignifyPublicKey
 from obsdimg.signify.message import verify_embedded
 
-WHOLE = 64 << 20
+MAX_UNPACKED = 192 << 20
+"""Bytes of an archive when unpacked."""
+MAX_MEMBERS = 20_000
+MAX_TOKEN = 4096
+MAX_HASHED = 16 << 30
+"""Bytes of large sets that are hashed, all together."""
+WHOLE = 32 << 20
 """Bytes: site sets up to this size are unpacked."""
 SMALL = 8 << 20
 """Bytes: other sets up to this size are unpacked."""
@@ -55,28 +65,33 @@ def ftp(call: Call, world: World) -> Steps:
         host = url.split("://", 1)[-1].split("/")[0]
         return fail(f"ftp: {host}: no address associated with name")
     path = "/" + url.removeprefix("file:").lstrip("/")
-    data = _from_cd(world, path, options.get("D", ""))
-    if data is None:
-        data = yield ReadFile(path)
-    if data is None:
+    found = _from_cd(world, path, options.get("D", ""))
+    if isinstance(found, str) and (yield Exists(found)) is None:
         return fail(f"ftp: Can't open file {path}: No such file or directory")
     title = b""
     if "D" in options and "m" in options:
         title = text(f"{options['D']} {path.rpartition('/')[2]:<20} 100% |{'*' * 26}|")
-    if options["o"] == "-":
-        return Done(0, data, title)
-    yield WriteFile(options["o"], data)
-    return Done(0, b"", title)
+    if options["o"] != "-":
+        if isinstance(found, bytes):
+            yield WriteFile(options["o"], found)
+        else:
+            yield Shell('$H/cat "$1" >"$2"', (found, options["o"]))
+        return Done(0, b"", title)
+    if isinstance(found, bytes):
+        return Done(0, found, title)
+    if (yield Spool(found)) is None:
+        return fail(f"ftp: Can't open file {path}: Permission denied")
+    return Done(0, b"", title, spool=True)
 
 
-def _from_cd(world: World, path: str, title: str) -> bytes | None:
-    """The file (or its token) if `path` lies on the mounted CD."""
+def _from_cd(world: World, path: str, title: str) -> bytes | str:
+    """The token, if `path` is a large file of the mounted CD; else where to read it."""
     mount = next((m for m in world.mounts.values() if "cd0" in m.device), None)
     if mount is None or not path.startswith(f"{mount.point}/"):
-        return None
+        return path
     inside = path[len(mount.point) :]
     if inside not in set(world.cd.paths()):
-        return None
+        return path
     name, size = inside.rpartition("/")[2], world.cd.size(inside)
     state = world.sets.setdefault(inside, SetState(name, size))
     if title.startswith("Installing"):
@@ -84,8 +99,7 @@ def _from_cd(world: World, path: str, title: str) -> bytes | None:
         world.installing = inside
     if not unpacked(name, size) or name.startswith("bsd"):
         return token(inside)
-    with world.cd.open(inside) as stream:
-        return stream.read()
+    return path
 
 
 @standin("sha256", "sha512", phases=BOTH)
@@ -96,42 +110,58 @@ def sha256(call: Call, world: World) -> Steps:
         raise refuse(call)
     algorithm = call.name
     lines = []
-    out = b""
     if not operands:
-        data = (yield Stdin()) or b""
-        value = _hash(world, data, algorithm)
-        if "p" in options:
-            out = data
+        spool = Spool()
+        yield spool
+        value = _hash(world, spool.stream, algorithm)
         if "h" in options:
             yield WriteFile(options["h"], text(value))
-            return Done(0, out)
-        return Done(0, out + text(value))
+            return Done(spool="p" in options)
+        return Done(0, text(value), spool="p" in options)
     for path in operands:
-        found = yield ReadFile(path)
-        if found is None:
+        spool = Spool(path)
+        if (yield spool) is None:
             return fail(f"{algorithm}: {path}: No such file or directory")
-        value = _hash(world, found, algorithm)
+        value = _hash(world, spool.stream, algorithm)
         lines.append(value if "q" in options else f"{algorithm.upper()} ({path}) = {value}")
     return Done(0, text(lines))
 
 
-def _hash(world: World, data: bytes, algorithm: str) -> str:
-    path = token_path(data)
+def _token_in(stream: BinaryIO) -> str | None:
+    """The CD path that a spooled token stands for, or None; the stream stays at its start."""
+    path = token_path(stream.read(MAX_TOKEN))
+    stream.seek(0)
+    return path
+
+
+def _hash(world: World, stream: BinaryIO, algorithm: str) -> str:
+    path = _token_in(stream)
     if path is None:
-        value = hashlib.new(algorithm, data).hexdigest()
+        value = hashlib.file_digest(stream, algorithm).hexdigest()  # type: ignore[arg-type]
+        size = stream.tell()
         for state in world.sets.values():
-            if state.size == len(data) and not state.sha256 and algorithm == "sha256":
+            if state.size == size and not state.sha256 and algorithm == "sha256":
                 state.sha256 = value
                 break
         return value
-    state = world.sets[path]
+    state = _known_set(world, path)
     if algorithm == "sha256" and state.sha256:
         return state.sha256
-    with world.cd.open(path) as stream:
-        value = hashlib.file_digest(stream, algorithm).hexdigest()  # type: ignore[arg-type]
+    world.hashed += world.cd.size(path)
+    if world.hashed > MAX_HASHED:
+        raise RefusedError("the sets were hashed more often than any installer would")
+    with world.cd.open(path) as source:
+        value = hashlib.file_digest(source, algorithm).hexdigest()  # type: ignore[arg-type]
     if algorithm == "sha256":
         state.sha256 = value
     return value
+
+
+def _known_set(world: World, path: str) -> SetState:
+    """The set of a token.  Anybody in the sandbox can make up a token: not every one is true."""
+    if path not in world.sets:
+        raise RefusedError("a token that stands for no set")
+    return world.sets[path]
 
 
 @standin("signify", phases=BOTH)
@@ -195,25 +225,20 @@ def tar(call: Call, world: World) -> Steps:
         folder, operands = operands[1], operands[2:]
     if "x" not in options or "f" not in options:
         raise refuse(call, "only unpacking is known")
-    data = (yield Stdin()) if options["f"] == "-" else (yield ReadFile(options["f"]))
-    if data is None:
+    spool = Spool("" if options["f"] == "-" else options["f"])
+    if (yield spool) is None:
         return fail(f"tar: Failed open to read on {options['f']}")
-    path = token_path(data)
+    path = _token_in(spool.stream)
     into = f"/mnt{folder}" if call.phase == "installed" else folder
     if path is not None:
         return (yield from _large_set(world, path, into))
-    if "z" in options:
-        try:
-            data = gunzip(data)
-        except zlib.error as error:
-            return fail(f"gzip: stdin: {error}\ntar: End of archive volume 1 reached")
-    place = _Place(folder, into, tuple(operands), inside=call.phase == "installed")
-    return (yield from _unpack(world, data, place))
+    place = _Place(folder, into, tuple(operands), call.phase == "installed", "z" in options)
+    return (yield from _unpack(world, spool.stream, place))
 
 
 def _large_set(world: World, path: str, folder: str) -> Steps:
     """A set that is not unpacked: its size counts, and base brings a skeleton of a system."""
-    state = world.sets[path]
+    state = _known_set(world, path)
     world.installing = ""
     with world.cd.open(path) as stream:
         if stream.read(2) != b"\x1f\x8b":
@@ -241,31 +266,25 @@ def _full(folder: str) -> Done:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where to unpack: folder as the caller names it, and as the ramdisk sees it."""
+    """Where to unpack: folder as the caller names it, and as the ramdisk sees it; `packed`: the
+    archive is a gzip."""
 
     folder: str
     absolute: str
     members: tuple[str, ...]
     inside: bool
+    packed: bool
 
 
-def gunzip(data: bytes) -> bytes:
-    """Raises zlib.error."""
-    unpacker = zlib.decompressobj(31)
-    whole = unpacker.decompress(data) + unpacker.flush()
-    if not unpacker.eof:
-        raise zlib.error("unexpected end of file")
-    return whole
-
-
-def _unpack(world: World, data: bytes, place: _Place) -> Steps:
+def _unpack(world: World, stream: BinaryIO, place: _Place) -> Steps:
     state = _being_installed(world)
     try:
-        found = read_members(data)
-    except tarfile.TarError as error:
+        found = read_members(stream, packed=place.packed)
+    except ArchiveError as error:
         if state:
             state.error = "not a tar archive"
-        return fail(f"tar: {error}")
+        end = "\ntar: End of archive volume 1 reached" if error.message.startswith("gzip") else ""
+        return fail(error.message + end)
     for member in found:
         target = f"{place.absolute.rstrip('/')}/{member.name.lstrip('./')}"
         if member.isfile() and not world.charge(target, member.size):
@@ -273,9 +292,10 @@ def _unpack(world: World, data: bytes, place: _Place) -> Steps:
                 state.error = "disk full"
             return _full(place.folder)
     script = (
-        'f=$1; shift; $H/tar -xpf - -C "$f" --no-same-owner --keep-directory-symlink "$@" <$DATA'
+        f'f=$1; shift; $H/tar -x{"z" if place.packed else ""}pf $q.spool -C "$f"'
+        ' --no-same-owner --keep-directory-symlink "$@"'
     )
-    if (yield Shell(script, (place.folder, *place.members), data)) is None:
+    if (yield Shell(script, (place.folder, *place.members))) is None:
         return fail("tar: unpacking failed")
     if state:
         state.unpacked = True
@@ -295,7 +315,9 @@ def _being_installed(world: World) -> SetState | None:
     return world.sets.get(path)
 
 
-def read_members(data: bytes) -> list[tarfile.TarInfo]:
-    """The members of an uncompressed tar archive.  Raises tarfile.TarError."""
-    with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-        return archive.getmembers()
+def read_members(stream: BinaryIO, *, packed: bool = False) -> list[tarfile.TarInfo]:
+    """The members of a tar archive.  Raises ArchiveError."""
+    if packed:
+        stream = open_gzip(stream, MAX_UNPACKED)
+    limits = ArchiveLimits(MAX_UNPACKED, MAX_MEMBERS)
+    return [member for member, _ in read_tar(stream, limits)]

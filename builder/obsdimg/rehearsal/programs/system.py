@@ -12,7 +12,7 @@ from obsdimg.rehearsal.call import (
     BOTH,
     Call,
     Done,
-    Exec,
+    Installed,
     ReadFile,
     Stdin,
     Steps,
@@ -183,6 +183,10 @@ def uname(call: Call, world: World) -> Steps:
     yield Stdin()
 
 
+ROUNDS = tuple(str(n) for n in range(4, 12))
+"""Logarithms of bcrypt's rounds that are computed here; each one more takes twice as long."""
+
+
 @standin("encrypt", phases=BOTH)
 def encrypt(call: Call, world: World) -> Steps:
     """encrypt(1) `-b ROUNDS [--] PASSWORD`: a real bcrypt hash.  The password is an argument
@@ -194,7 +198,9 @@ def encrypt(call: Call, world: World) -> Steps:
         raise refuse(call)
     password = args[2].encode() if len(args) == 3 else ((yield Stdin()) or b"").rstrip(b"\n")
     world.secrets.add(password.decode("utf-8", "replace"))
-    rounds = 5 if args[1] == "a" else int(args[1])
+    rounds = 5 if args[1] == "a" else int(args[1]) if args[1] in ROUNDS else 0
+    if not rounds:
+        raise refuse(call, f"rounds 4 to {ROUNDS[-1]}, or a")
     hashed = bcrypt.hashpw(password[:72], bcrypt.gensalt(rounds)).decode()
     return Done(0, text(hashed))
 
@@ -243,7 +249,7 @@ def chroot(call: Call, world: World) -> Steps:
     """chroot(8) into the new system: install.site, and the kernel relink."""
     if len(call.args) < 2 or call.args[0].rstrip("/") != "/mnt":
         raise refuse(call, "only /mnt")
-    return Exec("chroot", call.args)
+    return Installed(call.args[1:])
     yield Stdin()
 
 
