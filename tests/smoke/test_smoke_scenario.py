@@ -19,7 +19,7 @@ from obsdimg.smoke.machine import AcceleratorError
 from obsdimg.smoke.plan import Secret, SmokePeer, SmokePlan
 from obsdimg.smoke.play import RunOptions
 from obsdimg.smoke.qemu import Accelerator, find_qemu
-from obsdimg.smoke.result import ProbeVerdict, SmokeResult
+from obsdimg.smoke.result import SmokeVerdict, SmokeResult
 from obsdimg.smoke.scenario import run_smoke
 from obsdimg.tunnel.client import HandshakeLog
 from obsdimg.tunnel.endpoint import Endpoint
@@ -101,8 +101,8 @@ def _text(result: SmokeResult) -> str:
 def test_a_good_iso_passes_every_stage(tmp_path: Path, mirror: bool) -> None:
     result = _play(tmp_path, "good", serial_mirror=mirror)
     assert [s.name for s in result.stages] == STAGES, result.sentence
-    bad = [c for s in result.stages for c in s.checks if c.verdict is ProbeVerdict.FAILED]
-    assert not bad and result.verdict is ProbeVerdict.PASSED, result.sentence
+    bad = [c for s in result.stages for c in s.checks if c.verdict is SmokeVerdict.FAILED]
+    assert not bad and result.verdict is SmokeVerdict.PASSED, result.sentence
     assert all(s.screenshots for s in result.stages if s.name not in ("start", "inside"))
     assert scripted_guest.PASSPHRASE not in _text(result)
     assert "typed: ***" in _text(result) or not mirror
@@ -153,7 +153,7 @@ def test_what_goes_wrong_ends_the_play_and_is_named(
 ) -> None:
     result = _play(tmp_path, branch)
     failed = result.failed
-    assert failed is not None and result.verdict is ProbeVerdict.FAILED
+    assert failed is not None and result.verdict is SmokeVerdict.FAILED
     assert failed.name == stage, result.sentence
     assert re.search(words, failed.error), failed.error
     assert result.stages[-1] is failed
@@ -186,21 +186,21 @@ def test_what_must_not_be_is_a_failed_check(
     result = _play(tmp_path, branch)
     failed = result.failed
     assert failed is not None and failed.name == stage, result.sentence
-    bad = [c.name for c in failed.checks if c.verdict is ProbeVerdict.FAILED]
+    bad = [c.name for c in failed.checks if c.verdict is SmokeVerdict.FAILED]
     assert len(bad) == 1 and check in bad[0], failed.checks
     assert check in result.sentence
 
 
 def test_a_button_without_effect_fails_the_stage(tmp_path: Path) -> None:
     result = _play(tmp_path, "no-button", slowness=0.02)
-    failed = {s.name for s in result.stages if s.verdict is ProbeVerdict.FAILED}
+    failed = {s.name for s in result.stages if s.verdict is SmokeVerdict.FAILED}
     assert "power-off" in failed
 
 
 def test_the_sealing_passphrase_is_given_when_asked_for(tmp_path: Path) -> None:
     plan = replace(_plan(tmp_path), sealing_passphrase=Secret(scripted_guest.SEALING))
     result = _play(tmp_path, "sealed-other", plan)
-    assert result.verdict is ProbeVerdict.PASSED, result.sentence
+    assert result.verdict is SmokeVerdict.PASSED, result.sentence
     assert scripted_guest.SEALING not in _text(result)
 
 
@@ -212,7 +212,7 @@ def test_a_wrong_sealing_passphrase_ends_the_installation(tmp_path: Path) -> Non
 
 def test_an_open_ssh_passes_where_it_is_configured(tmp_path: Path) -> None:
     result = _play(tmp_path, "good-ssh", replace(_plan(tmp_path), ssh_open=True))
-    assert result.verdict is ProbeVerdict.PASSED, result.sentence
+    assert result.verdict is SmokeVerdict.PASSED, result.sentence
     (ports,) = (s for s in result.stages if s.name == "ports")
     assert any("OpenSSH" in c.detail for c in ports.checks)
 
@@ -225,7 +225,7 @@ def test_a_closed_ssh_fails_where_it_should_be_open(tmp_path: Path) -> None:
 def test_an_iso_with_its_passphrase_inside_is_asked_nothing(tmp_path: Path) -> None:
     result = _play(tmp_path, "unattended", replace(_plan(tmp_path), unattended=True))
     (dialogue,) = (s for s in result.stages if s.name == "dialogue")
-    assert dialogue.verdict is ProbeVerdict.PASSED, result.sentence
+    assert dialogue.verdict is SmokeVerdict.PASSED, result.sentence
 
 
 def test_a_dead_tunnel_is_a_failed_check_with_the_probes_words(tmp_path: Path) -> None:
@@ -256,10 +256,10 @@ def test_an_installed_disk_is_used_and_never_written_to(tmp_path: Path) -> None:
         return disk.rename(cache / "installed.qcow2")
 
     first = _play(tmp_path, "good", finished_install=keep)
-    assert first.verdict is ProbeVerdict.PASSED, first.sentence
+    assert first.verdict is SmokeVerdict.PASSED, first.sentence
     before = (cache / "installed.qcow2").read_bytes()
     (tmp_path / "work" / "disk.qcow2").unlink()
     second = _play(tmp_path, "good", installed=cache / "installed.qcow2")
     assert [s.name for s in second.stages] == STAGES[4:]
-    assert second.verdict is ProbeVerdict.PASSED, second.sentence
+    assert second.verdict is SmokeVerdict.PASSED, second.sentence
     assert (cache / "installed.qcow2").read_bytes() == before
