@@ -72,7 +72,7 @@ obsdimg_volumes() {
 	bioctl softraid0 2>/dev/null | while read _a _b _c _d _e _rest; do
 		[[ $_a == softraid* ]] && _volume=$_e
 		_rest="$_e $_rest"
-		if [[ -n $_volume && $_rest == *'<'[sw]d+([0-9])[a-z]'>'* ]]; then
+		if [[ -n $_volume && $_rest == *'<'[sw]d+([0-9])[a-zA-Z]'>'* ]]; then
 			_rest=${_rest##*'<'}
 			print -r -- "$_volume ${_rest%%'>'*}"
 		fi
@@ -101,6 +101,47 @@ obsdimg_model() {
 	dmesg | sed -n "/^$1 at /s/^[^<]*<\([^>]*\)>.*/\1/p" | sed -n '${s/[, ]*$//;p;}'
 }
 
+# Whether UEFI started this machine: the kernels of all releases from 6.6 on say so, the
+# installer's own MDEFI does not (7.7 and 7.8 set it on BIOS machines with ACPI 5, too).
+# dmesg may begin with the messages of an earlier start.
+obsdimg_uefi() {
+	dmesg | sed -n 'H
+		/^OpenBSD [0-9]/h
+		${
+			x
+			p
+		}' | grep -q '^efi0 at bios0'
+}
+
+# Sets obsdimg_table to what the disk gets.  BIOS boot blocks are never written to a GPT disk
+# with an EFI System partition, and firmware of UEFI machines starts nothing from an MBR.
+obsdimg_choose_table() {
+	[[ $obsdimg_table == auto ]] || return 0
+	obsdimg_table=mbr
+	obsdimg_uefi && obsdimg_table=gpt
+	return 0
+}
+
+# What a MB of a disk looks like: zeros, random, data.  Random bytes have 1 in 256 of each
+# kind: of NULs (the shell drops them) and of newlines (grep counts lines), 4096 in a MB,
+# give or take 64; nothing that means something has both.
+obsdimg_looks() {
+	local _mb _n _lines
+
+	[[ $(dd if=/dev/r${1}c bs=1m skip=$2 count=1 2>/dev/null | sha256) == *30e14955ebf1352266dc2ff8067e68104607e750abb9d3b36582b8af909fcb58* ]] && {
+		print zeros
+		return
+	}
+	_mb=$(dd if=/dev/r${1}c bs=1m skip=$2 count=1 2>/dev/null)
+	_n=$((1048576 - ${#_mb}))
+	_lines=$(dd if=/dev/r${1}c bs=1m skip=$2 count=1 2>/dev/null | grep -a -c '')
+	if ((_n > 3600 && _n < 4600 && _lines > 3600 && _lines < 4600)); then
+		print random
+	else
+		print data
+	fi
+}
+
 # LENGTH bytes at byte OFFSET of a disk; raw devices are read in whole sectors.
 obsdimg_bytes() {
 	dd if=/dev/r${1}c bs=64k count=2 2>/dev/null | dd bs=1 skip=$2 count=$3 2>/dev/null
@@ -109,7 +150,7 @@ obsdimg_bytes() {
 # The used partitions of a disk's label, a line each: LETTER TYPE.
 obsdimg_label() {
 	disklabel $1 2>/dev/null | sed -En '/^  c: /d;/ unused /d
-		s/^  ([a-z]): +[0-9]+ +[0-9]+ +([^ ]+).*$/\1 \2/p'
+		s/^  ([a-zA-Z]): +[0-9]+ +[0-9]+ +([^ ]+).*$/\1 \2/p'
 }
 
 # What a disk holds, a line for each thing; nothing for a blank disk and for random data.
@@ -123,7 +164,7 @@ obsdimg_contents() {
 	[[ $(disklabel $_disk 2>/dev/null) == *partitions:* ]] || return 1
 
 	obsdimg_volumes | while read _what _line; do
-		[[ $_line == ${_disk}[a-z] ]] &&
+		[[ $_line == ${_disk}[a-zA-Z] ]] &&
 			print -r -- "softraid volume $_what, attached, on $_line"
 	done
 	if [[ $_fdisk == *'Usable LBA:'* ]]; then
@@ -137,23 +178,49 @@ obsdimg_contents() {
 		[[ $_what == RAID ]] && _what="RAID (an encrypted volume, or part of one)"
 		print -r -- "label $_line: $_what"
 	done
-	# Without a label: the trace of a softraid volume whose label is gone, and file
-	# systems put on the whole disk.  Offset in bytes, magic, name.
+	# Without a label: the trace of a softraid volume whose label is gone, the second copy of
+	# a GPT, and file systems put on the whole disk.  Offset in bytes, magic, name.
 	dd if=/dev/r${_disk}c bs=1m count=1 2>/dev/null | grep -q marcCRAM &&
 		print "softraid metadata"
+	if [[ $_fdisk != *'Usable LBA:'* ]]; then
+		dd if=/dev/r${_disk}c bs=1m skip=$((obsdimg_mb - 1)) 2>/dev/null |
+		    grep -q 'EFI PART' && print "the second copy of a GPT, at its end"
+	fi
 	while read _offset _magic _what; do
 		[[ $(obsdimg_bytes $_disk $_offset ${#_magic}) == "$_magic" ]] &&
 			print -r -- "$_what"
 	done <<-__EOT
 		0 XFSB XFS file system
 		0 LUKS LUKS volume
+		3 EXFAT exFAT file system
+		3 NTFS NTFS file system
+		3 -FVE-FS- BitLocker volume
+		32 NXSB APFS container
+		54 FAT FAT file system
+		82 FAT32 FAT32 file system
 		536 LVM2 LVM volume
+		4086 SWAPSPACE2 Linux swap
+		32769 CD001 ISO 9660 file system
 		65600 _BHRfS_M btrfs file system
 	__EOT
 	# ext2, 3 and 4: 0xEF53 at byte 56 of the superblock at 1024.
 	[[ $(obsdimg_bytes $_disk 1080 2) == "$(print 'S\0357')" ]] &&
 		print "ext2, ext3 or ext4 file system"
+	# FFS1 and FFS2: the magic at byte 1372 of the superblock at 8192 and 65536 (fs.h).
+	[[ $(obsdimg_bytes $_disk 9564 3) == "$(print 'T\0031\0001')" ]] &&
+		print "FFS1 file system"
+	[[ $(obsdimg_bytes $_disk 66908 4) == "$(print '\0031\0001T\0031')" ]] &&
+		print "FFS2 file system"
 	return 0
+}
+
+# What a disk without any of these has at its start and end.  Sets obsdimg_blank to `zeros`
+# or `random`; fails for data of a kind that nobody here knows.
+obsdimg_judge_rest() {
+	local _first=$(obsdimg_looks $1 0) _last=$(obsdimg_looks $1 $((obsdimg_mb - 1)))
+
+	obsdimg_blank="$_first at its start, $_last at its end"
+	[[ $_first != data && $_last != data ]]
 }
 
 # Which disk: the one named in the configuration, or the only one that can be written.
@@ -179,7 +246,7 @@ obsdimg_choose_disk() {
 		return
 	fi
 	for _disk in $_all; do
-		[[ $_disk == "${obsdimg_keydisk%[a-z]}" ]] && continue
+		[[ $_disk == "${obsdimg_keydisk%[a-zA-Z]}" ]] && continue
 		obsdimg_nodes $_disk || continue
 		obsdimg_is_volume $_disk && continue
 		obsdimg_writable $_disk || continue
@@ -203,8 +270,12 @@ obsdimg_guard() {
 		obsdimg_die "$_disk cannot be read, so nobody knows what it holds." \
 		    "Nothing was changed."
 	if [[ -z $_found ]]; then
-		obsdimg_say "$_disk holds no partition, no volume and no file system."
-		return
+		if obsdimg_judge_rest $_disk; then
+			obsdimg_say "$_disk holds no partition, volume or file system that this medium"
+			print -r -- "         knows: $obsdimg_blank."
+			return
+		fi
+		_found="data that this medium does not know ($obsdimg_blank)"
 	fi
 	obsdimg_say "$_disk is NOT EMPTY. It holds:"
 	print -r -- "$_found" | sed 's/^/           /'
@@ -221,20 +292,21 @@ obsdimg_confirm_wipe() {
 
 	cat <<__EOT
 
-  Has this machine been installed already? Then detach the ISO (or put the disk
-  before the CD in the boot order) and restart: it will start from its disk.
+  Was this machine installed to the end? Then detach the ISO (or put the disk
+  before the CD in the boot order) and restart: it starts from its disk.
+  If an installation was interrupted, its disk will not start: install anew.
   To give up everything on $1 and install anew, type:  wipe $1
   Any other answer leaves it as it is.
 
 __EOT
 	IFS= read -r _reply?"Answer: "
 	[[ $_reply == "wipe $1" ]] || obsdimg_die "$1 was left as it is. Nothing was changed." \
-	    "Detach the ISO and restart the machine: it will start from its disk."
+	    "Detach the ISO and restart: what was installed starts from its disk."
 }
 
 # A key disk partition must be there, be of type RAID, and not hold another key.
 obsdimg_check_keydisk() {
-	local _part=$obsdimg_keydisk _disk=${obsdimg_keydisk%[a-z]} _d _found=
+	local _part=$obsdimg_keydisk _disk=${obsdimg_keydisk%[a-zA-Z]} _d _found=
 
 	for _d in $(obsdimg_disks); do
 		[[ $_d == $_disk ]] && _found=$_d
@@ -258,6 +330,15 @@ obsdimg_echo_on() {
 	trap - INT TERM
 }
 
+# Drop what was typed before there was a question: it would become part of the answer.
+# With these settings a read of the terminal ends when nothing comes for a tenth of a second.
+obsdimg_drop_typed() {
+	[[ -t 0 ]] || return 0
+	stty -icanon min 0 time 1
+	cat >/dev/null
+	stty icanon
+}
+
 # Ask until two equal passphrases come that the boot loader can take too: printable ASCII
 # (its keyboard is US), no blank at either end.  Sets obsdimg_pass.
 obsdimg_ask_passphrase() {
@@ -265,14 +346,16 @@ obsdimg_ask_passphrase() {
 
 	cat <<__EOT
 
-  The passphrase of the disk. It will be asked for at every start of the machine.
+  The passphrase of the disk. It is asked for at every start of the machine.
   Keys are read in US layout, here and then. Nothing shows while you type.
-  $obsdimg_min to $obsdimg_max characters: letters, digits, signs of the US keyboard, blanks inside.
+  $obsdimg_min to $obsdimg_max characters: letters, digits, what else the US keyboard
+  has, blanks inside.
 
 __EOT
 	while :; do
 		trap 'stty echo; print; exit 1' INT TERM
 		stty -echo
+		obsdimg_drop_typed
 		if ! IFS= read -r obsdimg_pass?"New passphrase: "; then
 			obsdimg_echo_on
 			obsdimg_die "No passphrase was given." "Nothing was changed."
@@ -309,10 +392,22 @@ obsdimg_embedded_passphrase() {
 	    "This ISO is damaged: build it again. Nothing was changed."
 	cat <<__EOT
 
-  *** The passphrase is written in this ISO. Whoever has the ISO, now or later, ***
-  *** can read this disk. Right for a laboratory, wrong for anything else.      ***
+  *** The passphrase is written in this ISO. Whoever has the ISO, now or   ***
+  *** later, can read this disk. Right for a laboratory, for nothing else. ***
 
 __EOT
+}
+
+# The sets and the layout must fit: `need` is known since the ISO was built.
+obsdimg_check_size() {
+	local _need=$obsdimg_need
+
+	[[ $obsdimg_need == +([0-9]) ]] || obsdimg_die "/obsdimg.conf: no size is given."
+	((_need > 0)) && [[ $obsdimg_table == gpt ]] && _need=$((_need + 260))
+	((obsdimg_mb >= _need)) ||
+		obsdimg_die "$obsdimg_disk is too small: $obsdimg_mb MB, $_need MB are needed" \
+		    "for what is to be installed. Nothing was changed." \
+		    "Give the machine a larger disk, or leave out sets (sets.leave_out)."
 }
 
 obsdimg_outer() {
@@ -323,6 +418,8 @@ obsdimg_outer() {
 	obsdimg_choose_disk
 	obsdimg_geometry $obsdimg_disk ||
 		obsdimg_die "The size of $obsdimg_disk cannot be read." "Nothing was changed."
+	obsdimg_choose_table
+	obsdimg_check_size
 	_model=$(obsdimg_model $obsdimg_disk)
 	case $obsdimg_mode in
 	passphrase)	_how="encrypted, with a passphrase typed here";;
@@ -341,6 +438,7 @@ obsdimg_outer() {
   Nothing has been changed so far.
 
 __EOT
+	obsdimg_drop_typed
 	obsdimg_guard $obsdimg_disk
 	[[ $obsdimg_mode == keydisk ]] && obsdimg_check_keydisk
 	case $obsdimg_mode in
@@ -360,7 +458,7 @@ obsdimg_detach() {
 	local _disk=$1 _volume _chunk
 
 	obsdimg_volumes | while read _volume _chunk; do
-		[[ $_chunk == ${_disk}[a-z] ]] && print -r -- "$_volume"
+		[[ $_chunk == ${_disk}[a-zA-Z] ]] && print -r -- "$_volume"
 	done >/tmp/obsdimg.volumes
 	while read _volume; do
 		obsdimg_say "detaching $_volume, the volume on $_disk"
@@ -407,30 +505,28 @@ obsdimg_wipe_start() {
 	obsdimg_write /dev/zero $1 1m 0 1
 }
 
-# MBR (or GPT, where the installer's own install.md has found EFI) and a RAID partition `a`.
+# MBR (or GPT, on a UEFI machine) and a RAID partition `a`.  With GPT the kernel makes up a
+# label whose `i` is the EFI System partition (spoofgpt in sys/kern/subr_disk.c).
 obsdimg_make_chunk() {
-	local _disk=$1 _said _table=$obsdimg_table
+	local _disk=$1 _said _esp=
 
-	[[ $_table == auto ]] && { [[ $MDEFI == y ]] && _table=gpt || _table=mbr; }
-	if [[ $_table == mbr ]]; then
+	[[ $obsdimg_table == gpt ]] && _esp="i MSDOS"
+	if [[ $obsdimg_table == mbr ]]; then
 		_said=$(fdisk -iy $_disk 2>&1)
-	elif ((VERSION < 71)); then
-		_said=$(fdisk -iy -g -b 960 $_disk 2>&1)
-	elif ((VERSION < 73)); then
-		_said=$(fdisk -gy -b 960 $_disk 2>&1)
 	else
-		_said=$(fdisk -gy -b 532480 $_disk 2>&1)
+		_said=$(fdisk $obsdimg_fdisk_gpt $_disk 2>&1)
 	fi || obsdimg_die "fdisk could not write the partition table of $_disk:" "$_said"
 	# fdisk made the kernel read the label again.  An old one that is still there would stay
 	# in memory only, and the disk would have none after the next start.
-	[[ -z $(obsdimg_label $_disk) ]] || obsdimg_die "The old label of $_disk is still in use." \
+	_said=$(obsdimg_label $_disk)
+	[[ -z $_said || $_said == "$_esp" ]] || obsdimg_die "The old label of $_disk is still in use." \
 	    "Restart the machine and try again."
 	# `a`: partition a, default offset, default size, type RAID; write; quit.
 	# disklabel -T of 6.6 cannot make this type.
 	_said=$(print 'a a\n\n\nRAID\nw\nq\n' | disklabel -E $_disk 2>&1) ||
 		obsdimg_die "disklabel failed on $_disk:" "$_said"
-	[[ $(obsdimg_label $_disk) == "a RAID" ]] ||
-		obsdimg_die "disklabel made no RAID partition on $_disk:" "$_said"
+	[[ $(obsdimg_label $_disk) == "a RAID${_esp:+
+$_esp}" ]] || obsdimg_die "disklabel made no RAID partition on $_disk:" "$_said"
 }
 
 # Make the CRYPTO volume.  Sets obsdimg_volume from what bioctl reports, never by guessing.
@@ -479,12 +575,13 @@ exec /sbin/halt -p' >/sbin/reboot &&
 }
 
 obsdimg_inner() {
-	local _root=$obsdimg_disk
+	local _root=$obsdimg_disk _whole=whole
 
 	obsdimg_nodes $obsdimg_disk ||
 		obsdimg_die "The device nodes of $obsdimg_disk cannot be made."
 	obsdimg_geometry $obsdimg_disk ||
 		obsdimg_die "The size of $obsdimg_disk cannot be read."
+	obsdimg_choose_table
 	obsdimg_detach $obsdimg_disk
 	[[ $obsdimg_fill == yes ]] && obsdimg_fill_disk $obsdimg_disk
 	obsdimg_wipe_start $obsdimg_disk
@@ -493,10 +590,16 @@ obsdimg_inner() {
 		obsdimg_make_volume $obsdimg_disk
 		obsdimg_wipe_start $obsdimg_volume
 		_root=$obsdimg_volume
+	elif [[ $obsdimg_table == gpt ]]; then
+		_whole=gpt
 	fi
+	# A volume gets an MBR on every machine: its loader is on the disk that it lies on.
+	# The last line answers a question that comes only where the installer sees no UEFI.
 	# The empty line is for a file without a newline at its end.
 	print -r -- "
-Which disk is the root disk = $_root" >>$AI_RESPFILE ||
+Which disk is the root disk = $_root
+Use (W)hole disk = $_whole
+An EFI/GPT disk may not boot. Proceed = yes" >>$AI_RESPFILE ||
 		obsdimg_die "The answer to the root disk question could not be written."
 	[[ -f /tmp/obsdimg.sbin/reboot || $obsdimg_after != halt ]] || obsdimg_halt_after
 	obsdimg_say "$_root is ready; the installer takes over."
@@ -537,4 +640,7 @@ elif $AI && ! $UU && [[ $MODE == install && -n $AI_RESPFILE ]]; then
 	esac
 	obsdimg_inner
 	obsdimg_wrap_chroot
+elif ! $AI && ! $UU && [[ $MODE == install ]]; then
+	obsdimg_say "this is OpenBSD's own installer. It does not encrypt, does not ask before"
+	print -r -- "         it erases, and uses nothing of obsdimg. For that: (A)utoinstall."
 fi

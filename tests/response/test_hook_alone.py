@@ -38,7 +38,7 @@ def test_a_blank_disk_becomes_an_encrypted_volume_and_the_root_disk(bench: Bench
     run = bench.run(DEFAULT, TWICE)
     assert run.code == 0, run.output
     assert "INNER CONTINUES" in run.output
-    assert run.answers[-1] == "Which disk is the root disk = sd1"
+    assert run.answers[-3] == "Which disk is the root disk = sd1"
     assert run.writes == [
         "dd if=/dev/zero of=/dev/rsd0c bs=1m seek=0 count=1",
         "fdisk -iy sd0",
@@ -147,7 +147,7 @@ def test_wipe_and_the_name_of_the_disk_erase_it(bench: Bench, what: str) -> None
         bench.state(name, text)
     run = bench.run(DEFAULT, "wipe sd0\n" + TWICE)
     assert run.code == 0, run.output
-    assert run.answers[-1] == "Which disk is the root disk = sd1"
+    assert run.answers[-3] == "Which disk is the root disk = sd1"
     assert ("bioctl -d sd9" in run.journal) == (what == "attached volume")
 
 
@@ -191,7 +191,7 @@ def test_random_data_on_a_disk_counts_as_empty(bench: Bench) -> None:
 def test_the_volume_is_whatever_bioctl_says(bench: Bench) -> None:
     (bench.root / "next-volume").write_text("sd2\n")
     run = bench.run(DEFAULT, TWICE)
-    assert run.answers[-1] == "Which disk is the root disk = sd2"
+    assert run.answers[-3] == "Which disk is the root disk = sd2"
     assert "dd if=/dev/zero of=/dev/rsd2c bs=1m seek=0 count=1" in run.writes
     assert not [call for call in run.writes if "rsd1c" in call]
 
@@ -200,7 +200,7 @@ def test_the_answer_is_a_line_of_its_own_after_a_file_without_newline(bench: Ben
     (bench.root / "tmp/ai/ai.install.conf").write_text("System hostname = vpn")
     run = bench.run(DEFAULT, TWICE)
     assert "System hostname = vpn" in run.answers
-    assert run.answers[-1] == "Which disk is the root disk = sd1"
+    assert run.answers[-3] == "Which disk is the root disk = sd1"
 
 
 def test_two_disks_are_a_question_for_the_configuration(bench: Bench) -> None:
@@ -302,7 +302,7 @@ def test_without_encryption_the_disk_itself_is_the_root_disk(bench: Bench) -> No
     run = bench.run(HookSettings(mode=Mode.NONE, random_fill=False))
     assert run.code == 0
     assert "NOT encrypted" in run.output
-    assert run.answers[-1] == "Which disk is the root disk = sd0"
+    assert run.answers[-3] == "Which disk is the root disk = sd0"
     assert run.writes == ["dd if=/dev/zero of=/dev/rsd0c bs=1m seek=0 count=1", "newfs sd0"]
 
 

@@ -19,7 +19,7 @@ from obsdimg.smoke.machine import AcceleratorError
 from obsdimg.smoke.plan import Secret, SmokePeer, SmokePlan
 from obsdimg.smoke.play import RunOptions
 from obsdimg.smoke.qemu import Accelerator, find_qemu
-from obsdimg.smoke.result import SmokeVerdict, SmokeResult
+from obsdimg.smoke.result import SmokeResult, SmokeVerdict
 from obsdimg.smoke.scenario import run_smoke
 from obsdimg.tunnel.client import HandshakeLog
 from obsdimg.tunnel.endpoint import Endpoint

@@ -61,7 +61,10 @@ _PROGRAMS = {
             [[ -f $T/fail/fdisk ]] && { print -u2 "fdisk: $d: I/O error"; exit 1; }
             [[ -f $T/fail/old-label ]] || rm -f "$T/state/$d.label"
             print "Signature: 0xAA55\n*3: A6  0 1 2 - 7 [  64:  16321 ] OpenBSD" >"$T/state/$d.mbr"
-            exit
+            # What the kernel makes up from a GPT with an EFI System partition.
+            [[ $1 == -*g* || $2 == -g ]] &&
+                print "  i:      532480        64    MSDOS" >"$T/state/$d.label"
+            exit 0
         fi
         print "Disk: $d\tgeometry: 2/255/63 [16384 Sectors]"
         cat "$T/state/$d.mbr" 2>/dev/null || print "Offset: 0\tSignature: 0x0"
@@ -72,7 +75,7 @@ _PROGRAMS = {
             cat >"$T/stdin.disklabel"
             [[ -f $T/fail/disklabel ]] && { print -u2 "disklabel: Can't write"; exit 1; }
             [[ -f $T/fail/disklabel-silently ]] && exit 0
-            print "  a:       16321        64    RAID                    " >"$T/state/$d.label"
+            print "  a:       16321        64    RAID                    " >>"$T/state/$d.label"
             exit
         fi
         s=$(stat -c %s "$T/image/$d")
@@ -107,6 +110,7 @@ _PROGRAMS = {
         done
         exec @dd@ conv=notrunc iflag=fullblock "${args[@]}" """,
     "chroot": 'print -r -- "$2 ${OBSDIMG_PASSPHRASE-unset}" >>"$T/chroot.environment"',
+    "sha256": "exec @sha256sum@",
     "newfs": 'print -r -- "${OBSDIMG_PASSPHRASE-unset}" >"$T/newfs.environment"',
 }
 _REAL = ("cat", "chmod", "cp", "grep", "ln", "mkdir", "mv", "rm", "sed", "sleep")
@@ -169,6 +173,7 @@ class Bench:
         path = self.root / "bin" / name
         note = f'T={self.root}\nprint -r -- "{name} $*" >>$T/journal\n'
         body = body.replace("@dd@", str(shutil.which("dd")))
+        body = body.replace("@sha256sum@", str(shutil.which("sha256sum")))
         path.write_text(f"#!{shell()}\n{note}{body}\n")
         path.chmod(0o755)
 
@@ -214,17 +219,22 @@ class Bench:
                     )
             (self.root / path.lstrip("/")).write_text(text)
         (self.root / "start.sh").write_text(_START.replace("@T@", t).replace("@ksh@", shell()))
+        return self.again("", typed)
+
+    def again(self, mode: str, typed: str = "") -> Run:
+        """Start install.sub once more with the files that are there; `mode` is its MODE."""
         (self.root / "journal").write_text("")
         done = subprocess.run(
-            [shell(), f"{t}/start.sh", "", ""],
+            [shell(), f"{self.root}/start.sh", mode, ""],
             input=typed.encode(),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={"PATH": f"{t}/bin", "LC_ALL": "C"},
+            env={"PATH": f"{self.root}/bin", "LC_ALL": "C"},
             timeout=60,
         )
-        journal = (self.root / "journal").read_text().replace(f"{t}/dev/", "/dev/").splitlines()
-        return Run(done.returncode, done.stdout.decode(), journal, self)
+        journal = (self.root / "journal").read_text()
+        calls = journal.replace(f"{self.root}/dev/", "/dev/").splitlines()
+        return Run(done.returncode, done.stdout.decode(), calls, self)
 
 
 def random_data(path: Path) -> None:

@@ -43,6 +43,15 @@ def as_json(plan: BuildPlan) -> dict[str, Any]:
             }
             for a in plan.response.simulation.answers
         ],
+        "questions_elsewhere": [
+            {
+                "where": world,
+                "question": a.question.text,
+                "answer": a.shown,
+                "from": _source(a.line.number if a.line else None),
+            }
+            for world, a in plan.response.elsewhere
+        ],
         "site_set": [
             {"path": f.path, "kind": f.kind, "mode": f"{f.mode:04o}", "origin": f.origin}
             for f in sorted(plan.site.files, key=lambda f: f.path)
@@ -64,6 +73,12 @@ def show(plan: BuildPlan, version: str, ui: Ui) -> None:
         source = _source(line.number if line else None)
         ui.say(f"  {answered.question.text}")
         ui.say(f"      {answered.shown}   [{source}]")
+    if plan.response.elsewhere:
+        ui.say("and only on some machines:")
+    for world, answered in plan.response.elsewhere:
+        line = answered.line
+        ui.say(f"  {answered.question.text}   (where {world})")
+        ui.say(f"      {answered.shown}   [{_source(line.number if line else None)}]")
     ui.say()
     ui.say("Files of the site set:")
     for entry in sorted(plan.site.files, key=lambda f: f.path):

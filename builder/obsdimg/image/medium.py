@@ -12,7 +12,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.iso import Iso
+from obsdimg.iso import Iso, IsoEntry
 from obsdimg.kernel.bootkernel import BootKernel
 from obsdimg.releases.release import Port, Release
 from obsdimg.signify import sha256list
@@ -40,6 +40,8 @@ class Medium:
     volume_id: str
     epoch: int
     sets: tuple[str, ...]
+    unpacked: dict[str, int] = field(default_factory=dict, repr=False)
+    """Bytes that each set and kernel takes on the disk."""
 
 
 def read_medium(iso: Iso, release: Release, port: Port, *, hash_sets: bool) -> Medium:
@@ -85,6 +87,11 @@ def read_medium(iso: Iso, release: Release, port: Port, *, hash_sets: bool) -> M
         volume_id=iso.volume_id,
         epoch=names[kernel_path].mtime,
         sets=tuple(s for s in port.sets if f"{directory}/{s}" in names),
+        unpacked={
+            name: _unpacked(iso, names[f"{directory}/{name}"])
+            for name in (*port.sets, *port.kernels)
+            if f"{directory}/{name}" in names
+        },
     )
 
 
@@ -121,6 +128,19 @@ def _check_release(
         " it is no install ISO of OpenBSD",
         f"take {port.iso} of OpenBSD {release.version}",
     )
+
+
+def _unpacked(iso: Iso, entry: IsoEntry) -> int:
+    """The size of a set's archive: the last four bytes of a gzip file, modulo 4 GB (RFC 1952).
+
+    Where that cannot be right (a second member, more than 4 GB) three times the packed size.
+    """
+    if not entry.path.endswith(".tgz") or entry.size < 20:
+        return entry.size
+    with iso.open_file(entry.path) as stream:
+        stream.seek(entry.size - 4)
+        size = int.from_bytes(stream.read(4), "little")
+    return size if size >= entry.size // 2 else 3 * entry.size
 
 
 def _hash(iso: Iso, path: str) -> str:

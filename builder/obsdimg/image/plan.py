@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from obsdimg.config import Config
 from obsdimg.config.rules import warnings
 from obsdimg.image.inputs import BuildInputs
+from obsdimg.releases.release import Release
 from obsdimg.response import hook
 from obsdimg.response.install_conf import CheckedResponse, check_response
 from obsdimg.site.files import with_directories
@@ -48,12 +49,12 @@ def plan_build(inputs: BuildInputs) -> BuildPlan:
     site = plan_site(config, release, inputs.keys, materials)
     with_directories((*site.files, install_site(config, None)))  # raises where two are in conflict
     response = check_response(config, release, inputs.port, inputs.layout is not None)
-    settings = hook_settings(config)
+    settings = hook_settings(config, release)
     notes = (*hook.warnings(settings), *warnings(config), *response.remarks)
     return BuildPlan(inputs, site, response, settings, notes)
 
 
-def hook_settings(config: Config) -> hook.HookSettings:
+def hook_settings(config: Config, release: Release) -> hook.HookSettings:
     """The settings of the encryption step, from [disk]."""
     disk = config.disk
     return hook.HookSettings(
@@ -64,6 +65,7 @@ def hook_settings(config: Config) -> hook.HookSettings:
         overwrite=disk.overwrite,
         keydisk=disk.key_disk,
         after=hook.After(disk.after),
+        fdisk_gpt=release.installer.fdisk_gpt,
     )
 
 

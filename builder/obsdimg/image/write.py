@@ -10,7 +10,8 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ from obsdimg.image.manifest import encode, manifest
 from obsdimg.image.medium import BOOT_KERNEL, Medium, new_boot_conf, read_medium
 from obsdimg.image.plan import BuildPlan
 from obsdimg.image.ramdisk import RESPONSE, TEMPLATE, check_ramdisk, edit_ramdisk, key_path
+from obsdimg.image.space import needed_mb
 from obsdimg.iso import Iso, remaster
 from obsdimg.project.folder import Project
 from obsdimg.response import hook
+from obsdimg.response.disklabel_template import validate as validate_template
 from obsdimg.signify.signing import ramdisk_key, sign_list
 from obsdimg.site.clients import client_conf
 from obsdimg.site.files import site_set, with_directories
@@ -68,6 +71,7 @@ def write(
     verified = isinstance(upstream, VerifiedIso)
     with Iso.open(upstream.path) as iso:
         medium = read_medium(iso, plan.inputs.release, plan.inputs.port, hash_sets=not verified)
+        plan = replace(plan, hook=replace(plan.hook, need_mb=needed_disk(plan, medium)))
         epoch = _epoch(medium)
         with progress.step("Sealing the secrets and packing the site set"):
             site = site_files(plan, passphrase)
@@ -101,6 +105,23 @@ def write(
             write_file(Path(f"{output}.sha256"), os.fsencode(line))
             write_file(output.with_name(f"{output.stem}.install.conf"), plan.response.data)
     return Built(output, result.sha256, result.size, written, clients)
+
+
+def needed_disk(plan: BuildPlan, medium: Medium) -> int:
+    """MB of disk for the sets that get installed, kernels and site set included."""
+    left_out = plan.inputs.config.sets.leave_out
+    chosen = {
+        name: size
+        for name, size in medium.unpacked.items()
+        if not any(fnmatchcase(name, pattern) for pattern in left_out)
+    }
+    chosen["the site set"] = sum(len(entry.data) for entry in plan.site.files)
+    layout = plan.inputs.layout
+    least = None
+    if layout is not None:
+        template = validate_template(layout, where="disk.layout", release=plan.inputs.release)
+        least = template.min_kb // 1024 + 1
+    return needed_mb(chosen, least)
 
 
 def site_files(plan: BuildPlan, passphrase: Secret | None) -> list[Entry]:

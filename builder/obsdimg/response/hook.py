@@ -41,7 +41,7 @@ class Mode(Enum):
 
 
 class Table(Enum):
-    """The partition table of the disk; AUTO: GPT where the installer has found EFI."""
+    """The partition table of the disk; AUTO: GPT where UEFI started the machine."""
 
     AUTO = "auto"
     MBR = "mbr"
@@ -72,6 +72,10 @@ class HookSettings:
     keydisk: str | None = None
     table: Table = Table.AUTO
     after: After = After.REBOOT
+    need_mb: int = 0
+    """The smallest disk, in MB, that holds what is to be installed (image/space.py)."""
+    fdisk_gpt: str = "-gy -b 532480"
+    """fdisk(8)'s options for GPT with an EFI System partition, of that release."""
 
 
 def conf(settings: HookSettings) -> bytes:
@@ -86,7 +90,9 @@ def conf(settings: HookSettings) -> bytes:
         "overwrite": _yes_no(settings.overwrite),
         "keydisk": settings.keydisk or "",
         "table": settings.table.value,
+        "fdisk_gpt": settings.fdisk_gpt,
         "after": settings.after.value,
+        "need": str(settings.need_mb),
         "min": str(MIN_LENGTH),
         "max": str(MAX_LENGTH),
         # Last, so that a truncated file is noticed.
@@ -105,7 +111,7 @@ def validate(settings: HookSettings) -> None:
         )
     if settings.mode is Mode.KEYDISK:
         part = settings.keydisk or ""
-        if not re.fullmatch(r"[sw]d[0-9]{1,3}[abd-p]", part):
+        if not re.fullmatch(r"[sw]d[0-9]{1,3}[abd-zA-Z]", part):
             raise HookError(
                 f"keydisk: {settings.keydisk!r}", "use the name of a partition such as sd1a"
             )
@@ -179,6 +185,7 @@ def describe(settings: HookSettings) -> Mapping[str, object]:
         "keydisk": settings.keydisk,
         "table": settings.table.value,
         "after": settings.after.value,
+        "needed_mb": settings.need_mb,
         "passphrase_in_iso": settings.mode is Mode.EMBEDDED,
     }
 
@@ -194,6 +201,6 @@ def _yes_no(value: bool) -> str:
 
 
 def _quoted(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._-]*", value):
+    if not re.fullmatch(r"[A-Za-z0-9._ -]*", value):
         raise HookError(f"{value!r}: not a plain word")
     return f"'{value}'"

@@ -71,6 +71,8 @@ class Circumstances:
     domain: str = "my.domain"
     interfaces: tuple[Interface, ...] = (Interface("vio0"),)
     machine_interfaces: tuple[str, ...] = ("vio0",)
+    dhcp_answers: bool = True
+    dhcp_route: bool = True
     dhcp_domain: bool = False
     dhcp_nameservers: bool = False
     serial: bool = False
@@ -137,14 +139,21 @@ _FLAGS: Mapping[str, Callable[[Circumstances, _State], bool]] = {
     "v6_prefixlen": lambda s, at: (
         at.interface is not None and at.interface.v6 == "static" and not at.interface.v6_prefix
     ),
+    # 6.6 to 6.9: an interface has an address, and no default route came by DHCP.
     "v4_route": lambda s, _: (
-        any(i.v4 == "static" for i in s.interfaces)
-        and not any(i.v4 == "dhcp" for i in s.interfaces)
+        (_leased(s) or any(i.v4 == "static" for i in s.interfaces))
+        and not (_leased(s) and s.dhcp_route)
+    ),
+    # 7.0 and later: an interface was meant to have one, whatever became of that.
+    "v4_route_meant": lambda s, _: (
+        any(i.v4 != "none" for i in s.interfaces) and not (_leased(s) and s.dhcp_route)
     ),
     "dhcp": lambda s, _: any(i.v4 == "dhcp" for i in s.interfaces),
     "v6_static": lambda s, _: any(i.v6 == "static" for i in s.interfaces),
-    "dhcp_domain": lambda s, _: s.dhcp_domain and _single_dhcp(s),
-    "dhcp_nameservers": lambda s, _: s.dhcp_nameservers and _single_dhcp(s),
+    "dhcp_domain": lambda s, _: s.dhcp_domain and _leased(s) and _single_dhcp(s),
+    "dhcp_nameservers": lambda s, _: s.dhcp_nameservers and _leased(s) and _single_dhcp(s),
+    "single_dhcp": lambda s, _: _single_dhcp(s),
+    "learnt_nameservers": lambda s, _: s.dhcp_nameservers and _leased(s),
     "user": lambda s, _: bool(s.user),
     "sshd": lambda s, _: s.sshd,
     "openbsd_area": lambda s, _: s.openbsd_area,
@@ -283,6 +292,10 @@ def _names(scenario: Circumstances, state: _State) -> dict[str, str]:
         "cgi_timezone": "",
         "date": "DATE",
     }
+
+
+def _leased(scenario: Circumstances) -> bool:
+    return scenario.dhcp_answers and any(i.v4 == "dhcp" for i in scenario.interfaces)
 
 
 def _single_dhcp(scenario: Circumstances) -> bool:
