@@ -1,15 +1,14 @@
 """ISO images: read one, or write a remastered copy of one.
 
-The public names of this room's ISO part.  Reading is in iso_reader.py, deciding what goes where
-in iso_layout.py and iso_tree.py, writing in iso_writer.py, the formats in iso9660.py,
-rockridge.py, eltorito.py and transtbl.py.
+pycdlib reads them, takes files in and writes directories; what it cannot do is here: it reads
+through view.py, keeps everything in its place in edit.py, and writer.py copies the rest.
 """
 
 from __future__ import annotations
 
-from obsdimg.iso.eltorito import BootEntry
-from obsdimg.iso.reader import Iso, IsoEntry
-from obsdimg.iso.structures import IsoError
+from obsdimg.iso.errors import IsoError
+from obsdimg.iso.reader import BootEntry, Iso
+from obsdimg.iso.records import IsoEntry
 from obsdimg.iso.writer import PutFile, Remastered, remaster
 
 __all__ = ["BootEntry", "Iso", "IsoEntry", "IsoError", "PutFile", "Remastered", "remaster"]

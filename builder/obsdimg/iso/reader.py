@@ -1,68 +1,49 @@
 """Reading an ISO 9660 image: its names, files and boot entries.
 
-The whole directory tree is read and checked when the image is opened; file contents are read
-on demand.  Everything in the image is distrusted: positions, lengths, loops, names.  Structures
-are in iso9660.py, rockridge.py and eltorito.py.
+The directory tree is read by pycdlib and checked when the image is opened; file contents are
+read on demand.  Everything in the image is distrusted: positions, lengths, loops, names.
 """
 
 from __future__ import annotations
 
 import io
+import os
 import stat
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Self, cast
 
-from obsdimg.iso import eltorito
-from obsdimg.iso.eltorito import BootEntry
-from obsdimg.iso.rockridge import Posix
-from obsdimg.iso.structures import (
-    BOOT_RECORD,
-    DAMAGED,
-    SECTOR,
-    IsoError,
-    Record,
-)
-from obsdimg.iso.volume import Directory, IsoVolume, located, shown, walk
+from pycdlib.eltorito import EltoritoEntry
+from pycdlib.pycdlib import PyCdlib
 
-Kind = Literal["file", "dir", "link", "other"]
-_KINDS: dict[int, Kind] = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "dir",
-    stat.S_IFLNK: "link",
-}
+from obsdimg.core.files import describe
+from obsdimg.iso.errors import DAMAGED, WHICH_ISO, IsoError, one_line
+from obsdimg.iso.records import IsoEntry, shown, walk
+from obsdimg.iso.view import PLATFORMS, SECTOR, SUPPLEMENTARY, View, hidden
+
+_MEDIA = ("none", "1.2M", "1.44M", "2.88M", "disk")
 
 
 @dataclass(frozen=True)
-class IsoEntry:
-    """A name in the image, absolute (`/6.6/amd64/bsd.rd`), by Rock Ridge where there is one.
+class BootEntry:
+    """A boot image: for which firmware, how it is presented, where it lies.
 
-    `size` is in bytes, `mode` holds the permission bits, `mtime` seconds since 1970, `extent`
-    the first sector; `target` is a symbolic link's.
+    `media` is the emulation (`none`, a floppy's size, `disk`); `load_segment` a real-mode
+    segment, 0 for the usual 0x7c0; `sector_count` the virtual sectors of 512 bytes to load;
+    `lba` the image's first sector of 2048 bytes; `path` a file that shares it, if any.
     """
 
-    path: str
-    kind: Kind
-    size: int
-    mode: int
-    mtime: int
-    extent: int
-    target: str | None = None
-    uid: int = 0
-    gid: int = 0
+    platform: str
+    bootable: bool
+    media: str
+    load_segment: int
+    system_type: int
+    sector_count: int
+    lba: int
+    path: str | None = None
 
 
-@dataclass(frozen=True)
-class NamedFile:
-    """A record's place in the tree that the user sees: its directory, entry, and own directory."""
-
-    entry: IsoEntry
-    within: Directory
-    index: int
-    directory: Directory | None
-
-
-class Iso(IsoVolume):
+class Iso:
     """An opened image; use it as a context manager.
 
     `size` is the file's bytes; `volume_id` and `application_id` come from the primary volume
@@ -70,39 +51,77 @@ class Iso(IsoVolume):
     """
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
-        super().__init__(path, descriptor, size)
-        self.catalog_sector: int | None = None
-        self.boot_entries: list[BootEntry] = []
-        self._named: dict[str, NamedFile] = {}
+        self.path = path
+        self.size = size
+        self.fd = descriptor
+        self.descriptors, self.instead, self.catalog_sector = hidden(self.pread, size)
+        disc = self.disc(PyCdlib())
+        self.volume_id = _text(disc.pvd.volume_identifier)
+        self.application_id = _text(disc.pvd.application_identifier.record())
+        self.has_rock_ridge = bool(disc.rock_ridge)
+        self._entries: dict[str, IsoEntry] = {}
+        for named in walk(disc, size):
+            self._entries.setdefault(named.entry.path, named.entry)
+        self.boot_entries = self._boot_entries(disc)
 
-    @property
-    def volume_id(self) -> str:
-        return self.primary.volume_id
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open and check the image at `path`.  Raises IsoError: one message for each fault."""
+        path = Path(path)
+        try:
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise IsoError(f"{path}: not a regular file", WHICH_ISO)
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_CLOEXEC", 0))
+        except OSError as error:
+            raise IsoError(f"{path}: cannot be read: {describe(error)}") from error
+        try:
+            with one_line(path):
+                return cls(path, descriptor, os.fstat(descriptor).st_size)
+        except BaseException:
+            os.close(descriptor)
+            raise
 
-    @property
-    def application_id(self) -> str:
-        return self.primary.application_id
+    def disc(self, disc: PyCdlib) -> PyCdlib:
+        """`disc`, which has read this image: a model of pycdlib's, to look at or to change."""
+        disc.open_fp(View(self.pread, self.size, self.instead))
+        return disc
+
+    def close(self) -> None:
+        """Close the file; streams of open_file end with it."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def has_supplementary(self) -> bool:
+        """Whether there is a second tree: Joliet, or ISO 9660:1999."""
+        return any(d[0] == SUPPLEMENTARY for d in self.descriptors)
 
     def entries(self) -> list[IsoEntry]:
         """Every name except the root, each directory before what it holds."""
-        return [named.entry for path, named in self._named.items() if path != "/"]
+        return [entry for path, entry in self._entries.items() if path != "/"]
+
+    def entry(self, path: str) -> IsoEntry | None:
+        """What has that absolute name; `/` is the root."""
+        return self._entries.get(path)
 
     def exists(self, path: str) -> bool:
         """Whether the image has that absolute name."""
-        return path in self._named
+        return path in self._entries
 
-    def named(self, path: str) -> NamedFile | None:
-        """The place of an absolute name in the recorded tree; `/` is the root."""
-        return self._named.get(path)
-
-    def named_paths(self) -> list[tuple[str, NamedFile]]:
-        """Every absolute name, the root's included, with its place in the recorded tree."""
-        return list(self._named.items())
-
-    def read(self, path: str) -> bytes:
-        """The bytes of a file.  Raises IsoError."""
+    def read(self, path: str, most: int | None = None) -> bytes:
+        """The bytes of a file.  Raises IsoError, also where it has more than `most` bytes."""
         entry = self._file(path)
-        with located(self.path):
+        if most is not None and entry.size > most:
+            raise IsoError(
+                f"{self.path}: {path} has {entry.size} bytes, more than {most}", WHICH_ISO
+            )
+        with one_line(self.path):
             return self.read_extent(entry.extent, 0, entry.size, path)
 
     def open_file(self, path: str) -> BinaryIO:
@@ -111,100 +130,53 @@ class Iso(IsoVolume):
         window = _Window(self, entry.extent * SECTOR, entry.size)
         return cast(BinaryIO, io.BufferedReader(window, 1 << 16))
 
+    def read_extent(self, sector: int, offset: int, size: int, what: str) -> bytes:
+        """`size` bytes from byte `offset` of `sector`; IsoError where the image ends before."""
+        data = self.pread(sector * SECTOR + offset, size)
+        if len(data) != size:
+            raise IsoError(f"truncated while reading {what}", DAMAGED)
+        return data
+
+    def pread(self, start: int, size: int) -> bytes:
+        """At most `size` bytes of the file from byte `start`.  Raises IsoError."""
+        try:
+            return os.pread(self.fd, size, start)
+        except OSError as error:
+            raise IsoError(f"{self.path}: cannot be read: {describe(error)}") from error
+
     def _file(self, path: str) -> IsoEntry:
-        named = self._named.get(path)
-        if named is None:
+        entry = self._entries.get(path)
+        if entry is None:
             raise IsoError(f"{self.path}: no {path} in it", "is this the right ISO?")
-        if named.entry.kind != "file":
+        if entry.kind != "file":
             raise IsoError(f"{self.path}: {path} is no plain file")
-        return named.entry
+        return entry
 
-    def _load(self) -> None:
-        super()._load()
-        self._name_tree()
-        self._load_boot_entries()
+    def _boot_entries(self, disc: PyCdlib) -> list[BootEntry]:
+        catalog = disc.eltorito_boot_catalog
+        if catalog is None:
+            return []
+        files = {e.extent: e.path for e in self.entries() if e.kind == "file" and e.size}
 
-    def _name_tree(self) -> None:
-        """Fill the table of absolute names, following moved directories to their real place."""
-        by_sector = {d.extent: d for d in walk(self.root)}
-        _, dot = self.root.records[0]
-        mode = 0o755 if dot.mode is None else stat.S_IMODE(dot.mode)
-        top = IsoEntry("/", "dir", self.root.size, mode, dot.mtime or 0, self.root.extent)
-        self._named["/"] = NamedFile(top, self.root, 0, self.root)
-        seen, pending = {self.root.extent}, [("", self.root)]
-        while pending:
-            prefix, directory = pending.pop()
-            for index, (record, posix) in enumerate(directory.records[2:], start=2):
-                if posix.relocated:
-                    continue
-                path = f"{prefix}/{_checked_name(record, posix)}"
-                own = self._own_directory(record, posix, by_sector, path)
-                if own is not None and own.extent in seen:
-                    raise IsoError(f"{path}: a directory that is in two places", DAMAGED)
-                entry = self._entry(path, record, posix, own)
-                self._named.setdefault(path, NamedFile(entry, directory, index, own))
-                if own is not None:
-                    seen.add(own.extent)
-                    pending.append((path, own))
-
-    def _own_directory(
-        self, record: Record, posix: Posix, by_sector: dict[int, Directory], path: str
-    ) -> Directory | None:
-        if posix.child_link is not None:
-            if posix.child_link not in by_sector:
-                raise IsoError(f"{path}: a moved directory that is nowhere", DAMAGED)
-            return by_sector[posix.child_link]
-        return by_sector[record.extent] if record.is_directory else None
-
-    def _entry(self, path: str, record: Record, posix: Posix, own: Directory | None) -> IsoEntry:
-        size, extent = (record.size, record.extent) if own is None else (own.size, own.extent)
-        if own is None and size and extent * SECTOR + size > self.size:
-            raise IsoError(
-                f"truncated: {path} ends at byte {extent * SECTOR + size}, "
-                f"the file has {self.size}",
-                DAMAGED,
+        def made(platform: int, entry: EltoritoEntry) -> BootEntry:
+            return BootEntry(
+                platform=PLATFORMS[platform],
+                bootable=entry.boot_indicator == 0x88,
+                media=_MEDIA[entry.boot_media_type],
+                load_segment=entry.load_segment,
+                system_type=entry.system_type,
+                sector_count=entry.sector_count,
+                lba=entry.get_rba(),
+                path=files.get(entry.get_rba()),
             )
-        default = 0o40755 if own is not None else 0o100444
-        mode = default if posix.mode is None else posix.mode
-        kind = "dir" if own is not None else _KINDS.get(stat.S_IFMT(mode), "other")
-        if kind == "dir" and own is None:
-            raise IsoError(f"{path}: called a directory, recorded as a file", DAMAGED)
-        return IsoEntry(
-            path=path,
-            kind=kind,
-            size=size,
-            mode=stat.S_IMODE(mode),
-            mtime=record.mtime if posix.mtime is None else posix.mtime,
-            extent=extent,
-            target=posix.target if kind == "link" else None,
-            uid=posix.uid,
-            gid=posix.gid,
-        )
 
-    def _load_boot_entries(self) -> None:
-        for raw in self.descriptors:
-            if raw[0] != BOOT_RECORD:
-                continue
-            sector = eltorito.catalog_sector(raw)
-            if sector is None:
-                continue
-            data = self.read_extent(sector, 0, SECTOR, "the El Torito boot catalog")
-            self.catalog_sector = sector
-            found = eltorito.parse_catalog(data, self.size // SECTOR)
-            files = {e.extent: e.path for e in self.entries() if e.kind == "file" and e.size}
-            self.boot_entries = [replace(entry, path=files.get(entry.lba)) for entry in found]
-            return
+        first = made(catalog.validation_entry.platform_id, catalog.initial_entry)
+        return [first, *(made(s.platform_id, e) for s in catalog.sections for e in s.section_entries)]
 
 
-def _checked_name(record: Record, posix: Posix) -> str:
-    """The name that users see; one that could leave its directory is refused."""
-    if posix.name is not None:
-        name = posix.name
-    else:
-        name = record.identifier.partition(b";")[0].rstrip(b".")
-    if not name or name in (b".", b"..") or b"/" in name or b"\x00" in name:
-        raise IsoError(f"a file named {shown(name)!r}", DAMAGED)
-    return shown(name)
+def _text(field: bytes) -> str:
+    """A padded identifier; bytes that no identifier may hold are shown escaped."""
+    return shown(field.rstrip(b" \x00"))
 
 
 class _Window(io.RawIOBase):

@@ -7,8 +7,6 @@ width is 34; genisoimage's is larger.
 
 from __future__ import annotations
 
-from obsdimg.iso.structures import sort_key
-
 NAME = b"TRANS.TBL"
 _WIDTH = 34
 
@@ -29,6 +27,13 @@ def insert(table: bytes, kind: str, identifier: bytes, name: bytes) -> bytes:
         if sort_key(_identifier(old)) > sort_key(identifier):
             return b"".join([*lines[:index], new, *lines[index:]])
     return b"".join([*lines, new])
+
+
+def sort_key(identifier: bytes) -> tuple[bytes, bytes]:
+    """Order of records in a directory: name, then extension, each padded by spaces (9.3)."""
+    name, _, rest = identifier.partition(b".")
+    extension = rest.partition(b";")[0]
+    return name.partition(b";")[0].ljust(255, b" "), extension.ljust(255, b" ")
 
 
 def _identifier(old: bytes) -> bytes:

@@ -1,8 +1,8 @@
-"""Writing a remastered image: the source streamed through, patched, and new extents behind it.
+"""Writing a remastered image: the source streamed through, patched, and what is new behind it.
 
 One pass, in order, so that the output can be hashed as it is written; hashing runs in threads
 of its own (hashlib releases the interpreter's lock).  Memory stays at a few dozen megabytes for
-any size.  What goes where is decided in iso_layout.py.
+any size.  What goes where is decided in edit.py.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from pycdlib.pycdlib import PyCdlib
+
 from obsdimg.core.files import describe
 from obsdimg.core.progress import Progress, Step
-from obsdimg.iso.layout import Appended, Layout, plan
+from obsdimg.iso.edit import Layout, PlannedFile, plan
+from obsdimg.iso.errors import IsoError
 from obsdimg.iso.reader import Iso
-from obsdimg.iso.structures import SECTOR, IsoError, sectors
+from obsdimg.iso.records import long_date
+from obsdimg.iso.view import CHANGED, FIRST_DESCRIPTOR, SECTOR
 
 CHUNK = 1 << 18
 """Bytes read at a time; larger buffers cost more in page faults than they save in calls."""
@@ -74,10 +78,16 @@ def remaster(
     that files share.  TRANS.TBL files get lines for new names.  `digests` are fed every byte of
     `iso`, in order.  Raises IsoError; errors of `output` come as OSError.
     """
-    sizes = {path: _size(content) for path, content in changes.items()}
-    layout = plan(iso, sizes, epoch)
+    layout = plan(iso, {path: _size(content) for path, content in changes.items()}, epoch)
     with (progress or Progress()).step("Writing the ISO", total=layout.end * SECTOR) as step:
         return _write(iso, layout, output, changes, step, digests)
+
+
+def write_dated(disc: PyCdlib, output: BinaryIO, epoch: int) -> None:
+    """Write a new image with `epoch` for its date of change: pycdlib writes the clock's."""
+    disc.write_fp(output)
+    output.seek(FIRST_DESCRIPTOR * SECTOR + CHANGED)
+    output.write(long_date(epoch))
 
 
 def _size(content: bytes | Path) -> int:
@@ -114,53 +124,49 @@ def _write(
         for original, patched in _source_chunks(iso, layout):
             source_hash.put(original)
             emit(patched)
-        emit(b"\x00" * (layout.start * SECTOR - iso.size))
-        for extent in layout.appended:
+        emit(bytes(layout.start * SECTOR - iso.size))
+        first = min((f.extent for f in layout.files if f.size), default=layout.end)
+        for sector in range(layout.start, first):
+            emit(layout.patches[sector])
+        for file in layout.files:
             own = hashlib.sha256()
-            for data in _content_chunks(extent, changes):
+            for data in _content_chunks(file, changes):
                 own.update(data)
                 emit(data)
-            emit(b"\x00" * (sectors(extent.size) * SECTOR - extent.size))
-            hashes[extent.path] = own.hexdigest()
+            emit(bytes(-file.size % SECTOR))
+            hashes[file.path] = own.hexdigest()
     files = tuple(
-        PutFile(f.path, f.identifier, f.size, hashes[f.path], f.extent, f.replaced)
+        PutFile(f.path, f.iso_name, f.size, hashes[f.path], f.extent, f.replaced)
         for f in layout.files
+        if f.data is None
     )
     return Remastered(layout.end * SECTOR, digest.hexdigest(), files)
 
 
 def _source_chunks(iso: Iso, layout: Layout) -> Iterator[tuple[bytes, bytes]]:
     """The source in chunks, each as it is and as it shall be."""
-    patches = sorted((sector * SECTOR, data) for sector, data in layout.patches.items())
     position = 0
     while position < iso.size:
         original = iso.pread(position, min(CHUNK, iso.size - position))
         if not original:
             raise IsoError(f"{iso.path}: became shorter while it was read")
-        yield original, _patched(original, position, patches)
-        position += len(original)
+        end = position + len(original)
+        changed = bytearray(original)
+        for sector, data in layout.patches.items():
+            at = sector * SECTOR - position
+            if 0 <= at < len(original):
+                changed[at : at + SECTOR] = data[: len(original) - at]
+        yield original, bytes(changed)
+        position = end
 
 
-def _patched(data: bytes, position: int, patches: list[tuple[int, bytes]]) -> bytes:
-    """`data`, which starts at byte `position` of the image, with the patches that touch it."""
-    end = position + len(data)
-    touching = [(at, new) for at, new in patches if at < end and at + len(new) > position]
-    if not touching:
-        return data
-    changed = bytearray(data)
-    for at, new in touching:
-        start, stop = max(at, position), min(at + len(new), end)
-        changed[start - position : stop - position] = new[start - at : stop - at]
-    return bytes(changed)
-
-
-def _content_chunks(extent: Appended, changes: Mapping[str, bytes | Path]) -> Iterator[bytes]:
+def _content_chunks(file: PlannedFile, changes: Mapping[str, bytes | Path]) -> Iterator[bytes]:
     """The bytes of a new extent, exactly as many as were planned."""
-    content = changes[extent.path] if extent.data is None else extent.data
+    content = changes[file.path] if file.data is None else file.data
     if isinstance(content, bytes):
         yield content
         return
-    left = extent.size
+    left = file.size
     try:
         with content.open("rb", buffering=0) as stream:
             while left and (data := stream.read(min(CHUNK, left))):

@@ -1,8 +1,4 @@
-"""Write the stand-in ISO: layout, names and identifiers of install66.iso, by pycdlib.
-
-pycdlib dates everything by the clock and the host's time zone, and refuses the dot that
-mkhybrid -l leaves in the directory name `6.6`: finish.py sets both afterwards.
-"""
+"""Write the stand-in ISO: layout, names and identifiers of install66.iso, by pycdlib."""
 
 from __future__ import annotations
 
@@ -21,13 +17,14 @@ from obsdimg.core.files import PUBLIC_FILE, atomic_file
 from obsdimg.iso import names as iso_names
 from obsdimg.iso import transtbl
 from obsdimg.iso.names import NameStyle
-from obsdimg.iso.structures import SECTOR, sort_key
+from obsdimg.iso.records import date_all
+from obsdimg.iso.view import SECTOR
+from obsdimg.iso.writer import write_dated
 from obsdimg.signify.keys import SignifySecretKey
 from obsdimg.signify.sha256list import render
 from obsdimg.signify.signing import ramdisk_key, sign_list
 from obsdimg.standin.bootimage import boot_image
 from obsdimg.standin.elf import standin_kernel
-from obsdimg.standin.finish import finish
 from obsdimg.standin.ramdisk import FillRamdisk, make_ramdisk, nobodys_key, standin_files
 from obsdimg.standin.sets import NOT_OPENBSD, SET_NAMES, standin_set, write_padded_set
 
@@ -147,6 +144,7 @@ def _write(
             preparer_ident_str="obsdimg",
             rock_ridge="1.09",
         )
+        iso.interchange_level = 4  # pycdlib then takes the dot that mkhybrid leaves in `6.6`
         for path in directories:
             iso.add_directory(_iso_path(path, True), rr_name=_name(path), file_mode=0o40755)
         for path, data in tree.items():
@@ -159,9 +157,8 @@ def _write(
         )
         if efi:
             iso.add_eltorito(_iso_path(f"{folder}/eficdboot"), efi=True, platform_id=0xEF)
-        iso.write_fp(stream)
-    dotted = {_mangled(_name(path)): _identifier(path, True) for path in directories}
-    finish(stream, EPOCH, dotted)
+        date_all(iso, EPOCH)
+        write_dated(iso, stream, EPOCH)
 
 
 def _add(iso: Any, stack: ExitStack, path: str, content: Content) -> None:
@@ -181,7 +178,7 @@ def _listings(files: list[str], directories: list[str]) -> dict[str, bytes]:
     for folder in ("", *directories):
         entries = [("F", path) for path in files if path.rpartition("/")[0] == folder]
         entries += [("D", path) for path in directories if path.rpartition("/")[0] == folder]
-        entries.sort(key=lambda entry: sort_key(_identifier(entry[1], entry[0] == "D")))
+        entries.sort(key=lambda entry: transtbl.sort_key(_identifier(entry[1], entry[0] == "D")))
         lines = [
             transtbl.line(kind, _identifier(path, kind == "D"), _name(path).encode())
             for kind, path in entries
@@ -198,16 +195,7 @@ def _identifier(path: str, directory: bool = False) -> bytes:
     return iso_names.identifier(_name(path), directory, _STYLE, ())
 
 
-def _mangled(name: str) -> bytes:
-    """A directory's name as pycdlib takes it."""
-    return iso_names.identifier(name, True, _STYLE, ()).replace(b".", b"_")
-
-
 def _iso_path(path: str, directory: bool = False) -> str:
     """The ISO 9660 path that pycdlib takes for an absolute Rock Ridge name."""
-    parts = path.split("/")[1:]
-    folders = parts if directory else parts[:-1]
-    names = [_mangled(name) for name in folders]
-    if not directory:
-        names.append(_identifier(path))
-    return "/" + b"/".join(names).decode()
+    folders = [_identifier(part, True) for part in path.split("/")[1:-1]]
+    return "/" + b"/".join([*folders, _identifier(path, directory)]).decode()

@@ -1,32 +1,12 @@
-"""The small pure functions below the ISO reader and writer."""
+"""Identifiers and listings in the style of a medium."""
 
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
 from obsdimg.iso import names as iso_names
 from obsdimg.iso import transtbl
 from obsdimg.iso.names import NameStyle
-from obsdimg.iso.structures import (
-    IsoError,
-    PathTableEntry,
-    both32,
-    long_date,
-    make_record,
-    move_record,
-    pack_directory,
-    pack_path_table,
-    parse_path_table,
-    parse_record,
-    read_both32,
-    read_long_date,
-    read_short_date,
-    short_date,
-    sort_key,
-    split_directory,
-)
+from obsdimg.iso.transtbl import sort_key
 
 MKHYBRID = NameStyle(version=False, trailing_dot=False, dotted_directories=True)
 STRICT = NameStyle(version=True, trailing_dot=True, dotted_directories=False)
@@ -93,60 +73,6 @@ def test_a_listing_gets_its_new_line_in_order() -> None:
 def test_a_listing_of_another_width_or_without_a_last_newline_keeps_its_form() -> None:
     assert transtbl.insert(b"F A;1    \ta", "F", b"B;1", b"b") == b"F A;1    \ta\nF B;1    \tb\n"
     assert transtbl.insert(b"junk\n", "F", b"B", b"b") == b"F B\tb\njunk\n"
-
-
-@given(st.integers(-2_208_988_800, 5_869_583_999))
-def test_dates_come_back(seconds: int) -> None:
-    assert read_short_date(short_date(seconds)) == seconds
-    assert read_long_date(long_date(seconds)) == seconds
-
-
-def test_a_date_of_mkhybrid_has_a_zone() -> None:
-    """12 October 2019, 06:38:48 six hours west of UTC, from the genuine CD."""
-    assert read_short_date(bytes.fromhex("770a0c062630e8")) == 1_570_883_928
-    assert read_long_date(b"2019101206384800\xe8") == 1_570_883_928
-
-
-@pytest.mark.parametrize("raw", [bytes(7), b"\x77\x0d\x0c\x06\x26\x30\x00", b"\xff" * 7])
-def test_a_date_that_is_none_reads_as_zero(raw: bytes) -> None:
-    assert read_short_date(raw) == 0
-    assert read_long_date(bytes(17)) == 0
-
-
-def test_a_number_whose_halves_differ_is_an_error() -> None:
-    assert read_both32(both32(0xDEADBEEF), 0, "x") == 0xDEADBEEF
-    with pytest.raises(IsoError, match="x: its two copies differ"):
-        read_both32(both32(5)[:7] + b"\x06", 0, "x")
-
-
-@given(st.lists(st.binary(min_size=1, max_size=60), max_size=80))
-def test_directories_come_back_and_no_record_crosses_a_sector(names: list[bytes]) -> None:
-    records = [make_record(name, n, n * 3, 0, n, b"RR") for n, name in enumerate(names)]
-    packed = pack_directory(records)
-    assert len(packed) % 2048 == 0
-    assert split_directory(packed, "x") == records
-    for n, raw in enumerate(records):
-        record = parse_record(raw, "x")
-        assert (record.identifier, record.extent, record.size) == (names[n], n, n * 3)
-        assert record.system_use.startswith(b"RR")
-        moved = parse_record(move_record(raw, 77, 88), "x")
-        assert (moved.extent, moved.size, moved.identifier) == (77, 88, names[n])
-
-
-ENTRIES = st.lists(
-    st.builds(
-        PathTableEntry,
-        st.binary(min_size=1, max_size=31),
-        st.integers(0, 2**32 - 1),
-        st.integers(1, 65535),
-    ),
-    max_size=20,
-)
-
-
-@given(ENTRIES, st.sampled_from("<>"))
-def test_path_tables_come_back(entries: list[PathTableEntry], order: str) -> None:
-    assert parse_path_table(pack_path_table(entries, order), order) == entries
 
 
 def test_names_sort_before_their_extensions() -> None:
