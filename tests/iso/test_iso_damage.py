@@ -46,7 +46,7 @@ def structure(path: Path) -> tuple[bytes, tuple[int, ...]]:
 
 
 def check(data: bytes) -> None:
-    """Open, read everything, remaster, open the result: all well, or IsoError."""
+    """Open, read everything, remaster, open the result: all well, or one line."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "damaged.iso"
         path.write_bytes(data)

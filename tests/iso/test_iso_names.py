@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from obsdimg.iso import names as iso_names
 from obsdimg.iso import transtbl
 from obsdimg.iso.names import NameStyle

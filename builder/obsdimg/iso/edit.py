@@ -13,10 +13,11 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import BinaryIO, cast
 
 from pycdlib.dr import DirectoryRecord
-from pycdlib.inode import Inode
 from pycdlib.pycdlib import PyCdlib
+from pycdlib.rockridge import RockRidge
 
 from obsdimg.iso import names, transtbl
 from obsdimg.iso.errors import DAMAGED, WHICH_ISO, IsoError, one_line
@@ -175,15 +176,15 @@ class _Edit:
         if old is None:
             identifier = self._identifier(parent, name, directory=False)
         else:
-            identifier, parent = old.record.file_ident.decode(), old.record.parent
+            identifier, parent = old.record.file_ident.decode(), old.record.parent or parent
             self.disc.rm_hard_link(iso_path=f"{_iso_path(parent)}/{identifier}")
         iso_path = f"{_iso_path(parent)}/{identifier}"
         self.disc.add_fp(io.BytesIO(), size, iso_path, rr_name=name, file_mode=mode)
         self._files.append((path, self._new(path, parent, iso_path), data))
 
     def _new(self, path: str, parent: DirectoryRecord, iso_path: str) -> DirectoryRecord:
-        record = self.disc.get_record(iso_path=iso_path)
-        if record.rock_ridge.dr_entries.ce_record is not None:
+        record = cast(DirectoryRecord, self.disc.get_record(iso_path=iso_path))
+        if _ridge(record).dr_entries.ce_record is not None:
             raise IsoError(f"{path}: the name is too long for one directory record")
         self._finish(record)
         if path not in self._named:
@@ -213,7 +214,7 @@ class _Edit:
             table = self._iso.read(path) if path in self._named else b""
             for record in added:
                 kind = "D" if record.isdir else "F"
-                table = transtbl.insert(table, kind, record.file_ident, record.rock_ridge.name())
+                table = transtbl.insert(table, kind, record.file_ident, _ridge(record).name())
             self._file(path, parent, len(table), _LISTING, table)
 
     def placed(self, start: int) -> Layout:
@@ -225,12 +226,12 @@ class _Edit:
         pvd = self.disc.pvd
         tables: list[tuple[int, int]] = []
         if moved:
-            self._check_path_tables()
+            if pvd.optional_path_table_location_le or pvd.optional_path_table_location_be:
+                raise IsoError("damaged, or a second copy of the path tables", DAMAGED)
             length = sectors(pvd.path_table_size())
             if length > sectors(self._table_size):
                 pvd.path_table_location_le, pvd.path_table_location_be = end, end + length
                 end += 2 * length
-            pvd.optional_path_table_location_le = pvd.optional_path_table_location_be = 0
             length = max(length, sectors(self._table_size))
             tables = [(t, length) for t in (pvd.path_table_location_le, pvd.path_table_location_be)]
         # Listings come first: they are read with their directories.
@@ -288,35 +289,23 @@ class _Edit:
         numbers = {id(d): number for number, d in enumerate(directories, start=1)}
         for directory in directories:
             parent = directory.parent or directory
-            directory.ptr.update_parent_directory_number(numbers[id(parent)])
+            if directory.ptr is not None:
+                directory.ptr.update_parent_directory_number(numbers[id(parent)])
             for dot, target in zip(directory.children, (directory, parent), strict=False):
                 dot.set_data_location(target.extent_location(), 0)
                 dot.data_length = target.data_length
             if id(directory) not in self._old or self._has_new_folders(parent):
-                above = parent.children[0].rock_ridge
-                directory.children[1].rock_ridge.copy_file_links(above)
+                _ridge(directory.children[1]).copy_file_links(_ridge(parent.children[0]))
         return list(moved.values()), end
 
     def _has_new_folders(self, directory: DirectoryRecord) -> bool:
         return any(c.isdir and id(c) not in self._old for c in directory.children[2:])
 
-    def _check_path_tables(self) -> None:
-        """Raise IsoError unless each table is the one that pycdlib read: their positions, of
-        which the descriptor has one copy only, are about to be written to."""
-        pvd = self.disc.pvd
-        swapped = pvd.optional_path_table_location_be.to_bytes(4, "little")
-        optional = (pvd.optional_path_table_location_le, int.from_bytes(swapped, "big"))
-        mains = (pvd.path_table_location_le, pvd.path_table_location_be)
-        for main, other in zip(mains, optional, strict=True):
-            table, copy = (self._iso.pread(t * SECTOR, self._table_size) for t in (main, other))
-            if other and table != copy:
-                raise IsoError(f"path table at sector {other}: not a list of the directories", DAMAGED)
-
     def _patches(self, wanted: set[int], end: int) -> dict[int, bytes]:
         """What pycdlib writes to the sectors `wanted`, and the descriptors."""
         self.disc.inodes = []  # contents are copied by writer.py
         sink = _Sink(end * SECTOR)
-        self.disc.write_fp(sink)
+        self.disc.write_fp(cast(BinaryIO, sink))
         for pvd in self.disc.pvds:
             sector = sink.sectors[pvd.extent_location()]
             sector[CHANGED : CHANGED + 17] = long_date(self._epoch)  # pycdlib writes the clock's
@@ -339,11 +328,17 @@ def _iso_path(directory: DirectoryRecord) -> str:
     return f"{_iso_path(directory.parent)}/{directory.file_ident.decode()}"
 
 
+def _ridge(record: DirectoryRecord) -> RockRidge:
+    if record.rock_ridge is None:
+        raise IsoError("a record without Rock Ridge among others that have it", DAMAGED)
+    return record.rock_ridge
+
+
 def _read_back(iso: Iso, layout: Layout) -> None:
     """Raise IsoError unless the image as planned has every old name as it was, and the new."""
     view = View(iso.pread, layout.end * SECTOR, {**iso.instead, **layout.patches})
     disc = PyCdlib()
-    disc.open_fp(view)
+    disc.open_fp(cast(BinaryIO, view))
     after = {n.entry.path: n for n in reversed(list(walk(disc, layout.end * SECTOR)))}
     planned = {f.path: (f.extent, f.size) for f in layout.files}
     wrong = [e.path for e in iso.entries() if e.path not in planned and not _same(e, after)]

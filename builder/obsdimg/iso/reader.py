@@ -83,7 +83,7 @@ class Iso:
 
     def disc(self, disc: PyCdlib) -> PyCdlib:
         """`disc`, which has read this image: a model of pycdlib's, to look at or to change."""
-        disc.open_fp(View(self.pread, self.size, self.instead))
+        disc.open_fp(cast(BinaryIO, View(self.pread, self.size, self.instead)))
         return disc
 
     def close(self) -> None:
@@ -171,7 +171,10 @@ class Iso:
             )
 
         first = made(catalog.validation_entry.platform_id, catalog.initial_entry)
-        return [first, *(made(s.platform_id, e) for s in catalog.sections for e in s.section_entries)]
+        return [
+            first,
+            *(made(s.platform_id, e) for s in catalog.sections for e in s.section_entries),
+        ]
 
 
 def _text(field: bytes) -> str:

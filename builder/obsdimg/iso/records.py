@@ -7,7 +7,7 @@ import stat
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from pycdlib.dates import DirectoryRecordDate, VolumeDescriptorDate
 from pycdlib.dr import DirectoryRecord
@@ -139,7 +139,8 @@ def shown(name: bytes) -> str:
 
 def posix(record: DirectoryRecord) -> RRPXRecord | None:
     """Mode, links and owner of a record, which may lie in its continuation area."""
-    return _either(record.rock_ridge, "px_record")
+    found: RRPXRecord | None = _either(record.rock_ridge, "px_record")
+    return found
 
 
 def times(record: DirectoryRecord) -> RRTFRecord | None:
@@ -147,10 +148,11 @@ def times(record: DirectoryRecord) -> RRTFRecord | None:
 
     pycdlib calls the second one `access_time`; by RRIP 4.1.6 it is the time of modification.
     """
-    return _either(record.rock_ridge, "tf_record")
+    found: RRTFRecord | None = _either(record.rock_ridge, "tf_record")
+    return found
 
 
-def _either(ridge: RockRidge | None, field: str):  # type: ignore[no-untyped-def]
+def _either(ridge: RockRidge | None, field: str) -> Any:
     parts = (ridge.dr_entries, ridge.ce_entries) if ridge else ()
     found = (getattr(part, field) for part in parts if part is not None)
     return next((value for value in found if value is not None), None)

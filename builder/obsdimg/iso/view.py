@@ -27,9 +27,10 @@ _ALSO_DESCRIPTORS = (b"CD001", b"CDW02", b"BEA01", b"NSR02", b"NSR03", b"TEA01",
 """What pycdlib takes for more descriptors: with these it would go on to UDF."""
 
 MAX_READ = 128 << 10
-"""Bytes of the largest directory or path table: 3,000 names, two seconds in reverse order."""
-MAX_LARGE = 1 << 20
-"""Bytes of all reads together that are larger than a sector."""
+"""Bytes of the largest directory or path table: a thousand names with Rock Ridge.  In reverse
+order they cost pycdlib a second or two."""
+MAX_LARGE = 512 << 10
+"""Bytes of all directories together that are larger than a sector."""
 MAX_READS = 4096
 """Reads altogether; install media need a few dozen."""
 
@@ -75,11 +76,15 @@ class View:
         start, end = self._at, self._at + size
         self._reads += 1
         self._large += size if size > SECTOR else 0
-        if start < 0 or size < 0 or size > MAX_READ or end > self._size:
-            problem = "truncated" if end > self._size else "damaged"
-            raise IsoError(f"{problem}: {size} bytes wanted at {start} of {self._size}", DAMAGED)
-        if self._reads > MAX_READS or self._large > MAX_LARGE:
-            raise IsoError("its directories hold far more than an install ISO's", WHICH_ISO)
+        if size > MAX_READ or self._reads > MAX_READS or self._large > MAX_LARGE:
+            raise IsoError(
+                f"{size} bytes of names at byte {start}: too much for an install ISO", WHICH_ISO
+            )
+        if start < 0 or size < 0 or end > self._size:
+            raise IsoError(
+                f"truncated or damaged: {size} bytes wanted at byte {start} of {self._size}",
+                DAMAGED,
+            )
         self._at = end
         data = bytearray(self._pread(start, size).ljust(size, b"\x00"))
         for sector in range(start // SECTOR, sectors(end)):
@@ -134,7 +139,10 @@ def _check_primary(descriptors: list[bytes], size: int) -> int:
     (block,) = struct.unpack_from("<H", primary, 128)
     if block != SECTOR:
         raise IsoError(f"logical blocks of {block} bytes, not {SECTOR}", WHICH_ISO)
-    (claimed,), (other,) = struct.unpack_from("<I", primary, 80), struct.unpack_from(">I", primary, 84)
+    (claimed,), (other,) = (
+        struct.unpack_from("<I", primary, 80),
+        struct.unpack_from(">I", primary, 84),
+    )
     if claimed != other:
         raise IsoError("volume descriptor: size of the volume: its two copies differ", DAMAGED)
     if claimed * SECTOR > size:
