@@ -68,13 +68,13 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 }
 
 CHILD = """
-import io, sys
+import sys, tempfile
 from pathlib import Path
 from obsdimg.iso import Iso, IsoError, remaster
 try:
-    with Iso.open(Path(sys.argv[1])) as iso:
+    with Iso.open(Path(sys.argv[1])) as iso, tempfile.TemporaryFile() as out:
         iso.entries()
-    remaster(Path(sys.argv[1]), io.BytesIO(), {"/new/x": b"x"}, epoch=0)
+        remaster(iso, out, {"/new/x": b"x"}, epoch=0)
 except IsoError as error:
     print(error.message)
 """

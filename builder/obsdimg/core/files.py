@@ -9,9 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -29,6 +31,39 @@ class FileError(ObsdimgError):
 def describe(error: OSError) -> str:
     """What went wrong, in the system's words and without the path (the caller names it)."""
     return (error.strerror or str(error)).lower()
+
+
+@dataclass(frozen=True)
+class FileIdentity:
+    """What tells whether a file is still the one it was: times in nanoseconds since 1970.
+
+    No user can set ctime, so whatever touches the file changes this.
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    def __str__(self) -> str:
+        return f"{self.device}:{self.inode}:{self.size}:{self.mtime_ns}:{self.ctime_ns}"
+
+
+def identity(file: Path | int) -> FileIdentity:
+    """The identity of a regular file, given by its path or an open descriptor.
+
+    Raises FileError.
+    """
+    try:
+        found = os.stat(file)  # noqa: PTH116  (of a descriptor too)
+    except OSError as error:
+        raise FileError(f"{file}: cannot be read: {describe(error)}") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise FileError(f"{file}: not a regular file")
+    return FileIdentity(
+        found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    )
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,13 +23,16 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import FileError, describe, private_dir, write_file
+from obsdimg.core.files import FileError, FileIdentity, describe, identity, private_dir, write_file
 from obsdimg.core.hashing import sha256_file
 from obsdimg.core.progress import Progress
 
 _SETTLE = 0.1
 """Seconds that a file must have rested before its hash is remembered: coarser than any tick of
 the kernel's file times, so that a change after hashing cannot leave the times as they were."""
+
+_SETTLE_COARSE = 2.1
+"""The same where times are whole seconds (FAT: every second one)."""
 
 _MOST = 500
 """Entries kept in hashes.json; the oldest go first."""
@@ -42,12 +44,14 @@ class CacheError(ObsdimgError):
 
 @dataclass(frozen=True)
 class HashedFile:
-    """A file's SHA-256 (hex) and size (bytes), and whether the hash was only remembered."""
+    """A file's SHA-256 (hex) and size (bytes), and whether the hash was only remembered;
+    `identity` is the file's as it was when it had that hash."""
 
     path: Path
     sha256: str
     size: int
     remembered: bool
+    identity: FileIdentity
 
 
 class Cache:
@@ -105,17 +109,18 @@ class Cache:
 
         Raises FileError where it cannot be read, is no regular file, or changes meanwhile.
         """
-        before = _identity(path)
-        if not again and (known := self._remembered().get(before.key)) is not None:
-            return HashedFile(path, known, before.size, remembered=True)
+        before = identity(path)
+        if not again and (known := self._remembered().get(str(before))) is not None:
+            return HashedFile(path, known, before.size, True, before)
         rested = time.time() - before.ctime_ns / 1e9
-        if 0 <= rested < _SETTLE:
-            time.sleep(_SETTLE)
+        settle = _SETTLE if before.ctime_ns % 10**9 else _SETTLE_COARSE
+        if 0 <= rested < settle:
+            time.sleep(settle - rested)
         digest, size = sha256_file(path, progress, f"Hashing {path.name}")
-        if _identity(path) != before or size != before.size:
+        if identity(path) != before or size != before.size:
             raise FileError(f"{path}: changed while it was read", "let whatever writes it finish")
-        self._remember(before.key, digest)
-        return HashedFile(path, digest, size, remembered=False)
+        self._remember(str(before), digest)
+        return HashedFile(path, digest, size, False, before)
 
     @property
     def _memory(self) -> Path:
@@ -138,28 +143,3 @@ class Cache:
             known[key] = digest
             kept = dict(list(known.items())[-_MOST:])
             write_file(self._memory, json.dumps({"sha256": kept}, indent=0).encode())
-
-
-@dataclass(frozen=True)
-class _Identity:
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-    @property
-    def key(self) -> str:
-        return f"{self.device}:{self.inode}:{self.size}:{self.mtime_ns}:{self.ctime_ns}"
-
-
-def _identity(path: Path) -> _Identity:
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise FileError(f"{path}: cannot be read: {describe(error)}") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise FileError(f"{path}: not a regular file")
-    return _Identity(
-        found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import read_file, write_file
+from obsdimg.core.files import FileIdentity, read_file, write_file
 from obsdimg.core.progress import Progress
 from obsdimg.fetch.cache import Cache, HashedFile
 from obsdimg.fetch.download import Downloader, DownloadError
@@ -60,7 +60,8 @@ class IsoSource:
 class VerifiedIso:
     """An ISO on the host whose SHA-256 was shown to be genuine.
 
-    `how` is `signed-list` or `pinned`; `evidence` says by which key or source, for the manifest.
+    `how` is `signed-list` or `pinned`; `evidence` says by which key or source, for the manifest;
+    `identity` is the file's as it was when it had that hash.
     """
 
     path: Path
@@ -68,6 +69,7 @@ class VerifiedIso:
     size: int
     how: str
     evidence: str
+    identity: FileIdentity
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class UnverifiedIso:
     sha256: str
     size: int
     evidence: str
+    identity: FileIdentity
     how: str = "unverified"
 
 
@@ -115,9 +118,8 @@ def obtain_iso(
                 "give the file with --iso F",
             )
         found = cache.hash_file(iso, again=reverify, progress=progress)
-        return UnverifiedIso(
-            iso, found.sha256, found.size, "--unverified: nobody vouches for this ISO"
-        )
+        evidence = "--unverified: nobody vouches for this ISO"
+        return UnverifiedIso(iso, found.sha256, found.size, evidence, found.identity)
     with Downloader(
         limits, progress, "give the file with --iso F, or a mirror with --mirror URL"
     ) as net:
@@ -228,7 +230,8 @@ class _Finder:
 
 
 def _verified(found: HashedFile, expected: Expected) -> VerifiedIso:
-    return VerifiedIso(found.path, found.sha256, found.size, expected.how, expected.evidence)
+    how, evidence = expected.how, expected.evidence
+    return VerifiedIso(found.path, found.sha256, found.size, how, evidence, found.identity)
 
 
 def _not_genuine(sha256: str, expected: Expected, source: IsoSource) -> str:

@@ -70,6 +70,7 @@ def write(
     _check_output(output, upstream.path)
     verified = isinstance(upstream, VerifiedIso)
     with Iso.open(upstream.path) as iso:
+        _check_unchanged(iso, upstream)
         medium = read_medium(iso, plan.inputs.release, plan.inputs.port, hash_sets=not verified)
         plan = replace(plan, hook=replace(plan.hook, need_mb=needed_disk(plan, medium)))
         epoch = _epoch(medium)
@@ -81,16 +82,10 @@ def write(
             kernel = _boot_kernel(medium, plan, ramdisk, epoch)
         changes = iso_files(plan, medium, packed, kernel)
         clients = _write_clients(project, plan)
-        digest = hashlib.sha256()
         with atomic_file(output, PRIVATE_FILE) as stream:
             contents = {entry.path: entry.data for entry in changes}
-            result = remaster(
-                iso, stream, contents, progress=progress, epoch=epoch, digests=(digest,)
-            )
-            if digest.hexdigest() != upstream.sha256:
-                raise BuildError(
-                    f"{upstream.path}: changed while it was read", "leave it alone and build again"
-                )
+            result = remaster(iso, stream, contents, progress=progress, epoch=epoch)
+            _check_unchanged(iso, upstream)
             written = manifest(
                 plan,
                 upstream,
@@ -122,6 +117,14 @@ def needed_disk(plan: BuildPlan, medium: Medium) -> int:
         template = validate_template(layout, where="disk.layout", release=plan.inputs.release)
         least = template.min_kb // 1024 + 1
     return needed_mb(chosen, least)
+
+
+def _check_unchanged(iso: Iso, upstream: VerifiedIso | UnverifiedIso) -> None:
+    """Raise BuildError unless the open ISO is the file that was hashed, untouched since."""
+    if identity(iso.fd) != upstream.identity:
+        raise BuildError(
+            f"{upstream.path}: changed while it was read", "leave it alone and build again"
+        )
 
 
 def site_files(plan: BuildPlan, passphrase: Secret | None) -> list[Entry]:

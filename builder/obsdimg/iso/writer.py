@@ -1,42 +1,34 @@
-"""Writing a remastered image: the source streamed through, patched, and what is new behind it.
+"""Writing a remastered image: the source copied by the kernel, patched, and what is new behind it.
 
-One pass, in order, so that the output can be hashed as it is written; hashing runs in threads
-of its own (hashlib releases the interpreter's lock).  Memory stays at a few dozen megabytes for
-any size.  What goes where is decided in edit.py.
+The output is hashed from its own bytes in a thread that follows the copy (hashlib releases the
+interpreter's lock).  Memory stays the same for any size.  What goes where is decided in edit.py.
 """
 
 from __future__ import annotations
 
 import hashlib
-import queue
+import os
 import stat
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 from pycdlib.pycdlib import PyCdlib
 
 from obsdimg.core.files import describe
-from obsdimg.core.progress import Progress, Step
-from obsdimg.iso.edit import Layout, PlannedFile, plan
+from obsdimg.core.progress import Progress
+from obsdimg.iso.edit import PlannedFile, plan
 from obsdimg.iso.errors import IsoError
 from obsdimg.iso.reader import Iso
 from obsdimg.iso.records import long_date
 from obsdimg.iso.view import CHANGED, FIRST_DESCRIPTOR, SECTOR
 
-CHUNK = 1 << 18
+SLICE = 8 << 20
+"""Bytes copied by one call."""
+CHUNK = 128 << 10
 """Bytes read at a time; larger buffers cost more in page faults than they save in calls."""
-_AHEAD = 16
-"""Chunks that may wait for a hashing thread."""
-
-
-class Digest(Protocol):
-    """What a hash object of hashlib can do that is needed here."""
-
-    def update(self, data: bytes, /) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -68,19 +60,51 @@ def remaster(
     *,
     progress: Progress | None = None,
     epoch: int,
-    digests: Sequence[Digest] = (),
 ) -> Remastered:
-    """Write `iso` to `output` with files added or replaced; the same input, the same bytes.
+    """Write `iso` to the empty file `output` with files added or replaced; same input, same bytes.
 
     `changes` maps absolute Rock Ridge names to bytes or to files of the host; they get mode 0644,
     root:wheel and the date `epoch` (seconds since 1970).  Directories are made as needed.  All
     else stays: boot entries, system area, volume identifiers, names, modes and times, extents
-    that files share.  TRANS.TBL files get lines for new names.  `digests` are fed every byte of
-    `iso`, in order.  Raises IsoError; errors of `output` come as OSError.
+    that files share.  TRANS.TBL files get lines for new names.  Raises IsoError; errors of
+    `output`, which must be readable too, come as OSError.
     """
     layout = plan(iso, {path: _size(content) for path, content in changes.items()}, epoch)
-    with (progress or Progress()).step("Writing the ISO", total=layout.end * SECTOR) as step:
-        return _write(iso, layout, output, changes, step, digests)
+    out = output.fileno()
+    hashes: dict[str, str] = {}
+    total = layout.end * SECTOR
+    with (
+        (progress or Progress()).step("Writing the ISO", total=total) as step,
+        _Following(out) as digest,
+    ):
+        for start in range(0, iso.size, SLICE):
+            end = min(start + SLICE, iso.size)
+            _copy(iso, out, start, end)
+            for sector, data in layout.patches.items():
+                if start <= sector * SECTOR < end:
+                    _write(out, data[: end - sector * SECTOR], sector * SECTOR)
+            digest.written(end)
+            step.advance(end - start)
+        os.truncate(out, total)
+        for sector, data in layout.patches.items():
+            if sector >= layout.start:
+                _write(out, data, sector * SECTOR)
+        for file in layout.files:
+            own = hashlib.sha256()
+            position = file.extent * SECTOR
+            for chunk in _content_chunks(file, changes):
+                own.update(chunk)
+                _write(out, chunk, position)
+                position += len(chunk)
+            hashes[file.path] = own.hexdigest()
+        digest.written(total)
+        step.advance(total - iso.size)
+    files = tuple(
+        PutFile(f.path, f.iso_name, f.size, hashes[f.path], f.extent, f.replaced)
+        for f in layout.files
+        if f.data is None
+    )
+    return Remastered(total, digest.hexdigest(), files)
 
 
 def write_dated(disc: PyCdlib, output: BinaryIO, epoch: int) -> None:
@@ -102,62 +126,30 @@ def _size(content: bytes | Path) -> int:
     return status.st_size
 
 
-def _write(
-    iso: Iso,
-    layout: Layout,
-    output: BinaryIO,
-    changes: Mapping[str, bytes | Path],
-    step: Step,
-    digests: Sequence[Digest],
-) -> Remastered:
-    digest = hashlib.sha256()
-    hashes: dict[str, str] = {}
-    with ExitStack() as threads:
-        source_hash = threads.enter_context(_hashing(digests))
-        output_hash = threads.enter_context(_hashing([digest]))
-
-        def emit(data: bytes) -> None:
-            output_hash.put(data)
-            output.write(data)
-            step.advance(len(data))
-
-        for original, patched in _source_chunks(iso, layout):
-            source_hash.put(original)
-            emit(patched)
-        emit(bytes(layout.start * SECTOR - iso.size))
-        first = min((f.extent for f in layout.files if f.size), default=layout.end)
-        for sector in range(layout.start, first):
-            emit(layout.patches[sector])
-        for file in layout.files:
-            own = hashlib.sha256()
-            for data in _content_chunks(file, changes):
-                own.update(data)
-                emit(data)
-            emit(bytes(-file.size % SECTOR))
-            hashes[file.path] = own.hexdigest()
-    files = tuple(
-        PutFile(f.path, f.iso_name, f.size, hashes[f.path], f.extent, f.replaced)
-        for f in layout.files
-        if f.data is None
-    )
-    return Remastered(layout.end * SECTOR, digest.hexdigest(), files)
+def _copy(iso: Iso, out: int, start: int, end: int) -> None:
+    """Bytes `start` to `end` of the image, to the same place; by the kernel where it can."""
+    in_kernel = hasattr(os, "copy_file_range")
+    while start < end:
+        done = 0
+        if in_kernel:
+            try:
+                done = os.copy_file_range(iso.fd, out, end - start, start, start)
+            except OSError:
+                in_kernel = False  # not between these; or an error, which comes again below
+        if not done:
+            data = iso.pread(start, min(CHUNK, end - start))
+            if not data:
+                raise IsoError(f"{iso.path}: became shorter while it was read")
+            _write(out, data, start)
+            done = len(data)
+        start += done
 
 
-def _source_chunks(iso: Iso, layout: Layout) -> Iterator[tuple[bytes, bytes]]:
-    """The source in chunks, each as it is and as it shall be."""
-    position = 0
-    while position < iso.size:
-        original = iso.pread(position, min(CHUNK, iso.size - position))
-        if not original:
-            raise IsoError(f"{iso.path}: became shorter while it was read")
-        end = position + len(original)
-        changed = bytearray(original)
-        for sector, data in layout.patches.items():
-            at = sector * SECTOR - position
-            if 0 <= at < len(original):
-                changed[at : at + SECTOR] = data[: len(original) - at]
-        yield original, bytes(changed)
-        position = end
+def _write(out: int, data: bytes, position: int) -> None:
+    left = memoryview(data)
+    while left:
+        done = os.pwrite(out, left, position)
+        left, position = left[done:], position + done
 
 
 def _content_chunks(file: PlannedFile, changes: Mapping[str, bytes | Path]) -> Iterator[bytes]:
@@ -178,36 +170,56 @@ def _content_chunks(file: PlannedFile, changes: Mapping[str, bytes | Path]) -> I
         raise IsoError(f"{content}: cannot be read: {describe(error)}") from error
 
 
-class _HashThread:
-    """Feeds digests in a thread; `put` waits while too much is on its way."""
+class _Following:
+    """SHA-256 of a file while it is written, from its first byte to its last, in a thread."""
 
-    def __init__(self, digests: Sequence[Digest]) -> None:
-        self._digests = digests
-        self._queue: queue.Queue[bytes | None] = queue.Queue(_AHEAD)
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._digest = hashlib.sha256()
+        self._at = self._end = 0
+        self._complete = False
+        self._error: OSError | None = None
+        self._change = threading.Condition()
         self._thread = threading.Thread(target=self._run, daemon=True)
-        if digests:
-            self._thread.start()
 
-    def put(self, data: bytes) -> None:
-        if self._digests:
-            self._queue.put(data)
+    def __enter__(self) -> _Following:
+        self._thread.start()
+        return self
 
-    def finish(self) -> None:
-        """Wait until everything is hashed."""
-        if self._digests:
-            self._queue.put(None)
-            self._thread.join()
+    def __exit__(self, kind: object, *_: object) -> None:
+        with self._change:
+            self._complete = True
+            self._end = self._end if kind is None else 0
+            self._change.notify()
+        self._thread.join()
+        if kind is None and self._error is not None:
+            raise self._error
+
+    def written(self, end: int) -> None:
+        """All bytes before `end` are as they will be."""
+        with self._change:
+            self._end = end
+            self._change.notify()
+
+    def hexdigest(self) -> str:
+        """The hash of the whole file, once it is complete."""
+        return self._digest.hexdigest()
 
     def _run(self) -> None:
-        while (data := self._queue.get()) is not None:
-            for digest in self._digests:
-                digest.update(data)
+        try:
+            while self._news():
+                end = self._end
+                while self._at < end:
+                    data = os.pread(self._descriptor, min(CHUNK, end - self._at), self._at)
+                    if not data:
+                        raise OSError(5, "the file became shorter while it was written")
+                    self._digest.update(data)
+                    self._at += len(data)
+        except OSError as error:
+            self._error = error
 
-
-@contextmanager
-def _hashing(digests: Sequence[Digest]) -> Iterator[_HashThread]:
-    thread = _HashThread(digests)
-    try:
-        yield thread
-    finally:
-        thread.finish()
+    def _news(self) -> bool:
+        """Wait until there is more to hash; False at the end."""
+        with self._change:
+            self._change.wait_for(lambda: self._end > self._at or self._complete)
+            return self._end > self._at
