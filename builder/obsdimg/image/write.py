@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from obsdimg.core.entry import Entry
-from obsdimg.core.files import PRIVATE_FILE, FileError, atomic_file, private_dir, write_file
+from obsdimg.core.files import (
+    PRIVATE_FILE,
+    FileError,
+    atomic_file,
+    identity,
+    private_dir,
+    write_file,
+)
 from obsdimg.core.passphrase import Secret
 from obsdimg.core.progress import Progress
 from obsdimg.fetch.install_iso import UnverifiedIso, VerifiedIso

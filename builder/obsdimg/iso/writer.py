@@ -1,7 +1,7 @@
 """Writing a remastered image: the source copied by the kernel, patched, and what is new behind it.
 
-The output is hashed from its own bytes in a thread that follows the copy (hashlib releases the
-interpreter's lock).  Memory stays the same for any size.  What goes where is decided in edit.py.
+The output is hashed from its own bytes as it grows.  Memory stays the same for any size.  What
+goes where is decided in edit.py.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,12 +22,12 @@ from obsdimg.iso.edit import PlannedFile, plan
 from obsdimg.iso.errors import IsoError
 from obsdimg.iso.reader import Iso
 from obsdimg.iso.records import long_date
-from obsdimg.iso.view import CHANGED, FIRST_DESCRIPTOR, SECTOR
+from obsdimg.iso.view import CHANGED, FIRST_DESCRIPTOR, SECTOR, sectors
 
-SLICE = 8 << 20
-"""Bytes copied by one call."""
+SLICE = 1 << 20
+"""Bytes copied by one call and hashed thereafter: what a processor's cache holds."""
 CHUNK = 128 << 10
-"""Bytes read at a time; larger buffers cost more in page faults than they save in calls."""
+"""Bytes read at a time."""
 
 
 @dataclass(frozen=True)
@@ -73,17 +72,16 @@ def remaster(
     out = output.fileno()
     hashes: dict[str, str] = {}
     total = layout.end * SECTOR
-    with (
-        (progress or Progress()).step("Writing the ISO", total=total) as step,
-        _Following(out) as digest,
-    ):
+    digest = _Reread(out)
+    with (progress or Progress()).step("Writing the ISO", total=total) as step:
         for start in range(0, iso.size, SLICE):
             end = min(start + SLICE, iso.size)
             _copy(iso, out, start, end)
-            for sector, data in layout.patches.items():
-                if start <= sector * SECTOR < end:
-                    _write(out, data[: end - sector * SECTOR], sector * SECTOR)
-            digest.written(end)
+            for sector in range(start // SECTOR, sectors(end)):
+                if sector in layout.patches:
+                    data = layout.patches[sector][: end - sector * SECTOR]
+                    _write(out, data, sector * SECTOR)
+            digest.up_to(end)
             step.advance(end - start)
         os.truncate(out, total)
         for sector, data in layout.patches.items():
@@ -97,7 +95,7 @@ def remaster(
                 _write(out, chunk, position)
                 position += len(chunk)
             hashes[file.path] = own.hexdigest()
-        digest.written(total)
+        digest.up_to(total)
         step.advance(total - iso.size)
     files = tuple(
         PutFile(f.path, f.iso_name, f.size, hashes[f.path], f.extent, f.replaced)
@@ -170,56 +168,27 @@ def _content_chunks(file: PlannedFile, changes: Mapping[str, bytes | Path]) -> I
         raise IsoError(f"{content}: cannot be read: {describe(error)}") from error
 
 
-class _Following:
-    """SHA-256 of a file while it is written, from its first byte to its last, in a thread."""
+class _Reread:
+    """SHA-256 of a file as it is written, slice by slice: each is read back from the page cache
+    right after it was written, when the processor still has it."""
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
+        self._buffer = bytearray(CHUNK)
         self._digest = hashlib.sha256()
-        self._at = self._end = 0
-        self._complete = False
-        self._error: OSError | None = None
-        self._change = threading.Condition()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._at = 0
 
-    def __enter__(self) -> _Following:
-        self._thread.start()
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        with self._change:
-            self._complete = True
-            self._end = self._end if kind is None else 0
-            self._change.notify()
-        self._thread.join()
-        if kind is None and self._error is not None:
-            raise self._error
-
-    def written(self, end: int) -> None:
-        """All bytes before `end` are as they will be."""
-        with self._change:
-            self._end = end
-            self._change.notify()
+    def up_to(self, end: int) -> None:
+        """Hash what was written before byte `end`."""
+        os.lseek(self._descriptor, self._at, os.SEEK_SET)
+        while self._at < end:
+            view = memoryview(self._buffer)[: end - self._at]
+            count = os.readv(self._descriptor, [view])
+            if not count:
+                raise OSError(5, "the file became shorter while it was written")
+            self._digest.update(view[:count])
+            self._at += count
 
     def hexdigest(self) -> str:
-        """The hash of the whole file, once it is complete."""
+        """The hash of what was read so far, in hex."""
         return self._digest.hexdigest()
-
-    def _run(self) -> None:
-        try:
-            while self._news():
-                end = self._end
-                while self._at < end:
-                    data = os.pread(self._descriptor, min(CHUNK, end - self._at), self._at)
-                    if not data:
-                        raise OSError(5, "the file became shorter while it was written")
-                    self._digest.update(data)
-                    self._at += len(data)
-        except OSError as error:
-            self._error = error
-
-    def _news(self) -> bool:
-        """Wait until there is more to hash; False at the end."""
-        with self._change:
-            self._change.wait_for(lambda: self._end > self._at or self._complete)
-            return self._end > self._at

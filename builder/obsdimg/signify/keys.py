@@ -23,7 +23,6 @@ from dataclasses import dataclass, field
 
 import bcrypt
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from obsdimg.signify.errors import (
     MalformedKeyError,
@@ -178,7 +177,7 @@ class SignifySecretKey:
 
     def _public_bytes(self) -> bytes:
         private = Ed25519PrivateKey.from_private_bytes(self.seed)
-        return private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+        return private.public_key().public_bytes_raw()
 
 
 def check_comment(comment: str) -> None:

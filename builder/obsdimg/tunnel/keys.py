@@ -14,7 +14,6 @@ import secrets
 from typing import Final, Self, final
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from obsdimg.tunnel.errors import HandshakeError, KeyTextError
 
@@ -176,7 +175,7 @@ class WgPrivateKey(_Secret):
     def public(self) -> WgPublicKey:
         """The public half, as `wg pubkey` computes it."""
         key = X25519PrivateKey.from_private_bytes(self._raw).public_key()
-        return WgPublicKey(key.public_bytes(Encoding.Raw, PublicFormat.Raw))
+        return WgPublicKey(key.public_bytes_raw())
 
     def exchange(self, public: WgPublicKey) -> bytes:
         """The 32 bytes that both sides share.  Raises HandshakeError for a low-order point."""
