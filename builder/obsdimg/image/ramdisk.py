@@ -53,12 +53,14 @@ def check_ramdisk(files: FileSystem, digits: str) -> None:
         )
 
 
-def edit_ramdisk(image: bytes, files: Iterable[Entry], epoch: int) -> bytes:
+def edit_ramdisk(image: bytes, digits: str, files: Iterable[Entry], epoch: int) -> bytes:
     """`image` with `files` added or replaced and the hook's line at the end of install.md.
 
-    `epoch`: time of the new files, seconds since 1970.  Raises NoRoomError and other FfsError.
+    `digits` are the release's; `epoch`: time of the new files, seconds since 1970.  Raises
+    RamdiskError, NoRoomError and other FfsError.
     """
     system = FileSystem(image)
+    check_ramdisk(system, digits)
     for file in sorted(files, key=lambda entry: entry.path):
         system.write_file(file.path, file.data, mode=file.mode, mtime=epoch)
     before = system.stat(INSTALL_MD)

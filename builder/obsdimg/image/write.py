@@ -27,12 +27,11 @@ from obsdimg.core.files import (
 from obsdimg.core.passphrase import Secret
 from obsdimg.core.progress import Progress
 from obsdimg.fetch.install_iso import UnverifiedIso, VerifiedIso
-from obsdimg.ffs import FileSystem
 from obsdimg.image.inputs import BuildError
 from obsdimg.image.manifest import encode, manifest
 from obsdimg.image.medium import BOOT_KERNEL, Medium, new_boot_conf, read_medium
 from obsdimg.image.plan import BuildPlan
-from obsdimg.image.ramdisk import RESPONSE, TEMPLATE, check_ramdisk, edit_ramdisk, key_path
+from obsdimg.image.ramdisk import RESPONSE, TEMPLATE, edit_ramdisk, key_path
 from obsdimg.image.space import needed_mb
 from obsdimg.iso import Iso, remaster
 from obsdimg.project.folder import Project
@@ -183,9 +182,8 @@ def iso_files(plan: BuildPlan, medium: Medium, site: bytes, kernel: bytes) -> li
 
 
 def _boot_kernel(medium: Medium, plan: BuildPlan, files: Sequence[Entry], epoch: int) -> bytes:
-    image = medium.kernel.ramdisk
-    check_ramdisk(FileSystem(image), plan.inputs.release.digits)
-    return medium.kernel.with_ramdisk(edit_ramdisk(image, files, epoch))
+    digits = plan.inputs.release.digits
+    return medium.kernel.with_ramdisk(edit_ramdisk(medium.kernel.ramdisk, digits, files, epoch))
 
 
 def _write_clients(project: Project, plan: BuildPlan) -> tuple[Path, ...]:

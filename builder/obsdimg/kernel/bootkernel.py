@@ -84,7 +84,8 @@ class BootKernel:
                 f"a ramdisk of {len(image)} bytes does not replace one of {self.ramdisk_size}"
             )
         end = self.ramdisk_offset + self.ramdisk_size
-        kernel = self.kernel[: self.ramdisk_offset] + image + self.kernel[end:]
+        whole = memoryview(self.kernel)
+        kernel = b"".join((whole[: self.ramdisk_offset], image, whole[end:]))
         return gzip(kernel) if self.gzipped else kernel
 
 
