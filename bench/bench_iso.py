@@ -8,7 +8,6 @@ machine: `python bench/bench_iso.py [--size MB] [--rounds N] [--dir FOLDER]`.  N
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import shutil
 import statistics
@@ -31,7 +30,7 @@ def main() -> None:
     options.add_argument("--size", type=int, default=470, help="megabytes of the source")
     options.add_argument("--rounds", type=int, default=5)
     options.add_argument("--dir", type=Path, help="folder for some gigabytes of scratch files")
-    options.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
+    options.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options.add_argument("--make", nargs=2, help=argparse.SUPPRESS)
     arguments = options.parse_args()
     if arguments.one:
@@ -51,14 +50,13 @@ def make_source(path: str, size: str) -> None:
     build_iso(Path(path), iso_size_padding=int(size) - 4_000_000)
 
 
-def one_run(source: str, target: str, kind: str) -> None:
+def one_run(source: str, target: str) -> None:
     """Our remastering, in a process of its own so that its memory can be told apart."""
     from obsdimg.iso import Iso, remaster
 
     folder = Path(source).parent
-    digests = [hashlib.sha256()] if kind == "hashed" else []
-    with Path(target).open("wb") as stream, Iso.open(Path(source)) as iso:
-        remaster(iso, stream, changes(folder), epoch=1_600_000_000, digests=digests)
+    with Path(target).open("w+b") as stream, Iso.open(Path(source)) as iso:
+        remaster(iso, stream, changes(folder), epoch=1_600_000_000)
         stream.flush()
         os.fsync(stream.fileno())
 
@@ -92,8 +90,7 @@ def compare(folder: Path, size: int, rounds: int) -> None:
         (folder / name).write_bytes(content if isinstance(content, bytes) else noise(name))
     ours: list[str | Path] = [*script, "--one", source, folder / "out"]
     rows: dict[str, list[str | Path]] = {
-        "obsdimg, SHA-256 of input and output": [*ours, "hashed"],
-        "obsdimg, SHA-256 of output only": [*ours, "plain"],
+        "obsdimg, SHA-256 of the output included": ours,
         "xorriso -boot_image any replay -map": xorriso(source, folder),
         "cp": ["cp", source, folder / "out"],
     }
