@@ -75,7 +75,9 @@ _PROGRAMS = {
             cat >"$T/stdin.disklabel"
             [[ -f $T/fail/disklabel ]] && { print -u2 "disklabel: Can't write"; exit 1; }
             [[ -f $T/fail/disklabel-silently ]] && exit 0
-            print "  a:       16321        64    RAID                    " >>"$T/state/$d.label"
+            i=$(cat "$T/state/$d.label" 2>/dev/null)
+            i="  a:       16321        64    RAID                    ${i:+\n$i}"
+            print "$i" >"$T/state/$d.label"
             exit
         fi
         s=$(stat -c %s "$T/image/$d")
