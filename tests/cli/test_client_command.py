@@ -377,7 +377,7 @@ class TestServerKey:
         assert "still missing: the server's key, which it shows on its console" in err
         assert main(["probe", "tablet", "-c", str(folder.toml)]) == 1
         err = folder.capsys.readouterr().err
-        assert "tablet.conf: not complete yet, it lacks the server's key" in err
+        assert "client tablet: not complete yet, it lacks the server's key" in err
         assert "hint: obsdimg client --server-key KEY" in err
 
     def test_it_is_remembered_and_written_into_every_file(self, folder: Folder) -> None:

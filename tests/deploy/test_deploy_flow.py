@@ -13,7 +13,7 @@ import pytest
 
 from obsdimg.deploy.api import Api
 from obsdimg.deploy.credentials import Token
-from obsdimg.deploy.handshake import choose_caller
+from obsdimg.deploy.handshake import first_caller
 from obsdimg.deploy.hosting import FromHere
 from obsdimg.deploy.image import load_image
 from obsdimg.deploy.provider import DeployError
@@ -24,6 +24,7 @@ from obsdimg.deploy.uploading import Upload
 from obsdimg.deploy.vultr import Vultr
 from obsdimg.deploy.work import Waits
 from obsdimg.project.folder import Project
+from obsdimg.site.clients import plan_clients
 from support import fake_vultr
 from support.deploy_bench import Bench, S3Store, bench, free_port
 from support.fake_vultr import Fault
@@ -252,7 +253,7 @@ def through(work: Deployment, project: Project, b: Bench) -> None:
     upload = Upload(work.provider, work.store, work.state, limits=work.limits)
     upload.upload(load_image(b.iso, False), FromHere(place, place), False)
     work.create(wanted_instance(project.config, None, None))
-    caller = choose_caller(project.config, project.keys())
+    caller = first_caller(plan_clients(project.config, project.keys(make=False)))
     assert caller is not None
     work.await_installation(caller, lambda: False)
 

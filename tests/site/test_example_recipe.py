@@ -18,7 +18,7 @@ from obsdimg.config import load
 from obsdimg.project.folder import ProjectKeys
 from obsdimg.releases.release import load_release
 from obsdimg.response.install_conf import check_response
-from obsdimg.site.clients import client_conf
+from obsdimg.site.clients import client_conf, plan_client
 from obsdimg.site.plan import Materials, install_site, plan_site
 from support.site_fixtures import keys_for
 
@@ -57,7 +57,7 @@ def generated() -> dict[str, bytes]:
     answers = check_response(config, release, release.port("amd64"), False).data
     files["installer/auto_install.conf"] = answers
     for peer in config.tunnel.peers:
-        files[f"clients/{peer.name}.conf"] = client_conf(config, keys, peer)
+        files[f"clients/{peer.name}.conf"] = client_conf(plan_client(config, keys, peer))
     return {path: blanked(data, keys) for path, data in files.items()}
 
 

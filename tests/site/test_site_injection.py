@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from obsdimg.config import Config, ConfigError, parse
 from obsdimg.releases.release import load_release
 from obsdimg.response.install_conf import ResponseError, check_response
-from obsdimg.site.clients import client_conf
+from obsdimg.site.clients import client_conf, plan_client
 from obsdimg.site.plan import Materials, install_site, plan_site
 from support.pf_model import PfConf, World
 from support.site_fixtures import RECIPE, keys_for
@@ -95,7 +95,7 @@ def files(config: Config, version: str) -> dict[str, str]:
     response = check_response(config, release, release.port("amd64"), False)
     found["install.conf"] = response.data.decode()
     for number, peer in enumerate(config.tunnel.peers):
-        found[f"client {number}"] = client_conf(config, keys, peer).decode()
+        found[f"client {number}"] = client_conf(plan_client(config, keys, peer)).decode()
     return found
 
 

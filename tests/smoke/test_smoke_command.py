@@ -192,9 +192,21 @@ def test_the_plan_comes_from_the_project(demo: Path, folder: Path) -> None:
     from obsdimg.smoke.outside import beyond
 
     project = Project.open(folder / "d/obsdimg.toml")
-    files, notes = smokeplan.project_clients(project)
-    peers = [smokeplan.peer_from_file(path, ["10.0.0.1"], 53) for path in files]
-    peers = smokeplan.with_reach(peers, project)
+    peers, notes = smokeplan.project_clients(project)
+    files = [project.clients / f"{peer.name}.conf" for peer in peers]
+    read = [smokeplan.client_from_file(path, (), project) for path in files]
+    for client, again in zip(peers, read, strict=True):
+        for name in (
+            "name",
+            "private",
+            "server",
+            "preshared",
+            "inside",
+            "allowed",
+            "port",
+            "reach",
+        ):
+            assert getattr(client, name) == getattr(again, name)
     wishes = smokeplan.SmokeOptions(disk_size=1024**3, memory_mib=512)
     plan = smokeplan.make_plan(inspect(demo), Secret("x"), None, peers, project, wishes)
     assert (plan.release, plan.encrypted, plan.unattended, plan.guarded) == (
@@ -202,7 +214,7 @@ def test_the_plan_comes_from_the_project(demo: Path, folder: Path) -> None:
     )  # fmt: skip
     assert not notes and not plan.ssh_open and not plan.halts
     laptop, phone = plan.peers
-    assert laptop.server_port == 53 and laptop.ping == ("10.0.0.1",) and laptop.internet
+    assert laptop.port == 53 and list(map(str, laptop.inside)) == ["10.0.0.1"]
     (private,) = plan.private_networks
     assert (private.guest, private.prefix) == ("172.16.1.3", 24)
     assert beyond(laptop, plan.network, plan.private_networks) == [

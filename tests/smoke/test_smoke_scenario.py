@@ -16,15 +16,16 @@ import pytest
 from obsdimg.core.progress import Progress
 from obsdimg.smoke import expectations as says
 from obsdimg.smoke.machine import AcceleratorError
-from obsdimg.smoke.plan import Secret, SmokePeer, SmokePlan
+from obsdimg.smoke.plan import Secret, SmokePlan
 from obsdimg.smoke.play import RunOptions
 from obsdimg.smoke.qemu import Accelerator, find_qemu
 from obsdimg.smoke.result import SmokeResult, SmokeVerdict
 from obsdimg.smoke.scenario import run_smoke
 from obsdimg.tunnel.client import HandshakeLog
 from obsdimg.tunnel.endpoint import Endpoint
-from obsdimg.tunnel.report import ProbeResult, Role, TargetReport
-from obsdimg.tunnel.report import ProbeVerdict as TunnelVerdict
+from obsdimg.tunnel.identity import TunnelClient
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
+from obsdimg.tunnel.report import ProbeResult, ProbeVerdict, Role, TargetReport
 from support import scripted_guest
 
 pytestmark = pytest.mark.skipif(
@@ -47,9 +48,18 @@ def _program(folder: Path, branch: str) -> str:
     return str(path)
 
 
-def _peer() -> SmokePeer:
-    return SmokePeer("phone", Secret("K" * 43 + "="), "P" * 43 + "=", Secret("S" * 43 + "="),
-                ("10.0.0.3/32",), 53, ("10.0.0.1",))  # fmt: skip
+def _peer() -> TunnelClient:
+    return TunnelClient(
+        name="phone",
+        private=WgPrivateKey.generate(),
+        server=WgPrivateKey.generate().public(),
+        preshared=PresharedKey.generate(),
+        addresses=(ipaddress.ip_interface("10.0.0.3/32"),),
+        inside=(ipaddress.ip_address("10.0.0.1"),),
+        allowed=(ipaddress.ip_network("0.0.0.0/0"),),
+        host=None,
+        port=53,
+    )
 
 
 def _plan(folder: Path) -> SmokePlan:
@@ -65,10 +75,10 @@ def _plan(folder: Path) -> SmokePlan:
     )
 
 
-def _works(peer: SmokePeer, port: int, outside: Sequence[str], timeout: float) -> ProbeResult:
+def _works(peer: TunnelClient, port: int, outside: Sequence[str], timeout: float) -> ProbeResult:
     target = TargetReport(ipaddress.ip_address("10.0.0.1"), Role.SERVER, 3, (1.0, 1.0, 1.0))
     endpoint = Endpoint.parse(f"127.0.0.1:{port}")
-    return ProbeResult(TunnelVerdict.WORKS, endpoint, HandshakeLog(), (target,))
+    return ProbeResult(ProbeVerdict.WORKS, endpoint, HandshakeLog(), (target,))
 
 
 def _play(
@@ -229,8 +239,10 @@ def test_an_iso_with_its_passphrase_inside_is_asked_nothing(tmp_path: Path) -> N
 
 
 def test_a_dead_tunnel_is_a_failed_check_with_the_probes_words(tmp_path: Path) -> None:
-    def silent(peer: SmokePeer, port: int, outside: Sequence[str], timeout: float) -> ProbeResult:
-        return ProbeResult(TunnelVerdict.NO_ANSWER, Endpoint.parse("127.0.0.1:1"), HandshakeLog())
+    def silent(
+        peer: TunnelClient, port: int, outside: Sequence[str], timeout: float
+    ) -> ProbeResult:
+        return ProbeResult(ProbeVerdict.NO_ANSWER, Endpoint.parse("127.0.0.1:1"), HandshakeLog())
 
     result = _play(tmp_path, "good", prober=silent)
     assert result.failed and result.failed.name == "tunnel"

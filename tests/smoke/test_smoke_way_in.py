@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from obsdimg.core.passphrase import Secret
+from obsdimg.site.clients import find_peer, plan_client
 from obsdimg.smoke.inside import check_inside
-from obsdimg.smoke.plan import Login, SmokePeer, SmokePlan
+from obsdimg.smoke.plan import Login, SmokePlan
 from obsdimg.smoke.qemu import Forward
 from obsdimg.smoke.result import SmokeVerdict
 from obsdimg.smoke.way_in import NoWayInError, ssh_port
@@ -22,21 +24,10 @@ pytestmark = [pytest.mark.netns]
 
 def plan(world: SshWorld, name: str = "operator", *, server_key: bool = True) -> SmokePlan:
     keys = world.project.keys()
-    own = keys.peers[name]
-    assert own.private is not None
-    assert own.preshared is not None
-    assert keys.server_public is not None
-    address = {"operator": "10.0.0.2", "phone": "10.0.0.3"}[name]
-    peer = SmokePeer(
-        name,
-        Secret(own.private.reveal()),
-        keys.server_public.text() if server_key else None,
-        Secret(own.preshared.reveal()),
-        (f"{address}/32",),
-        53,
-        ("10.0.0.1",),
-    )
-    return SmokePlan(Path("x.iso"), "6.6", Secret("pass"), peers=(peer,))
+    config = world.project.config
+    planned = plan_client(config, keys, find_peer(config, name))
+    client = replace(planned, port=53, server=keys.server_public if server_key else None)
+    return SmokePlan(Path("x.iso"), "6.6", Secret("pass"), peers=(client,))
 
 
 def test_the_looks_from_inside_come_through_the_tunnel(ssh_world: SshWorld) -> None:

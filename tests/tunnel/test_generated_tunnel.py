@@ -10,7 +10,7 @@ from obsdimg.cli.main import main
 from obsdimg.core.files import write_file
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
-from obsdimg.site.clients import client_conf
+from obsdimg.site.clients import client_conf, plan_client
 from obsdimg.site.plan import Materials, plan_site
 from support.wg_netns import (
     OUTSIDE4,
@@ -63,7 +63,7 @@ def project(tmp_path: Path, wg_world: WgWorld) -> Project:
     wg_world.configure(plan.sealed["/etc/wireguard/server.conf"].data.decode())
     made.clients.mkdir(mode=0o700)
     for peer in made.config.tunnel.peers:
-        conf = client_conf(made.config, keys, peer)
+        conf = client_conf(plan_client(made.config, keys, peer))
         write_file(made.clients / f"{peer.name}.conf", conf)
     return made
 

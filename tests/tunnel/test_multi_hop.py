@@ -23,10 +23,9 @@ from pathlib import Path
 import pytest
 
 from obsdimg.cli.main import main
-from obsdimg.core.files import write_file
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
-from obsdimg.site.clients import client_conf
+from obsdimg.site.clients import plan_client, write_client
 from obsdimg.site.plan import Materials, plan_site
 from obsdimg.tunnel.keys import WgPrivateKey
 from support.wg_netns import WireguardGo, alone, in_namespace, run, why_not
@@ -138,7 +137,7 @@ class TwoHops:
         self.keys = project.keys()
         project.clients.mkdir(mode=0o700)
         peer = project.config.tunnel.peers[0]
-        write_file(project.clients / "laptop.conf", client_conf(project.config, self.keys, peer))
+        write_client(project.clients, plan_client(project.config, self.keys, peer))
         plan = plan_site(project.config, load_release("6.6"), self.keys, Materials())
         self.sealed = {path: file.data.decode() for path, file in plan.sealed.items()}
         return project

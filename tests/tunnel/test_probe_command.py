@@ -155,7 +155,7 @@ def test_the_endpoint_can_be_given(setup: Setup, capsys: pytest.CaptureFixture[s
     real = str(setup.responder.endpoint)
     setup.rewrite(f"Endpoint = {real}\n", "")
     assert probe(setup) == 1
-    assert "its peer has no Endpoint" in capsys.readouterr().err
+    assert "lacks the server's address\nhint: " in capsys.readouterr().err
     assert probe(setup, "--endpoint", real) == 0
 
 
@@ -231,10 +231,8 @@ PEER = '[[tunnel.peers]]\nname = "NAME"\nipv4 = "10.0.0.N"\nipv6 = "fd00:53::N"\
 
 
 def make_project(folder: Path, *names: str) -> Iterator[Responder]:
-    """A project, its clients' files as the build writes them, and its server on loopback."""
-    from obsdimg.core.files import private_dir, write_file
+    """A project with its keys, and its server on loopback."""
     from obsdimg.project.folder import Project
-    from obsdimg.site.clients import client_conf
 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
         free.bind(("127.0.0.1", 0))
@@ -245,10 +243,6 @@ def make_project(folder: Path, *names: str) -> Iterator[Responder]:
     (folder / "obsdimg.toml").write_text(text)
     project = Project.open(folder / "obsdimg.toml")
     keys = project.keys()
-    private_dir(project.clients)
-    for peer in project.config.tunnel.peers:
-        path = project.clients / f"{peer.name}.conf"
-        write_file(path, client_conf(project.config, keys, peer))
     assert keys.server is not None
     core = ResponderCore(
         keys.server,
@@ -274,8 +268,8 @@ def test_a_client_of_the_project_is_probed_by_its_name(
         assert "hint: obsdimg probe laptop|phone" in capsys.readouterr().err
         assert main(["probe", "tablet", *quick, *config]) == 1
         err = capsys.readouterr().err
-        assert "tablet.conf: there is no such client configuration" in err
-        assert "clients of this project: laptop, phone" in err
+        assert "error: there is no client tablet" in err
+        assert "in the configuration: laptop, phone" in err
 
 
 def test_the_only_client_needs_no_name(

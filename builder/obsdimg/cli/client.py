@@ -14,7 +14,14 @@ from obsdimg.project.folder import Project, SecretStore
 from obsdimg.project.folder import Project as Again
 from obsdimg.releases.release import load_release
 from obsdimg.site.changes import ARCHIVE, changes_archive, changes_command
-from obsdimg.site.clients import client_conf, find_peer, still_missing
+from obsdimg.site.clients import (
+    client_conf,
+    client_path,
+    find_peer,
+    plan_client,
+    still_missing,
+    write_client,
+)
 from obsdimg.site.overlay import read_overlay
 from obsdimg.tunnel.keys import WgPublicKey
 from obsdimg.tunnel.qr import qr_png, qr_svg, qr_text
@@ -106,9 +113,10 @@ def _list(project: Project, as_json: bool, ui: Ui) -> None:
 
 
 def _show(project: Project, name: str, options: Options, ui: Ui) -> None:
-    text = client_conf(project.config, project.keys(), find_peer(project.config, name)).decode()
-    for what in still_missing(text):
-        ui.warn(f"{name}: still missing: {what}")
+    client = plan_client(project.config, project.keys(), find_peer(project.config, name))
+    text = client_conf(client).decode()
+    for what, how in still_missing(client):
+        ui.warn(f"{name}: still missing: {what}: {how}")
     if options.png:
         write_file(options.png, qr_png(text))
         ui.info(f"wrote {options.png} (it holds the client's keys)")
@@ -144,7 +152,7 @@ def _remove(options: Options, name: str, ui: Ui) -> None:
     project = Project.open(options.config)
     for suffix in ("key", "psk"):
         SecretStore(project.secrets).forget(f"{name}.{suffix}")
-    (project.clients / f"{name}.conf").unlink(missing_ok=True)
+    client_path(project.clients, name).unlink(missing_ok=True)
     ui.say(f"client {name} removed, with its keys")
     _what_next(project, ui)
 
@@ -163,8 +171,8 @@ def _rotate(project: Project, name: str, options: Options, ui: Ui) -> None:
 
 
 def _write_files(project: Project, name: str, ui: Ui) -> None:
-    path = private_dir(project.clients) / f"{name}.conf"
-    write_file(path, client_conf(project.config, project.keys(), find_peer(project.config, name)))
+    client = plan_client(project.config, project.keys(), find_peer(project.config, name))
+    path = write_client(project.clients, client)
     ui.info(f"wrote {path}: give it to the client (obsdimg client {name} --qr)")
 
 

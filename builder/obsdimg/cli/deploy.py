@@ -12,9 +12,8 @@ from obsdimg.cli.hosting import WithHosting, hosting_choice
 from obsdimg.cli.options import argument, flag, option
 from obsdimg.cli.ui import Ui
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import private_dir, write_file
 from obsdimg.deploy import session
-from obsdimg.deploy.handshake import DeploymentCaller, choose_caller
+from obsdimg.deploy.handshake import first_caller
 from obsdimg.deploy.image import load_image
 from obsdimg.deploy.provider import DeployError, Offer, Provider
 from obsdimg.deploy.removal import Removal
@@ -24,7 +23,8 @@ from obsdimg.deploy.steps import Deployment, WantedInstance
 from obsdimg.deploy.uploading import Upload
 from obsdimg.deploy.work import Waits
 from obsdimg.project.folder import Project
-from obsdimg.site.clients import client_conf
+from obsdimg.site.clients import client_path, plan_clients, write_client
+from obsdimg.tunnel.identity import TunnelClient
 
 ACTIONS = ("status", "destroy")
 
@@ -81,7 +81,7 @@ def _waits(options: Options) -> Waits:
 def _deploy(project: Project, provider: Provider, name: str, options: Options, ui: Ui) -> int:
     settings, progress = project.config.deploy, ui.progress()
     store, limits = session.store_of(project), _waits(options)
-    caller = choose_caller(project.config, project.keys())
+    caller = first_caller(plan_clients(project.config, project.keys(make=False)))
     label = options.label or settings.label or name
     image = load_image(session.image_path(project, options.iso), options.allow_secrets, progress)
     state = session.begin(project, store, name, label, image)
@@ -175,7 +175,7 @@ def _operator(options: Options, ui: Ui) -> Callable[[], bool]:
 
 
 def _summary(
-    project: Project, state: State, caller: DeploymentCaller, options: Options, ui: Ui
+    project: Project, state: State, caller: TunnelClient, options: Options, ui: Ui
 ) -> None:
     if options.json:
         ui.json(_facts(state))
@@ -198,11 +198,10 @@ def _client_files(project: Project, state: State, ui: Ui) -> list[str]:
         tunnel = config.tunnel.model_copy(update={"endpoint": state.address})
         config = config.model_copy(update={"tunnel": tunnel})
         ui.info(f'write it down: tunnel.endpoint = "{state.address}"')
-    keys = project.keys()
-    for peer in config.tunnel.peers:
-        path = private_dir(project.clients) / f"{peer.name}.conf"
+    for client in plan_clients(config, project.keys(make=False)):
+        path = client_path(project.clients, client.name)
         if config is not project.config or not path.exists():
-            write_file(path, client_conf(config, keys, peer))
+            write_client(project.clients, client)
         written.append(str(path))
     return written
 

@@ -33,6 +33,8 @@ from obsdimg.smoke.qemu import Accelerator, Qemu, accelerators, find_qemu
 from obsdimg.smoke.report import as_text, write_reports
 from obsdimg.smoke.result import SmokeResult
 from obsdimg.smoke.scenario import run_smoke
+from obsdimg.tunnel.identity import TunnelClient
+from obsdimg.tunnel.ip import Address
 
 GIB = 1024**3
 SPARE = 1 * GIB  # bytes of free space beyond the machine's disk
@@ -72,8 +74,9 @@ class Options(WithConfig):
         metavar="FILE",
         help="a client's configuration to try (default: those of the project); repeat for more",
     )
-    server_address: tuple[str, ...] = repeated(
+    server_address: tuple[Address, ...] = repeated(
         "--server-address",
+        type=values.address,
         metavar="ADDR",
         help="the server's address in the tunnel (default: the project's)",
     )
@@ -182,17 +185,14 @@ def _plan(
     smokeplan.release_of(found)
     how = smokeplan.encryption_of(found)
     notes: list[str] = []
-    files = [path.expanduser() for path in options.client]
-    if not files and project is not None:
-        files, notes = smokeplan.project_clients(project)
-    servers, port = list(options.server_address), None
-    if project is not None:
-        tunnel = project.config.tunnel
-        port = tunnel.port
-        servers = servers or [str(own.ip) for own in (tunnel.ipv4, tunnel.ipv6) if own]
-    peers = [smokeplan.peer_from_file(path, servers, port) for path in files]
-    if project is not None:
-        peers = smokeplan.with_reach(peers, project)
+    peers: list[TunnelClient] = []
+    if options.client:
+        for path in options.client:
+            peers.append(
+                smokeplan.client_from_file(path.expanduser(), options.server_address, project)
+            )
+    elif project is not None:
+        peers, notes = smokeplan.project_clients(project)
     if not peers:
         notes.append("no client to try: the tunnel itself is not tested")
     secret, sealing = _passphrases(options, ui, found, how)

@@ -71,7 +71,7 @@ def run(options: Options, ui: Ui) -> int:
         ui.say(_section(access))
         return 0
     words = command_words(options.words, access.name)
-    with ui.progress().step(f"Calling {access.endpoint} as {access.client}"):
+    with ui.progress().step(f"Calling {access.client.endpoint} as {access.client.name}"):
         join_hub(access, options.timeout).close()  # it lingers until ssh has asked it
     try:
         os.execvpe("ssh", ssh_command(access, words), dict(ssh_environment()))  # noqa: S606

@@ -3,63 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from ipaddress import ip_address
 
-from obsdimg.config import Config
 from obsdimg.deploy.provider import DeployError
-from obsdimg.project.folder import ProjectKeys
 from obsdimg.tunnel.endpoint import Endpoint
-from obsdimg.tunnel.ip import Address
-from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
-from obsdimg.tunnel.probe import Target, probe
+from obsdimg.tunnel.identity import TunnelClient
+from obsdimg.tunnel.probe import Target
 from obsdimg.tunnel.report import ProbeResult, Role
 
 
-@dataclass(frozen=True)
-class DeploymentCaller:
-    """A client of this project with which a server is called."""
-
-    name: str
-    private: WgPrivateKey
-    preshared: PresharedKey | None
-    addresses: tuple[Address, ...]
-    server: WgPublicKey
-    target: Address
-    """The server's address in the tunnel."""
-    port: int
-
-    def call(self, address: str, seconds: float) -> ProbeResult:
-        """Try for `seconds` to get a handshake and an answer through the tunnel."""
-        return probe(
-            Endpoint(str(ip_address(address)), self.port),
-            self.server,
-            self.private,
-            self.preshared,
-            self.addresses,
-            [Target(self.target, Role.SERVER)],
-            count=1,
-            interval=0.1,
-            timeout=seconds,
-        )
-
-
-def choose_caller(config: Config, keys: ProjectKeys) -> DeploymentCaller | None:
+def first_caller(clients: Sequence[TunnelClient]) -> TunnelClient | None:
     """The first client whose private key is here; None: there is none, or the server's key is
     not known (tunnel.keys = "first-boot", and nobody told it yet)."""
-    inside = config.tunnel.ipv4 or config.tunnel.ipv6
-    if keys.server_public is None or inside is None:
-        return None
-    for peer in config.tunnel.peers:
-        own = keys.peers[peer.name]
-        addresses = tuple(a for a in (peer.ipv4, peer.ipv6) if a is not None)
-        if own.private is None or inside.version not in {a.version for a in addresses}:
-            continue
-        return DeploymentCaller(
-            peer.name, own.private, own.preshared, addresses,
-            keys.server_public, inside.ip, config.tunnel.port,
-        )  # fmt: skip
+    for client in clients:
+        if client.private is not None and client.server is not None and client.inside:
+            return client
     return None
 
 
@@ -72,7 +31,7 @@ class Waiting:
     """Waits with a limit; `enough` may end a wait early (the operator's word)."""
 
     def __init__(
-        self, caller: DeploymentCaller, address: str, sleep: Callable[[float], None] = time.sleep
+        self, caller: TunnelClient, address: str, sleep: Callable[[float], None] = time.sleep
     ) -> None:
         self._caller, self._address, self._sleep = caller, address, sleep
 
@@ -88,7 +47,7 @@ class Waiting:
             if enough():
                 return None
             left = end - time.monotonic()
-            result = self._caller.call(self._address, max(1.0, min(left, 6.0)))
+            result = self._call(max(1.0, min(left, 6.0)))
             if result.handshake.seconds is not None:
                 return result
             if time.monotonic() >= end:
@@ -103,7 +62,17 @@ class Waiting:
         """Whether the server stops answering within `limit` seconds: it restarts."""
         end = time.monotonic() + limit
         while time.monotonic() < end:
-            if self._caller.call(self._address, 2.0).handshake.seconds is None:
+            if self._call(2.0).handshake.seconds is None:
                 return True
             self._sleep(pause)
         return False
+
+    def _call(self, seconds: float) -> ProbeResult:
+        """Try for `seconds` to get a handshake and an answer through the tunnel."""
+        return self._caller.call(
+            Endpoint(str(ip_address(self._address)), self._caller.port),
+            [Target(self._caller.inside[0], Role.SERVER)],
+            count=1,
+            interval=0.1,
+            timeout=seconds,
+        )

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from obsdimg.deploy.handshake import DeploymentCaller, Waiting
+from obsdimg.deploy.handshake import Waiting
 from obsdimg.deploy.provider import DeployError, Instance, InstanceSpec, UdpRule
 from obsdimg.deploy.work import Work
+from obsdimg.tunnel.identity import TunnelClient
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Deployment(Work):
 
     # -- the proof
 
-    def await_installation(self, caller: DeploymentCaller, enough: Callable[[], bool]) -> None:
+    def await_installation(self, caller: TunnelClient, enough: Callable[[], bool]) -> None:
         """Wait for the first handshake, or the operator's word that it is installed."""
         state = self.state
         if state.installed:
@@ -136,7 +137,7 @@ class Deployment(Work):
         else:
             self.did("the operator says that the installation is over")
 
-    def detach(self, caller: DeploymentCaller) -> None:
+    def detach(self, caller: TunnelClient) -> None:
         """Take the ISO out, which restarts the machine, and see it go silent."""
         state = self.state
         assert state.instance.id is not None
@@ -156,7 +157,7 @@ class Deployment(Work):
                 )
             self.did("it restarts" if state.rebooted else "no restart was seen")
 
-    def await_service(self, caller: DeploymentCaller) -> None:
+    def await_service(self, caller: TunnelClient) -> None:
         """Wait for the handshake that counts: installed, without the ISO."""
         state = self.state
         if state.handshake is not None:
@@ -183,7 +184,7 @@ class Deployment(Work):
             state.done = True
             self.did("done")
 
-    def _waiting(self, caller: DeploymentCaller) -> Waiting:
+    def _waiting(self, caller: TunnelClient) -> Waiting:
         assert self.state.address is not None
         return Waiting(caller, self.state.address, self.sleep)
 

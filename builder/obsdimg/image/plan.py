@@ -14,8 +14,10 @@ from obsdimg.image.inputs import BuildInputs
 from obsdimg.releases.release import Release
 from obsdimg.response import hook
 from obsdimg.response.install_conf import CheckedResponse, check_response
+from obsdimg.site.clients import plan_clients
 from obsdimg.site.files import with_directories
 from obsdimg.site.plan import Materials, SitePlan, install_site, plan_site
+from obsdimg.tunnel.identity import TunnelClient
 
 DEFAULT_MIRROR = "https://cdn.openbsd.org/pub/OpenBSD"
 """What the installer itself writes to /etc/installurl."""
@@ -29,6 +31,7 @@ class BuildPlan:
     site: SitePlan = field(repr=False)
     response: CheckedResponse
     hook: hook.HookSettings
+    clients: tuple[TunnelClient, ...]
     warnings: tuple[str, ...]
 
     @property
@@ -51,7 +54,8 @@ def plan_build(inputs: BuildInputs) -> BuildPlan:
     response = check_response(config, release, inputs.port, inputs.layout is not None)
     settings = hook_settings(config, release)
     notes = (*hook.warnings(settings), *warnings(config), *response.remarks)
-    return BuildPlan(inputs, site, response, settings, notes)
+    clients = plan_clients(config, inputs.keys)
+    return BuildPlan(inputs, site, response, settings, clients, notes)
 
 
 def hook_settings(config: Config, release: Release) -> hook.HookSettings:

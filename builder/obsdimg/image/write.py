@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from obsdimg.core.entry import Entry
-from obsdimg.core.files import (
-    PRIVATE_FILE,
-    FileError,
-    atomic_file,
-    identity,
-    private_dir,
-    write_file,
-)
+from obsdimg.core.files import PRIVATE_FILE, FileError, atomic_file, identity, write_file
 from obsdimg.core.passphrase import Secret
 from obsdimg.core.progress import Progress
 from obsdimg.fetch.install_iso import UnverifiedIso, VerifiedIso
@@ -38,7 +31,7 @@ from obsdimg.project.folder import Project
 from obsdimg.response import hook
 from obsdimg.response.disklabel_template import validate as validate_template
 from obsdimg.signify.signing import ramdisk_key, sign_list
-from obsdimg.site.clients import client_conf
+from obsdimg.site.clients import write_client
 from obsdimg.site.files import site_set, with_directories
 from obsdimg.site.plan import SEALED, install_site
 from obsdimg.site.sealing import seal
@@ -87,7 +80,8 @@ def write(
             ramdisk = ramdisk_files(plan, passphrase)
             kernel = _boot_kernel(medium, plan, ramdisk, epoch)
         changes = iso_files(plan, medium, packed, kernel)
-        clients = _write_clients(project, plan)
+        # Those of clients that are gone are left alone.
+        clients = tuple(write_client(project.clients, client) for client in plan.clients)
         with atomic_file(output, PRIVATE_FILE) as stream:
             contents = {entry.path: entry.data for entry in changes}
             result = remaster(iso, stream, contents, progress=progress, epoch=epoch)
@@ -184,17 +178,6 @@ def iso_files(plan: BuildPlan, medium: Medium, site: bytes, kernel: bytes) -> li
 def _boot_kernel(medium: Medium, plan: BuildPlan, files: Sequence[Entry], epoch: int) -> bytes:
     digits = plan.inputs.release.digits
     return medium.kernel.with_ramdisk(edit_ramdisk(medium.kernel.ramdisk, digits, files, epoch))
-
-
-def _write_clients(project: Project, plan: BuildPlan) -> tuple[Path, ...]:
-    """clients/NAME.conf of every peer; those of peers that are gone are left alone."""
-    paths = []
-    for peer in project.config.tunnel.peers:
-        private_dir(project.clients)
-        path = project.clients / f"{peer.name}.conf"
-        write_file(path, client_conf(project.config, plan.inputs.keys, peer))
-        paths.append(path)
-    return tuple(paths)
 
 
 def _epoch(medium: Medium) -> int:

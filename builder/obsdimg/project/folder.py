@@ -31,6 +31,10 @@ class ProjectError(ObsdimgError):
     """The project's folder or its secrets are not as they must be."""
 
 
+class MissingKeyError(ProjectError):
+    """A key that should have been made by the build is not there."""
+
+
 @dataclass(frozen=True)
 class PeerKeys:
     """Of one client: its public key, the private one if made here, the pre-shared key."""
@@ -78,9 +82,13 @@ class Project:
         release = self.config.release
         return f"{self.config.host.name}-{release.version.replace('.', '')}-{release.port}.iso"
 
-    def keys(self) -> ProjectKeys:
-        """All keys; those not there yet are made.  Raises ProjectError for loose modes."""
-        store = SecretStore(self.secrets)
+    def keys(self, *, make: bool = True) -> ProjectKeys:
+        """All keys; those not there yet are made.
+
+        With `make` false they are those of a server that was built already: MissingKeyError
+        for one that is not there.  Raises ProjectError for loose modes.
+        """
+        store = SecretStore(self.secrets, make=make)
         tunnel = self.config.tunnel
         own = tunnel.keys == "build"
         server = store.private("server.key") if own else None
@@ -104,8 +112,9 @@ class Project:
 class SecretStore:
     """The folder secrets/: one value a file; missing ones are made, loose modes refused."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, make: bool = True) -> None:
         self.folder = folder
+        self.make = make
 
     def private(self, name: str) -> WgPrivateKey:
         """An X25519 private key (`wg genkey`)."""
@@ -140,6 +149,10 @@ class SecretStore:
     def _text(self, name: str, make: Callable[[], str]) -> str:
         path = self.folder / name
         if not path.exists():
+            if not self.make:
+                raise MissingKeyError(
+                    f"{path}: there is no such key", "it is made by `obsdimg build`"
+                )
             private_dir(self.folder)
             _refuse_readable(self.folder, PRIVATE_DIR)
             create_file(path, (make().rstrip("\n") + "\n").encode())

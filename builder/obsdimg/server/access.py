@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -23,13 +23,12 @@ from obsdimg.core import process
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.process import Completed
 from obsdimg.project.folder import Project
-from obsdimg.site.clients import client_conf, find_peer, still_missing
+from obsdimg.site.clients import find_peer, plan_client, still_missing
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.hub import HubClient, HubError, hub_path
+from obsdimg.tunnel.identity import TunnelClient
 from obsdimg.tunnel.ip import Address
-from obsdimg.tunnel.stream import HANDSHAKE_SECONDS, Tunnel, the_server
-from obsdimg.tunnel.wgconf import ClientConf
-from obsdimg.tunnel.wgconf import parse as parse_conf
+from obsdimg.tunnel.stream import HANDSHAKE_SECONDS, Tunnel
 
 OPERATOR: Final = "operator"
 """The name of the client that this host is by itself, if the project has one of that name."""
@@ -46,9 +45,8 @@ class ServerAccess:
     """Everything that reaching one server takes.  Holds keys; shows none."""
 
     project: Project
-    client: str
-    conf: ClientConf
-    endpoint: Endpoint
+    client: TunnelClient
+    """As whom this host calls; keys and endpoint are known."""
     address: Address
     """The server's own in the tunnel."""
     user: str
@@ -68,11 +66,12 @@ class ServerAccess:
 
     def hub(self) -> Path:
         """The socket of the process that holds this tunnel."""
-        return hub_path(self.conf.private_key.public(), the_server(self.conf).public_key)
+        assert self.client.private is not None and self.client.server is not None
+        return hub_path(self.client.private.public(), self.client.server)
 
     def open_tunnel(self, timeout: float = HANDSHAKE_SECONDS) -> Tunnel:
         """The tunnel in this process, for nobody else.  Raises TunnelDownError."""
-        return Tunnel.of(self.conf, endpoint=self.endpoint, timeout=timeout)
+        return Tunnel.of(self.client, timeout=timeout)
 
 
 def find_access(
@@ -89,24 +88,16 @@ def find_access(
     """
     config = project.config
     peer = _choose(config, client)
-    keys = project.keys()
-    text = client_conf(config, keys, peer).decode()
-    given = Endpoint.parse(endpoint, "--endpoint") if endpoint else None
-    missing = still_missing(text if given is None else _without_endpoint(text))
-    if missing:
-        what, _, how = missing[0].partition(": ")
+    planned = plan_client(config, project.keys(make=False), peer)
+    if endpoint:
+        given = Endpoint.parse(endpoint, "--endpoint")
+        planned = replace(planned, host=given.host, port=given.port)
+    for what, how in still_missing(planned):
         raise AccessError(f"client {peer.name}: not complete yet, it lacks {what}", how)
-    conf = parse_conf(text if given is None else _without_endpoint(text), f"client {peer.name}")
-    target = given or the_server(conf).endpoint
-    assert target is not None
+    if not planned.inside:
+        raise AccessError("the server and this client have no address of the same family")
     login, root = _login(config, user)
-    return ServerAccess(
-        project, peer.name, conf, target, _inside(config, conf), login, root, endpoint
-    )
-
-
-def _without_endpoint(text: str) -> str:
-    return "".join(line for line in text.splitlines(True) if not line.startswith("Endpoint"))
+    return ServerAccess(project, planned, planned.inside[0], login, root, endpoint)
 
 
 def _choose(config: Config, name: str | None) -> PeerSettings:
@@ -153,14 +144,6 @@ def _login(config: Config, user: str | None) -> tuple[str, str]:
                 "nobody can log in by ssh with a key", "add [access.admin] with keys, build anew"
             )
     return user, "" if user == "root" else "doas -n "
-
-
-def _inside(config: Config, conf: ClientConf) -> Address:
-    versions = {address.version for address in conf.addresses}
-    for own in (config.tunnel.ipv4, config.tunnel.ipv6):
-        if own is not None and own.version in versions:
-            return own.ip
-    raise AccessError("the server and this client have no address of the same family")
 
 
 # ---- the hub
@@ -218,7 +201,7 @@ def own_environment() -> dict[str, str]:
 
 
 def _words(access: ServerAccess) -> list[str]:
-    words = ["-c", str(access.project.config_path.resolve()), "--as", access.client]
+    words = ["-c", str(access.project.config_path.resolve()), "--as", access.client.name]
     if access.given_endpoint:
         words += ["--endpoint", access.given_endpoint]
     return words

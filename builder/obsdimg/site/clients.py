@@ -1,31 +1,38 @@
-"""The clients' configurations: one file a peer, as the official apps and wg-quick(8) read it."""
+"""The clients: planned from the configuration, and their files, clients/NAME.conf.
+
+A file is as the official apps and wg-quick(8) read it.  What is not known yet has a mark in its
+place: the key of a client that made its own, of a server that makes its own at the first boot,
+an endpoint that is not configured.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import ip_interface, ip_network
+from pathlib import Path
+
 from obsdimg.config import Config, PeerSettings
 from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.files import private_dir, read_file, write_file
 from obsdimg.project.folder import ProjectKeys
+from obsdimg.tunnel.identity import TunnelClient, usual_server
+from obsdimg.tunnel.ip import Address
+from obsdimg.tunnel.keys import WgPrivateKey
+from obsdimg.tunnel.wgconf import Network, decode, parse
 
 OWN_KEY = "PUT-YOUR-PRIVATE-KEY-HERE"
 UNKNOWN_SERVER = "SHOWN-ON-THE-SERVERS-CONSOLE"
 UNKNOWN_ENDPOINT = "SET-tunnel.endpoint"
 
+DEFAULT_PORT = 53
+"""The recipe's; of a file that names no endpoint."""
+
+EVERYTHING = (ip_network("0.0.0.0/0"), ip_network("::/0"))
+
 
 class ClientError(ObsdimgError):
     """There is no such client, or its configuration is not complete yet."""
-
-
-_TO_DO = {
-    OWN_KEY: "the client's own private key: put it into PrivateKey on the client itself",
-    UNKNOWN_SERVER: "the server's key, which it shows on its console at first boot:"
-    " obsdimg client --server-key KEY",
-    UNKNOWN_ENDPOINT: "the server's address: set tunnel.endpoint in obsdimg.toml",
-}
-
-
-def still_missing(text: str) -> list[str]:
-    """What a client's configuration still lacks, and how it gets there; one line each."""
-    return [what for mark, what in _TO_DO.items() if mark in text]
 
 
 def find_peer(config: Config, name: str) -> PeerSettings:
@@ -37,58 +44,134 @@ def find_peer(config: Config, name: str) -> PeerSettings:
     raise ClientError(f"there is no client {name}", f"in the configuration: {names}")
 
 
-def client_conf(config: Config, keys: ProjectKeys, peer: PeerSettings) -> bytes:
-    """The text for `peer`.
-
-    A client that made its own key finds a line to fill in, as does one whose server makes
-    its key at first boot.
-    """
+def plan_client(config: Config, keys: ProjectKeys, peer: PeerSettings) -> TunnelClient:
+    """Everything that `peer` needs to know of the tunnel, and the project of `peer`."""
     tunnel, own = config.tunnel, keys.peers[peer.name]
-    addresses = [f"{a}/{a.max_prefixlen}" for a in (peer.ipv4, peer.ipv6) if a is not None]
-    private = own.private.reveal() if own.private else OWN_KEY
-    server = keys.server_public.text() if keys.server_public else UNKNOWN_SERVER
+    given = [a for a in (peer.ipv4, peer.ipv6) if a is not None]
+    versions = {a.version for a in given}
+    server = [a for a in (tunnel.ipv4, tunnel.ipv6) if a is not None]
+    networks: tuple[Network, ...] = tuple(a.network for a in server)
+    return TunnelClient(
+        name=peer.name,
+        private=own.private,
+        server=keys.server_public,
+        preshared=own.preshared,
+        addresses=tuple(ip_interface(f"{a}/{a.max_prefixlen}") for a in given),
+        inside=tuple(a.ip for a in server if a.version in versions),
+        # Everything in both families, so that no IPv6 leaves beside an IPv4-only tunnel; the
+        # private networks it may reach are part of it.
+        allowed=EVERYTHING if peer.internet else (*networks, *peer.reach),
+        host=tunnel.endpoint,
+        port=tunnel.port,
+        dns=_resolvers(config, peer),
+        mtu=tunnel.mtu,
+        keepalive=peer.keepalive or None,
+        reach=tuple(peer.reach),
+        server_name=config.host.name,
+    )
+
+
+def plan_clients(config: Config, keys: ProjectKeys) -> tuple[TunnelClient, ...]:
+    """Every client of the configuration."""
+    return tuple(plan_client(config, keys, peer) for peer in config.tunnel.peers)
+
+
+def client_conf(client: TunnelClient) -> bytes:
+    """The text of its file."""
+    private = client.private.reveal() if client.private else OWN_KEY
+    server = client.server.text() if client.server else UNKNOWN_SERVER
+    endpoint = client.endpoint or f"{UNKNOWN_ENDPOINT}:{client.port}"
     lines = [
-        f"# {peer.name}: client of {config.host.name}",
+        f"# {client.name}: client of {client.server_name}",
         "[Interface]",
         f"PrivateKey = {private}",
-        f"Address = {', '.join(addresses)}",
+        f"Address = {', '.join(map(str, client.addresses))}",
     ]
-    if resolvers := client_dns(config, peer):
-        lines.append(f"DNS = {', '.join(resolvers)}")
-    lines += [f"MTU = {tunnel.mtu}", "", "[Peer]", f"PublicKey = {server}"]
-    if own.preshared:
-        lines.append(f"PresharedKey = {own.preshared.reveal()}")
-    lines += [
-        f"AllowedIPs = {', '.join(allowed_ips(config, peer))}",
-        f"Endpoint = {endpoint(config)}",
-    ]
-    if peer.keepalive:
-        lines.append(f"PersistentKeepalive = {peer.keepalive}")
+    if client.dns:
+        lines.append(f"DNS = {', '.join(map(str, client.dns))}")
+    if client.mtu:
+        lines.append(f"MTU = {client.mtu}")
+    lines += ["", "[Peer]", f"PublicKey = {server}"]
+    if client.preshared:
+        lines.append(f"PresharedKey = {client.preshared.reveal()}")
+    lines += [f"AllowedIPs = {', '.join(map(str, client.allowed))}", f"Endpoint = {endpoint}"]
+    if client.keepalive:
+        lines.append(f"PersistentKeepalive = {client.keepalive}")
     return ("\n".join(lines) + "\n").encode()
 
 
-def endpoint(config: Config) -> str:
-    """HOST:PORT of the server as clients see it, IPv6 addresses in brackets."""
-    host = config.tunnel.endpoint or UNKNOWN_ENDPOINT
-    return f"[{host}]:{config.tunnel.port}" if ":" in host else f"{host}:{config.tunnel.port}"
+def client_path(folder: Path, name: str) -> Path:
+    """Where the client's file is in the project's folder clients/."""
+    return folder / f"{name}.conf"
 
 
-def client_dns(config: Config, peer: PeerSettings) -> list[str]:
+def write_client(folder: Path, client: TunnelClient) -> Path:
+    """Write its file into the project's folder clients/ (0600, folder 0700).  Raises FileError."""
+    path = client_path(private_dir(folder), client.name)
+    write_file(path, client_conf(client))
+    return path
+
+
+def read_client(
+    path: Path, servers: Sequence[Address] = (), port: int | None = None
+) -> TunnelClient:
+    """The client in a wg-quick file, ours or another's, finished or not.
+
+    `servers` are the server's addresses in the tunnel (default: the usual ones), `port` its port
+    (default: the one in the file).  Raises ClientError, ConfError, FileError.
+    """
+    text = decode(read_file(path, "client configuration"), str(path))
+    some = WgPrivateKey.generate()
+    marks = {mark: mark in text for mark in (OWN_KEY, UNKNOWN_SERVER, UNKNOWN_ENDPOINT)}
+    text = text.replace(OWN_KEY, some.reveal()).replace(UNKNOWN_SERVER, some.public().text())
+    conf = parse(text, str(path))
+    peers = [p for p in conf.peers if p.endpoint is not None] or list(conf.peers)
+    if len(peers) > 1:
+        raise ClientError(f"{path}: it has {len(peers)} peers", "give a file with one server")
+    (peer,) = peers
+    versions = {own.version for own in conf.addresses}
+    inside = tuple(servers) or usual_server(conf.addresses, peer.allowed_ips)
+    client = TunnelClient(
+        name=path.stem,
+        private=None if marks[OWN_KEY] else conf.private_key,
+        server=None if marks[UNKNOWN_SERVER] else peer.public_key,
+        preshared=peer.preshared_key,
+        addresses=conf.addresses,
+        inside=tuple(a for a in inside if a.version in versions),
+        allowed=peer.allowed_ips,
+        host=None,
+        port=port or (peer.endpoint.port if peer.endpoint else DEFAULT_PORT),
+        dns=conf.dns,
+        mtu=conf.mtu,
+        keepalive=peer.keepalive,
+    )
+    if peer.endpoint is None or marks[UNKNOWN_ENDPOINT]:
+        return client
+    return replace(client, host=peer.endpoint.host)
+
+
+def still_missing(client: TunnelClient) -> list[tuple[str, str]]:
+    """What its configuration still lacks, and how it gets there."""
+    lacks = {
+        ("the client's own private key", "put it into PrivateKey on the client itself"): (
+            client.private
+        ),
+        (
+            "the server's key, which it shows on its console at first boot",
+            "obsdimg client --server-key KEY",
+        ): client.server,
+        ("the server's address", "set tunnel.endpoint in obsdimg.toml, or give --endpoint"): (
+            client.host
+        ),
+    }
+    return [what for what, known in lacks.items() if known is None]
+
+
+def _resolvers(config: Config, peer: PeerSettings) -> tuple[Address, ...]:
     """The resolvers of a client: its own, else the tunnel's; unbound is at the server."""
     if peer.dns:
-        return [str(a) for a in peer.dns]
+        return tuple(peer.dns)
     tunnel = config.tunnel
     if tunnel.dns == "unbound":
-        return [str(a.ip) for a in (tunnel.ipv4, tunnel.ipv6) if a is not None]
-    return [] if tunnel.dns == "none" else [str(a) for a in tunnel.dns]
-
-
-def allowed_ips(config: Config, peer: PeerSettings) -> list[str]:
-    """What the client sends into the tunnel: everything, or the tunnel and what it may reach."""
-    tunnel = config.tunnel
-    if peer.internet:
-        # Everything in both families, so that no IPv6 leaves beside an IPv4-only tunnel; the
-        # private networks it may reach are part of it.
-        return ["0.0.0.0/0", "::/0"]
-    own = [str(a.network) for a in (tunnel.ipv4, tunnel.ipv6) if a is not None]
-    return [*own, *(str(n) for n in peer.reach)]
+        return tuple(a.ip for a in (tunnel.ipv4, tunnel.ipv6) if a is not None)
+    return () if tunnel.dns == "none" else tuple(tunnel.dns)

@@ -18,15 +18,15 @@ from pathlib import Path
 
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.smoke.machine import VirtualMachine
-from obsdimg.smoke.plan import EmulatedNetwork, SmokePeer
+from obsdimg.smoke.plan import EmulatedNetwork
 from obsdimg.smoke.qemu import Forward
 from obsdimg.smoke.result import SmokeCheck
 from obsdimg.tunnel.endpoint import Endpoint
-from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
-from obsdimg.tunnel.probe import Target, probe
+from obsdimg.tunnel.identity import TunnelClient
+from obsdimg.tunnel.probe import Target
 from obsdimg.tunnel.report import ProbeResult, Role
 
-Prober = Callable[[SmokePeer, int, Sequence[str], float], ProbeResult]
+Prober = Callable[[TunnelClient, int, Sequence[str], float], ProbeResult]
 """Calls the server as a peer: over a UDP port of this host, pinging addresses beyond the
 server too, within so many seconds."""
 
@@ -37,43 +37,35 @@ class KeyMissingError(ObsdimgError):
     """The server's public key is not known."""
 
 
-def probe_peer(peer: SmokePeer, port: int, outside: Sequence[str], timeout: float) -> ProbeResult:
+def probe_peer(
+    peer: TunnelClient, port: int, outside: Sequence[str], timeout: float
+) -> ProbeResult:
     """Handshake as `peer` with the server behind 127.0.0.1:`port`; ping its addresses, and
     what is `outside`, beyond the server.  Raises ObsdimgError for bad keys."""
-    place = f"peer {peer.name}"
-    targets = [Target(ipaddress.ip_address(a), Role.SERVER) for a in peer.ping]
+    targets = [Target(address, Role.SERVER) for address in peer.inside]
     targets += [Target(ipaddress.ip_address(a), Role.OUTSIDE) for a in outside]
-    if peer.server_public_key is None:
+    if peer.server is None:
         raise KeyMissingError("the server has not shown its public key on the console")
-    preshared = peer.preshared_key
-    return probe(
-        Endpoint.parse(f"127.0.0.1:{port}"),
-        WgPublicKey.parse(peer.server_public_key, place),
-        WgPrivateKey.parse(peer.private_key.reveal(), place),
-        PresharedKey.parse(preshared.reveal(), place) if preshared else None,
-        [ipaddress.ip_interface(a).ip for a in peer.addresses],
-        targets,
-        count=3,
-        interval=0.3,
-        timeout=timeout,
-    )
+    endpoint = Endpoint("127.0.0.1", port)
+    return peer.call(endpoint, targets, count=3, interval=0.3, timeout=timeout)
 
 
 def beyond(
-    peer: SmokePeer, network: EmulatedNetwork, private: Sequence[EmulatedNetwork]
+    peer: TunnelClient, network: EmulatedNetwork, private: Sequence[EmulatedNetwork]
 ) -> list[str]:
     """What `peer` may ping beyond the server: the gateway, and a host of each private network
     that it may reach."""
-    found = [network.gateway] if peer.internet and network.gateway_is_internet else []
+    internet = peer.allows(ipaddress.ip_address(network.gateway))
+    found = [network.gateway] if internet and network.gateway_is_internet else []
     for other in private:
         host = ipaddress.ip_address(other.gateway)
-        if any(host in ipaddress.ip_network(reach) for reach in peer.reach):
+        if any(host in reach for reach in peer.reach):
             found.append(other.gateway)
     return found
 
 
 def check_tunnel(
-    peers: Sequence[SmokePeer],
+    peers: Sequence[TunnelClient],
     ports: dict[int, int],
     network: EmulatedNetwork,
     private: Sequence[EmulatedNetwork],
@@ -84,7 +76,7 @@ def check_tunnel(
     checks = []
     for peer in peers:
         outside = beyond(peer, network, private)
-        result = prober(peer, ports[peer.server_port], outside, timeout)
+        result = prober(peer, ports[peer.port], outside, timeout)
         lines = "; ".join(t.line() for t in result.targets)
         name = f"tunnel of {peer.name}: handshake, pings{', NAT' if outside else ''}"
         detail = lines if result.works else f"{result.message} {lines}".strip()

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obsdimg.core.passphrase import Secret
+from obsdimg.tunnel.identity import TunnelClient
 
-__all__ = ["EmulatedNetwork", "Login", "Secret", "SmokePeer", "SmokePlan", "mask"]
+__all__ = ["EmulatedNetwork", "Login", "Secret", "SmokePlan", "mask"]
 
 
 @dataclass(frozen=True)
@@ -43,29 +44,6 @@ class EmulatedNetwork:
 
 
 @dataclass(frozen=True)
-class SmokePeer:
-    """One client of the tunnel, with what it needs to shake hands with the server.
-
-    Keys are base64, as in WireGuard's own files; addresses are text.
-    """
-
-    name: str
-    private_key: Secret
-    server_public_key: str | None
-    """None: the server makes its key at the first boot and shows it on its console."""
-    preshared_key: Secret | None
-    addresses: tuple[str, ...]
-    """Its own in the tunnel, e.g. `10.0.0.2/32`."""
-    server_port: int
-    ping: tuple[str, ...] = ()
-    """Addresses inside the tunnel to ping, e.g. the server's own."""
-    internet: bool = True
-    """It may reach the internet through the server: the emulated gateway is pinged too."""
-    reach: tuple[str, ...] = ()
-    """Networks behind the server that it may reach; a host in each emulated one is pinged."""
-
-
-@dataclass(frozen=True)
 class Login:
     """A way into the guest over ssh, for the checks that need a shell there."""
 
@@ -82,7 +60,8 @@ class SmokePlan:
     passphrase: Secret
     sealing_passphrase: Secret | None = None
     """What opens the sealed secrets, where it differs from the disk's passphrase."""
-    peers: tuple[SmokePeer, ...] = ()
+    peers: tuple[TunnelClient, ...] = ()
+    """The clients that call; one without `server` gets the key that the console shows."""
     encrypted: bool = True
     unattended: bool = False
     """The passphrase is embedded in the ISO: the hook asks nothing."""

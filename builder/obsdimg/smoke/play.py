@@ -111,7 +111,7 @@ class Play:
     @contextlib.contextmanager
     def machine(self, disk: Path, *, cd: bool) -> Iterator[tuple[VirtualMachine, Console]]:
         """A machine with the plan's disk, ISO and ports, and its console in the transcript."""
-        udp = sorted({p.server_port for p in self.plan.peers})
+        udp = sorted({p.port for p in self.plan.peers})
         tcp = sorted({22, *self.plan.tcp_ports})
         spec = MachineSpec(
             memory_mib=self.plan.memory_mib,
@@ -185,9 +185,10 @@ def named_secrets(plan: SmokePlan) -> list[tuple[str, Secret]]:
     if plan.sealing_passphrase:
         found.append(("the sealing passphrase", plan.sealing_passphrase))
     for peer in plan.peers:
-        found.append((f"the private key of {peer.name}", peer.private_key))
-        if peer.preshared_key:
-            found.append((f"the pre-shared key of {peer.name}", peer.preshared_key))
+        if peer.private:
+            found.append((f"the private key of {peer.name}", Secret(peer.private.reveal())))
+        if peer.preshared:
+            found.append((f"the pre-shared key of {peer.name}", Secret(peer.preshared.reveal())))
     return [*found, *plan.secrets]
 
 

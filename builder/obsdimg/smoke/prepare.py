@@ -8,20 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from ipaddress import ip_address
 from pathlib import Path
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import read_file
 from obsdimg.core.passphrase import Secret
 from obsdimg.image.inspection import Inspection
-from obsdimg.project.folder import Project
-from obsdimg.site.clients import still_missing
-from obsdimg.smoke.plan import EmulatedNetwork, Login, SmokePeer, SmokePlan
-from obsdimg.tunnel.errors import ConfError
-from obsdimg.tunnel.wgconf import ClientConf, load
-
-DEFAULT_PORT = 53
+from obsdimg.project.folder import MissingKeyError, Project
+from obsdimg.site.clients import plan_clients, read_client
+from obsdimg.smoke.plan import EmulatedNetwork, Login, SmokePlan
+from obsdimg.tunnel.identity import TunnelClient
+from obsdimg.tunnel.ip import Address
 
 
 class SmokePlanError(ObsdimgError):
@@ -63,75 +59,39 @@ def encryption_of(found: Inspection) -> str:
     return how
 
 
-def project_clients(project: Project) -> tuple[list[Path], list[str]]:
-    """The client files of a project that can be used, and why others cannot."""
-    files, notes = [], []
-    for peer in project.config.tunnel.peers:
-        path = project.clients / f"{peer.name}.conf"
-        if peer.public_key is not None:
-            notes.append(f"client {peer.name}: made its own key, so it cannot be tried here")
-        elif not path.exists():
-            notes.append(f"client {peer.name}: {path} is missing; `obsdimg build` writes it")
+def project_clients(project: Project) -> tuple[list[TunnelClient], list[str]]:
+    """The clients of a project that can call, and why others cannot."""
+    try:
+        keys = project.keys(make=False)
+    except MissingKeyError as error:
+        return [], [f"no client can be tried: {error.message}"]
+    found, notes = [], []
+    for client in plan_clients(project.config, keys):
+        if client.private is None:
+            notes.append(f"client {client.name}: made its own key, so it cannot be tried here")
         else:
-            files.append(path)
-    return files, notes
+            found.append(client)
+    return found, notes
 
 
-def peer_from_file(path: Path, servers: Sequence[str] = (), port: int | None = None) -> SmokePeer:
-    """A client's wg-quick file as a peer of the test; `servers` are the server's addresses in
-    the tunnel (default: the first host of the client's network), `port` its UDP port.
+def client_from_file(
+    path: Path, servers: Sequence[Address], project: Project | None
+) -> TunnelClient:
+    """The client in a wg-quick file; `servers` are the server's addresses in the tunnel.  What a
+    file does not tell (these, the port, what it may reach) comes from the project, if any.
 
-    Raises SmokePlanError, FileError, ConfError.
+    Raises SmokePlanError, ClientError, FileError, ConfError.
     """
-    text = read_file(path, "client configuration").decode("utf-8", "replace")
-    first_boot = any("first boot" in what for what in still_missing(text))
-    conf = _load(path, text) if first_boot else load(path)
-    with_endpoint = [p for p in conf.peers if p.endpoint is not None] or list(conf.peers)
-    if len(with_endpoint) != 1:
-        raise SmokePlanError(f"{path}: has {len(with_endpoint)} peers", "give one with one server")
-    server = with_endpoint[0]
-    addresses = [ip_address(a) for a in servers] or [
-        network.network_address + 1
-        for own in conf.addresses
-        for network in [own.network, *(n for n in server.allowed_ips if own.ip in n)]
-        if 0 < network.prefixlen < network.max_prefixlen
-    ][:1]
-    versions = {own.version for own in conf.addresses}
-    inside = [str(a) for a in addresses if a.version in versions]
-    if not inside:
+    tunnel = project.config.tunnel if project else None
+    if tunnel and not servers:
+        servers = [own.ip for own in (tunnel.ipv4, tunnel.ipv6) if own]
+    client = read_client(path, servers, tunnel.port if tunnel else None)
+    if not client.inside:
         raise SmokePlanError(
             f"{path}: does not tell the server's address in the tunnel", "give --server-address"
         )
-    gateway = ip_address(EmulatedNetwork().gateway)
-    return SmokePeer(
-        name=path.stem,
-        private_key=Secret(conf.private_key.reveal()),
-        server_public_key=None if first_boot else server.public_key.text(),
-        preshared_key=Secret(server.preshared_key.reveal()) if server.preshared_key else None,
-        addresses=tuple(str(own) for own in conf.addresses),
-        server_port=port or (server.endpoint.port if server.endpoint else DEFAULT_PORT),
-        ping=tuple(inside),
-        internet=server.allows(gateway),
-    )
-
-
-def _load(path: Path, text: str) -> ClientConf:
-    """A client's file whose server is not known yet: any valid key stands in its place."""
-    from obsdimg.site.clients import UNKNOWN_SERVER
-    from obsdimg.tunnel.keys import WgPrivateKey
-    from obsdimg.tunnel.wgconf import parse
-
-    try:
-        known = text.replace(UNKNOWN_SERVER, WgPrivateKey.generate().public().text())
-        return parse(known, str(path))
-    except ConfError as error:
-        raise SmokePlanError(error.message, error.hint) from error
-
-
-def with_reach(peers: Sequence[SmokePeer], project: Project) -> list[SmokePeer]:
-    """`peers` with the private networks that the configuration lets them reach."""
-    reach = {p.name: tuple(map(str, p.reach)) for p in project.config.tunnel.peers}
-    return [replace(peer, reach=reach.get(peer.name, ())) for peer in peers]
+    reach = {p.name: tuple(p.reach) for p in tunnel.peers} if tunnel else {}
+    return replace(client, reach=reach.get(client.name, ()))
 
 
 def network_of(project: Project | None) -> EmulatedNetwork:
@@ -161,7 +121,7 @@ def make_plan(
     found: Inspection,
     passphrase: Secret,
     sealing: Secret | None,
-    peers: Sequence[SmokePeer],
+    peers: Sequence[TunnelClient],
     project: Project | None,
     wishes: SmokeOptions,
     *,

@@ -25,6 +25,7 @@ from obsdimg.smoke.play import Play, RunOptions, StageError, named_secrets
 from obsdimg.smoke.qemu import Accelerator
 from obsdimg.smoke.result import SmokeCheck, SmokeResult, SmokeVerdict
 from obsdimg.smoke.way_in import NoWayInError, ssh_port
+from obsdimg.tunnel.keys import WgPublicKey
 
 WRONG = "not the passphrase"
 """Typed where a wrong passphrase must be refused; long enough for the hook's rules."""
@@ -205,10 +206,8 @@ class Scenario(Play):
                 return
             ports = {f.guest_port: p for f, p in machine.ports.items() if f.protocol == "udp"}
             limit = TUNNEL_SECONDS * min(3.0, self.slowness)
-            peers = [
-                p if p.server_public_key else replace(p, server_public_key=self.server_key)
-                for p in self.plan.peers
-            ]
+            shown = WgPublicKey.parse(self.server_key, "console") if self.server_key else None
+            peers = [p if p.server else replace(p, server=shown) for p in self.plan.peers]
             stage.checks += check_tunnel(
                 peers,
                 ports,

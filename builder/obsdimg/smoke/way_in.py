@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.smoke.plan import SmokePeer, SmokePlan
+from obsdimg.smoke.plan import SmokePlan
 from obsdimg.smoke.qemu import Forward
-from obsdimg.tunnel.client import Identity
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import TunnelError
-from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
+from obsdimg.tunnel.identity import TunnelClient
+from obsdimg.tunnel.keys import WgPublicKey
 from obsdimg.tunnel.proxy import local_port
 from obsdimg.tunnel.stream import Tunnel
 
@@ -44,22 +43,23 @@ def ssh_port(
 
 def _through_tunnel(
     stack: ExitStack,
-    peers: Sequence[SmokePeer],
+    peers: Sequence[TunnelClient],
     udp: Mapping[int, int],
     server_key: str | None,
     timeout: float,
 ) -> int:
     """As the first client whose connection is accepted."""
+    shown = WgPublicKey.parse(server_key, "console") if server_key else None
     met = []
     for peer in peers:
-        key = peer.server_public_key or server_key
-        if key is None or not peer.ping or peer.server_port not in udp:
+        client = peer if peer.server else replace(peer, server=shown)
+        if client.server is None or not client.inside or client.port not in udp:
             met.append(f"{peer.name}: its server's key, address or port is not known")
             continue
-        host = ipaddress.ip_address(peer.ping[0])
+        host = client.inside[0]
         try:
-            tunnel = peer_tunnel(
-                replace(peer, server_public_key=key), udp[peer.server_port], timeout
+            tunnel = Tunnel.of(
+                client, endpoint=Endpoint("127.0.0.1", udp[client.port]), timeout=timeout
             )
         except TunnelError as error:
             met.append(f"{peer.name}: {error.message}")
@@ -75,21 +75,4 @@ def _through_tunnel(
     raise NoWayInError(
         f"no client reaches ssh through the tunnel: {'; '.join(met)}",
         "is there a client with ssh = true, and does sshd run?",
-    )
-
-
-def peer_tunnel(peer: SmokePeer, port: int, timeout: float) -> Tunnel:
-    """The tunnel of `peer` to the server behind UDP 127.0.0.1:`port`.  Raises TunnelError."""
-    place = f"peer {peer.name}"
-    assert peer.server_public_key is not None
-    preshared = peer.preshared_key
-    return Tunnel.open(
-        Endpoint("127.0.0.1", port),
-        Identity(
-            WgPrivateKey.parse(peer.private_key.reveal(), place),
-            WgPublicKey.parse(peer.server_public_key, place),
-            PresharedKey.parse(preshared.reveal(), place) if preshared else None,
-        ),
-        [ipaddress.ip_interface(address).ip for address in peer.addresses],
-        timeout=timeout,
     )

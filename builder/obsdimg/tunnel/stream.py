@@ -4,7 +4,7 @@
         stream = tunnel.connect(IPv4Address("10.0.0.1"), 22, timeout=10)   # a socket
         stream.sendall(b"…")
 
-`Tunnel.of(conf)` takes a client's wg-quick configuration.  To the server this process is that
+`Tunnel.of(client)` takes a planned client.  To the server this process is that
 client: a device that is connected with the same keys loses its session.
 """
 
@@ -25,13 +25,13 @@ from obsdimg.tunnel.carrier import Carrier
 from obsdimg.tunnel.client import Caller, HandshakeLog, Identity
 from obsdimg.tunnel.endpoint import Endpoint, resolve
 from obsdimg.tunnel.errors import EndpointError, HandshakeError, TunnelError
+from obsdimg.tunnel.identity import TunnelClient
 from obsdimg.tunnel.ip import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, Address
 from obsdimg.tunnel.link import Link
 from obsdimg.tunnel.pump import Channel, Pump
 from obsdimg.tunnel.report import ProbeResult, judge_handshake
 from obsdimg.tunnel.segments import TCP_HEADER_BYTES
 from obsdimg.tunnel.tcp import Ends, TcpConnection, TcpError
-from obsdimg.tunnel.wgconf import ClientConf, ConfPeer
 
 DEFAULT_MTU: Final = 1420
 HANDSHAKE_SECONDS: Final = 20.0
@@ -48,16 +48,6 @@ class TunnelDownError(TunnelError):
 
 class StreamError(TunnelError):
     """A stream was asked for that cannot be."""
-
-
-def the_server(conf: ClientConf) -> ConfPeer:
-    """The one peer of `conf` that can be called.  Raises StreamError."""
-    peers = [peer for peer in conf.peers if peer.endpoint is not None] or list(conf.peers)
-    if len(peers) != 1:
-        raise StreamError(
-            f"the client's configuration has {len(peers)} peers", "give one with one server"
-        )
-    return peers[0]
 
 
 class Tunnel:
@@ -83,27 +73,28 @@ class Tunnel:
     @classmethod
     def of(
         cls,
-        conf: ClientConf,
+        client: TunnelClient,
         *,
         endpoint: Endpoint | None = None,
         timeout: float = HANDSHAKE_SECONDS,
     ) -> Self:
-        """The tunnel of a client's configuration.
+        """The tunnel of a client whose keys are known.
 
         `endpoint` replaces the configured one; `timeout`: seconds during which the handshake
         is tried.  Raises StreamError, TunnelDownError.
         """
-        peer = the_server(conf)
-        endpoint = endpoint or peer.endpoint
-        if endpoint is None:
-            raise StreamError("the client's configuration has no Endpoint", "give --endpoint")
+        endpoint = endpoint or client.endpoint
+        if endpoint is None or client.private is None or client.server is None:
+            raise StreamError(
+                f"client {client.name}: its key, its server's key or address is not known"
+            )
         return cls.open(
             endpoint,
-            Identity(conf.private_key, peer.public_key, peer.preshared_key),
-            [address.ip for address in conf.addresses],
-            mtu=conf.mtu or DEFAULT_MTU,
-            keepalive=float(peer.keepalive or 0),
-            allows=peer.allows,
+            Identity(client.private, client.server, client.preshared),
+            [address.ip for address in client.addresses],
+            mtu=client.mtu or DEFAULT_MTU,
+            keepalive=float(client.keepalive or 0),
+            allows=client.allows,
             timeout=timeout,
         )
 

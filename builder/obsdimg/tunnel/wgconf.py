@@ -111,15 +111,18 @@ class _Section:
 
 def load(path: Path) -> ClientConf:
     """The configuration in the file at `path`.  Raises FileError and ConfError."""
-    data = read_file(path, "client configuration")
+    return parse(decode(read_file(path, "client configuration"), str(path)), str(path))
+
+
+def decode(data: bytes, name: str) -> str:
+    """The text of a file called `name`, for `parse`.  Raises ConfError."""
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
         raise ConfError(
-            f"{path}: line {line}: not text (UTF-8)", "give a wg-quick configuration"
+            f"{name}: line {line}: not text (UTF-8)", "give a wg-quick configuration"
         ) from error
-    return parse(text, str(path))
 
 
 def parse(text: str, name: str) -> ClientConf:
