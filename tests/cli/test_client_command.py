@@ -341,7 +341,7 @@ class TestApplying:
         ]
 
     def test_from_6_8_the_old_peers_go_first(self, folder: Folder) -> None:
-        folder.edit("# My server.\n", '[release]\nversion = "7.5"\n')
+        folder.edit('version = "6.6"', 'version = "7.5"')
         project = Project.open(folder.toml)
         release = load_release("7.5")
         command = changes_command(project.config, release)

@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 
 from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.secret import Secret
 from obsdimg.deploy.api import Api, Pace
-from obsdimg.deploy.credentials import Token, find_s3_keys, find_token
+from obsdimg.deploy.credentials import find_s3_keys, find_token
 from obsdimg.deploy.provider import (
-    DeployError,
     InstanceSpec,
     MissingError,
     ProviderError,
@@ -38,7 +38,7 @@ def vultr(
     b: Bench, token: str = fake_vultr.TOKEN, slept: list[float] | None = None
 ) -> Iterator[Vultr]:
     sleep = time.sleep if slept is None else slept.append
-    with Api("Vultr", b.fake.url, Token(token), QUICK, sleep) as api:
+    with Api("Vultr", b.fake.url, Secret(token), QUICK, sleep) as api:
         yield Vultr(api)
 
 
@@ -72,7 +72,7 @@ def test_a_wrong_token_is_said_and_never_shown(b: Bench) -> None:
         provider.offer("ams", "vc2-1c-1gb")
     assert wrong not in caught.value.message
     assert "API settings" in str(caught.value.hint)
-    with Api("Vultr", b.fake.url, Token(wrong), QUICK) as api:
+    with Api("Vultr", b.fake.url, Secret(wrong), QUICK) as api:
         with pytest.raises(TokenError) as caught:
             api.get("/plans")
         assert "[token]" in caught.value.message
@@ -141,7 +141,7 @@ def test_an_endpoint_that_takes_the_connection_and_never_answers_has_a_limit() -
         base = f"http://127.0.0.1:{silent.getsockname()[1]}/v2"
         start = time.monotonic()
         with (
-            Api("Vultr", base, Token("t"), QUICK) as api,
+            Api("Vultr", base, Secret("t"), QUICK) as api,
             pytest.raises(ProviderError, match=r"no answer within 0\.5 s"),
         ):
             api.get("/regions")
@@ -151,7 +151,7 @@ def test_an_endpoint_that_takes_the_connection_and_never_answers_has_a_limit() -
 def test_an_endpoint_that_is_not_there_is_said() -> None:
     base = f"http://127.0.0.1:{free_port(socket.SOCK_STREAM)}/v2"
     with (
-        Api("Vultr", base, Token("t"), QUICK) as api,
+        Api("Vultr", base, Secret("t"), QUICK) as api,
         pytest.raises(ProviderError, match="cannot be reached: refused"),
     ):
         api.post("/iso", {}, repeatable=False)
@@ -162,7 +162,7 @@ def test_an_endpoint_that_is_not_there_is_said() -> None:
 )
 def test_the_token_is_not_sent_in_clear(base: str) -> None:
     with pytest.raises(ProviderError, match="in clear"):
-        Api("Vultr", base, Token("t"))
+        Api("Vultr", base, Secret("t"))
 
 
 def test_the_token_does_not_follow_a_redirect(b: Bench) -> None:
@@ -269,7 +269,7 @@ def test_a_keyring_is_asked_if_there_is_one(
     ],
 )
 def test_token_files_that_will_not_do(tmp_path: Path, text: str, mode: int, message: str) -> None:
-    with pytest.raises(DeployError) as caught:
+    with pytest.raises(ObsdimgError) as caught:
         find_token(private(tmp_path / "token", text, mode), {})
     assert message in caught.value.message
     assert not text or text not in caught.value.message

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from obsdimg.core.secret import Secret
 from obsdimg.deploy.api import Api
-from obsdimg.deploy.credentials import Token
 from obsdimg.deploy.handshake import first_caller
 from obsdimg.deploy.hosting import FromHere
 from obsdimg.deploy.image import load_image
@@ -244,7 +244,7 @@ def in_process(b: Bench) -> tuple[Deployment, Project]:
         download=20, activate=1.5, install=20, silence=20, unlock=20, first_pause=0.05,
         longest_pause=0.1, settle=(0.0, 0.1, 0.4),
     )  # fmt: skip
-    api = Api("Vultr", b.fake.url, Token(fake_vultr.TOKEN))
+    api = Api("Vultr", b.fake.url, Secret(fake_vultr.TOKEN))
     return Deployment(Vultr(api), store, state, limits=limits), project
 
 

@@ -16,9 +16,10 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from obsdimg.core.secret import Secret
 from obsdimg.deploy import s3
 from obsdimg.deploy.api import Pace
-from obsdimg.deploy.credentials import S3Keys, Token
+from obsdimg.deploy.credentials import S3Keys
 from obsdimg.deploy.s3 import Bucket, StoreError
 from obsdimg.deploy.s3sign import Signer, encode_key, query_string
 from support.deploy_bench import S3Store, free_port
@@ -33,8 +34,8 @@ keys_text = st.text(
 
 
 def signer(session: bool = False) -> Signer:
-    token = Token("session/token+with=signs") if session else None
-    return Signer(S3Keys("AKIDEXAMPLE", Token(SECRET), token), "eu-test-1")
+    token = Secret("session/token+with=signs") if session else None
+    return Signer(S3Keys("AKIDEXAMPLE", Secret(SECRET), token), "eu-test-1")
 
 
 def botocore_keys(session: bool) -> Credentials:
@@ -86,7 +87,7 @@ def test_presigned_urls_are_those_of_botocore(key: str, seconds: int) -> None:
 
 
 def open_bucket(store: S3Store, name: str | None = None) -> Bucket:
-    keys = S3Keys(store.access, Token(store.secret))
+    keys = S3Keys(store.access, Secret(store.secret))
     return Bucket(store.endpoint, "eu-test-1", name or store.bucket, keys, QUICK)
 
 
@@ -182,7 +183,7 @@ def test_a_missing_bucket_is_named_with_what_to_do(store: S3Store, tmp_path: Pat
 
 
 def test_a_store_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
-    keys = S3Keys("A", Token("b"))
+    keys = S3Keys("A", Secret("b"))
     with (
         Bucket(f"http://127.0.0.1:{free_port()}", "r", "b", keys, QUICK) as bucket,
         pytest.raises(StoreError, match="cannot be reached"),

@@ -114,7 +114,7 @@ def test_a_folder_instead_of_a_secret_is_one_error(
     (project / "secrets/server.key").unlink()
     (project / "secrets/server.key").mkdir(mode=0o700)
     assert main(configure(project, "")) == 1
-    assert "server.key: is not a file" in capsys.readouterr().err
+    assert "server.key: is not a regular file" in capsys.readouterr().err
 
 
 def test_of_many_runs_that_make_the_same_key_at_once_all_use_one(project: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 
 from obsdimg import standin
 from obsdimg.cli.main import main
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.ffs import FileSystem
 from obsdimg.image.project_secrets import project_secrets
 from obsdimg.image.secret_search import search

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.response.hook import (
     After,
     HookError,

@@ -10,7 +10,7 @@ import pexpect
 import pytest
 
 from obsdimg.core.entry import Entry
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.core.templates import render
 from obsdimg.site.sealing import seal
 from support.hook_bench import shell

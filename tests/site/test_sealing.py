@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obsdimg.core.entry import Entry
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.site.sealing import (
     SealingError,
     open_sealed,

@@ -185,7 +185,7 @@ def test_the_stock_medium_is_not_ours(
 
 
 def test_the_plan_comes_from_the_project(demo: Path, folder: Path) -> None:
-    from obsdimg.core.passphrase import Secret
+    from obsdimg.core.secret import Secret
     from obsdimg.image.inspection import inspect
     from obsdimg.project.folder import Project
     from obsdimg.smoke import prepare as smokeplan

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.site.clients import find_peer, plan_client
 from obsdimg.smoke.inside import check_inside
 from obsdimg.smoke.plan import Login, SmokePlan

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.response.hook import HookSettings, ramdisk_files
 
 MB = 1 << 20

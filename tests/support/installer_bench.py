@@ -15,7 +15,7 @@ import pytest
 
 import obsdimg.standin
 from obsdimg.core.entry import Entry
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.core.templates import render
 from obsdimg.ffs import FileSystem
 from obsdimg.rehearsal import (

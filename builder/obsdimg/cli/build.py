@@ -10,7 +10,7 @@ from obsdimg.cli.options import WithConfig, flag, option, repeated
 from obsdimg.cli.ui import Ui
 from obsdimg.core import passphrase as phrases
 from obsdimg.core.files import private_dir
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.fetch.cache import Cache
 from obsdimg.fetch.install_iso import obtain_iso
 from obsdimg.fetch.packages import obtain_packages

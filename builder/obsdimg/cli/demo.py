@@ -15,7 +15,7 @@ from obsdimg.cli.ui import Ui
 from obsdimg.config.document import commented
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir, write_file
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.fetch.cache import Cache
 from obsdimg.fetch.install_iso import obtain_iso
 from obsdimg.image.inputs import read_inputs

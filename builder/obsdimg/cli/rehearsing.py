@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from obsdimg.cli.ui import Ui
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.iso import Iso
 from obsdimg.rehearsal import (
     Operator,

@@ -20,8 +20,8 @@ from obsdimg.cli.ui import Ui
 from obsdimg.core import passphrase as phrases
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir
-from obsdimg.core.passphrase import Secret
 from obsdimg.core.progress import Progress
+from obsdimg.core.secret import Secret
 from obsdimg.fetch.cache import Cache
 from obsdimg.image.inspection import Inspection, inspect
 from obsdimg.project.folder import Project
@@ -228,7 +228,7 @@ def _passphrases(
         sealing = phrases.from_file(options.sealing_passphrase_file)
     embedded = found.extracts.get("ramdisk/obsdimg.key")
     if how == "embedded" and embedded is not None:
-        return phrases.Secret(embedded.decode("latin-1").rstrip("\n")), sealing
+        return Secret(embedded.decode("latin-1").rstrip("\n")), sealing
     named = options.passphrase_file or os.environ.get(phrases.VARIABLE)
     if named:
         secret = phrases.from_file(Path(named).expanduser())

@@ -13,7 +13,7 @@ from obsdimg.console.reader import Reader
 from obsdimg.console.screen import Screen
 from obsdimg.console.serial import SerialConsole
 from obsdimg.console.vnc import CONNECT_SECONDS, Vnc
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 
 
 class Console(Protocol):

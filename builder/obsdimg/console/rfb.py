@@ -20,7 +20,7 @@ from vncdotool.rfb import PixelFormat, RFBClient
 from obsdimg.console.errors import ConnectError, LoginError, ProtocolError
 from obsdimg.console.picture import Picture
 from obsdimg.core.errors import ObsdimgError, printable
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 
 globalLogBeginner.beginLoggingTo([], discardBuffer=True, redirectStandardIO=False)
 """Twisted keeps 65,536 log entries in memory until it is told where they go."""

@@ -15,7 +15,7 @@ from obsdimg.console.errors import ConnectError, ConsoleError, LostError
 from obsdimg.console.remote import Console, type_text
 from obsdimg.console.screen import Screen
 from obsdimg.console.states import REFUSAL, Seen, Sight, fingerprint, recognise
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 
 LOOK = 0.5
 SETTLE = 0.7

@@ -15,7 +15,7 @@ from obsdimg.console.errors import ConsoleError, LostError, ProtocolError
 from obsdimg.console.keys import Chord
 from obsdimg.console.picture import Picture
 from obsdimg.console.rfb import Rfb
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 
 CONNECT_SECONDS = 20.0
 SILENCE = 15.0

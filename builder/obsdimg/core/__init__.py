@@ -1,1 +1,1 @@
-"""What everything may use: errors, files, processes, progress, templates, passphrases."""
+"""What everything may use: errors, files, processes, progress, templates, secrets."""

@@ -7,15 +7,13 @@ never taken from an argument.  The same rules hold here and in the ramdisk hook
 
 from __future__ import annotations
 
-import hmac
 import os
-import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import describe
+from obsdimg.core.secret import Secret, read_private
 
 VARIABLE = "OBSDIMG_PASSPHRASE_FILE"
 
@@ -39,41 +37,6 @@ CARDS_OF_A_RICH_ATTACKER = 100
 
 class PassphraseError(ObsdimgError):
     """There is no passphrase, or it cannot be used; the message never shows it."""
-
-
-class Secret:
-    """A text that nobody prints by accident: `repr`, `str` and `format` hide it."""
-
-    __slots__ = ("_text",)
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        """The text itself; every call is a place to look at in a review."""
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Secret('***')"
-
-    __str__ = __repr__
-
-    def __format__(self, spec: str) -> str:
-        return repr(self)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Secret):
-            return NotImplemented
-        return hmac.compare_digest(self._text.encode(), other._text.encode())
-
-    def __hash__(self) -> int:
-        return hash((Secret, self._text))
-
-    def __bool__(self) -> bool:
-        return bool(self._text)
-
-    def __reduce__(self) -> tuple[object, ...]:
-        raise TypeError("a Secret is not pickled")
 
 
 def validate(text: str, where: str = "passphrase") -> Secret:
@@ -108,29 +71,9 @@ def validate(text: str, where: str = "passphrase") -> Secret:
 def from_file(path: Path) -> Secret:
     """The first and only line of a private file, without its newline.
 
-    Raises PassphraseError when others than the owner may read or write the file, when it is
-    not a regular file, or when it holds more than a line.
+    Raises SecretFileError for a file that is not private, PassphraseError for what it holds.
     """
-    try:
-        # Without O_NONBLOCK a FIFO would wait for a writer before it can be refused.
-        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as stream:
-            status = os.fstat(stream.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise PassphraseError(
-                    f"{path}: not a regular file", "write the passphrase to a file"
-                )
-            if status.st_mode & 0o077:
-                raise PassphraseError(
-                    f"{path}: others may read the passphrase"
-                    f" (mode {stat.S_IMODE(status.st_mode):04o})",
-                    f"chmod 600 {path}",
-                )
-            data = stream.read(4 * MAX_LENGTH)
-    except OSError as error:
-        raise PassphraseError(
-            f"{path}: cannot read the passphrase: {describe(error)}",
-            "give an existing file of mode 0600",
-        ) from error
+    data = read_private(path, "passphrase")
     line, newline, rest = data.partition(b"\n")
     if rest:
         raise PassphraseError(f"{path}: more than one line", "only the passphrase, on one line")

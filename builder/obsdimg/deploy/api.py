@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from obsdimg import __version__
-from obsdimg.deploy.credentials import Token
+from obsdimg.core.secret import Secret
 from obsdimg.deploy.provider import MissingError, ProviderError, TokenError, UncertainError
 
 LARGEST_ANSWER = 16 << 20
@@ -59,7 +59,7 @@ class Api:
         self,
         name: str,
         base: str,
-        token: Token,
+        token: Secret,
         pace: Pace | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
 
-from obsdimg.core.files import read_file
-from obsdimg.deploy.provider import DeployError, TokenError
+from obsdimg.core.secret import Secret, read_private
+from obsdimg.deploy.provider import TokenError
 
 VARIABLE = "VULTR_API_KEY"
 """As vultr-cli and the Terraform provider call it."""
@@ -19,35 +17,19 @@ KEYRING = ("obsdimg", "vultr")
 """Service and user under which the keyring has the token."""
 
 
-@final
-class Token:
-    """A secret that neither `repr` nor format shows."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-
-    def reveal(self) -> str:
-        return self._text
-
-    def __repr__(self) -> str:
-        return "Token(...)"
-
-    __str__ = __repr__
-
-
 @dataclass(frozen=True)
 class S3Keys:
     """An access key of an S3-compatible object store."""
 
     access: str
-    secret: Token
-    session: Token | None = None
+    secret: Secret
+    session: Secret | None = None
 
 
-def find_token(file: Path | None, environ: Mapping[str, str] = os.environ) -> Token:
+def find_token(file: Path | None, environ: Mapping[str, str] = os.environ) -> Secret:
     """The provider's token: from `file`, else the variable, else the keyring.
 
-    Raises TokenError, which never repeats what was found.
+    Raises TokenError or SecretFileError; neither repeats what was found.
     """
     if file is not None:
         return _checked(_private_text(file, "token"), str(file))
@@ -66,7 +48,7 @@ def find_s3_keys(file: Path | None, environ: Mapping[str, str] = os.environ) -> 
     """The object store's key: from `file` (as ~/.aws/credentials), else from the variables
     AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, if set, AWS_SESSION_TOKEN.
 
-    Raises TokenError.
+    Raises TokenError, SecretFileError.
     """
     if file is not None:
         values = _ini(_private_text(file, "object store's keys"))
@@ -91,18 +73,14 @@ def find_s3_keys(file: Path | None, environ: Mapping[str, str] = os.environ) -> 
 
 
 def _private_text(path: Path, what: str) -> str:
-    data = read_file(path, what)
-    mode = stat.S_IMODE(path.stat().st_mode)
-    if mode & 0o077:
-        raise DeployError(f"{path}: others may read it (mode {mode:04o})", f"chmod 600 {path}")
-    return data.decode("utf-8", "replace")
+    return read_private(path, what).decode("utf-8", "replace")
 
 
-def _checked(text: str, place: str) -> Token:
+def _checked(text: str, place: str) -> Secret:
     text = text.strip()
     if not text or not text.isascii() or not text.isprintable() or " " in text:
         raise TokenError(f"{place}: this is no token: one word of letters, digits and signs")
-    return Token(text)
+    return Secret(text)
 
 
 def _ini(text: str) -> dict[str, str]:

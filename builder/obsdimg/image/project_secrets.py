@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from obsdimg.core.files import read_file
-from obsdimg.core.passphrase import Secret
 from obsdimg.core.progress import Progress
+from obsdimg.core.secret import Secret, check_private_folder, read_private
 from obsdimg.image.inspection import Inspection, InspectionCheck
 from obsdimg.image.secret_search import SecretSearch, search
-from obsdimg.project.folder import ProjectError, check_private
+from obsdimg.project.folder import ProjectError
 
 
 def project_secrets(folder: Path, passphrase: Secret | None = None) -> dict[str, bytes]:
@@ -20,12 +19,12 @@ def project_secrets(folder: Path, passphrase: Secret | None = None) -> dict[str,
     store = folder / "secrets"
     if not store.is_dir():
         raise ProjectError(f"{store}: there are no secrets here", "give the project's folder")
+    check_private_folder(store)
     found: dict[str, bytes] = {}
     for path in sorted(store.iterdir()):
         if path.suffix in (".key", ".psk", ".sec"):
-            check_private(path)
             # Of a signify key the second line is the secret; the first is a comment.
-            found[path.name] = read_file(path, "secret").strip().splitlines()[-1]
+            found[path.name] = read_private(path, "key").strip().splitlines()[-1]
     if passphrase is not None:
         found["passphrase"] = passphrase.reveal().encode()
     return found

@@ -17,8 +17,8 @@ from typing import Any
 
 from obsdimg.core.entry import Entry
 from obsdimg.core.files import PRIVATE_FILE, FileError, atomic_file, identity, write_file
-from obsdimg.core.passphrase import Secret
 from obsdimg.core.progress import Progress
+from obsdimg.core.secret import Secret
 from obsdimg.fetch.install_iso import UnverifiedIso, VerifiedIso
 from obsdimg.image.inputs import BuildError
 from obsdimg.image.manifest import encode, manifest

@@ -15,14 +15,8 @@ from pathlib import Path
 
 from obsdimg.config import Config, load
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import (
-    PRIVATE_DIR,
-    PRIVATE_FILE,
-    create_file,
-    describe,
-    private_dir,
-    read_file,
-)
+from obsdimg.core.files import create_file, private_dir, read_file
+from obsdimg.core.secret import check_private_folder, read_private
 from obsdimg.signify.message import SignifySecretKey as ImageKey
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 
@@ -86,7 +80,7 @@ class Project:
         """All keys; those not there yet are made.
 
         With `make` false they are those of a server that was built already: MissingKeyError
-        for one that is not there.  Raises ProjectError for loose modes.
+        for one that is not there.  Raises SecretFileError for loose modes.
         """
         store = SecretStore(self.secrets, make=make)
         tunnel = self.config.tunnel
@@ -154,31 +148,11 @@ class SecretStore:
                     f"{path}: there is no such key", "it is made by `obsdimg build`"
                 )
             private_dir(self.folder)
-            _refuse_readable(self.folder, PRIVATE_DIR)
+            check_private_folder(self.folder)
             create_file(path, (make().rstrip("\n") + "\n").encode())
         # What another run has just made is as good: every run reads the same.
-        check_private(path)
-        return read_file(path, "secret").decode("ascii", "replace")
-
-
-def check_private(path: Path) -> None:
-    """Refuse a secret that others may read.  Raises ProjectError."""
-    _refuse_readable(path.parent, PRIVATE_DIR)
-    if not path.is_file():
-        raise ProjectError(f"{path}: is not a file", "one file of mode 0600 for each secret")
-    _refuse_readable(path, PRIVATE_FILE)
-
-
-def _refuse_readable(place: Path, allowed: int) -> None:
-    try:
-        mode = place.stat().st_mode & 0o777
-    except OSError as error:
-        raise ProjectError(f"{place}: cannot be read: {describe(error)}") from error
-    if mode & ~allowed:
-        raise ProjectError(
-            f"{place}: others may read it (mode {mode:04o})",
-            f"chmod {allowed:o} {place}; if the machine has other users, make new keys",
-        )
+        check_private_folder(self.folder)
+        return read_private(path, "key").decode("ascii", "replace")
 
 
 def _present(key: WgPrivateKey | None) -> WgPrivateKey:

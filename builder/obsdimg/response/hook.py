@@ -13,8 +13,9 @@ from enum import Enum
 
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.passphrase import MAX_LENGTH, MIN_LENGTH, Secret
+from obsdimg.core.passphrase import MAX_LENGTH, MIN_LENGTH
 from obsdimg.core.resources import resource
+from obsdimg.core.secret import Secret
 
 SCRIPT = "/obsdimg.sh"
 CONF = "/obsdimg.conf"

@@ -26,7 +26,7 @@ from collections.abc import Iterable
 
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 
 ITERATIONS = 600_000
 """Rounds of PBKDF2 for a new file.  Two blocks of output are derived (48 bytes), so the server

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.tunnel.identity import TunnelClient
 
 __all__ = ["EmulatedNetwork", "Login", "Secret", "SmokePlan", "mask"]

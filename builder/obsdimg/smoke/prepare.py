@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from obsdimg.image.inspection import Inspection
 from obsdimg.project.folder import MissingKeyError, Project
 from obsdimg.site.clients import plan_clients, read_client
