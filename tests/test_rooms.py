@@ -26,7 +26,7 @@ ROOMS = {
     "response": "core config releases",
     "image": "core ffs iso kernel signify tunnel fetch config releases project site response",
     "standin": "core ffs iso kernel signify",
-    "rehearsal": "core ffs iso kernel signify releases response standin",
+    "rehearsal": "core ffs iso kernel signify releases response",
     "console": "core tunnel",
     "smoke": "core tunnel project site image console",
     "server": "core tunnel config project site",

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 
 from obsdimg.cli.main import main
+from obsdimg.core.archive import gzip
 from obsdimg.core.resources import resource
 from obsdimg.releases import release as module
 from obsdimg.releases.release import load_release
 from obsdimg.signify.message import SignifySecretKey
 from obsdimg.signify.signing import sign_list
 from obsdimg.standin import build_iso
-from obsdimg.standin.sets import gzip
 
 
 @dataclass

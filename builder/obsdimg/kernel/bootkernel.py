@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from obsdimg.core.archive import gzip
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.ffs.errors import FfsError, UnsupportedError
 from obsdimg.ffs.layout import (
@@ -27,8 +28,6 @@ from obsdimg.ffs.superblock import FIELDS, Superblock
 from obsdimg.kernel.elf import Elf, ElfError
 
 GZIP_MAGIC = b"\x1f\x8b"
-# Deflate, no name, no time, best compression, Unix: what `gzip -9n` writes.
-GZIP_HEADER = GZIP_MAGIC + bytes([8, 0, 0, 0, 0, 0, 2, 3])
 MAX_KERNEL = 256 << 20  # bytes; no kernel comes near, a decompression bomb does
 EMPTY_RAMDISK = b"|This is the root ramdisk!\n"
 
@@ -103,13 +102,6 @@ def gunzip(data: bytes) -> bytes:
     if stream.unused_data.strip(b"\0"):
         raise BootKernelError("boot kernel: something follows the gzip data", HINT)
     return content
-
-
-def gzip(content: bytes) -> bytes:
-    """One gzip member without name and time, level 9."""
-    stream = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    body = stream.compress(content) + stream.flush()
-    return GZIP_HEADER + body + struct.pack("<II", zlib.crc32(content), len(content) & 0xFFFFFFFF)
 
 
 def by_symbols(kernel: bytes, elf: Elf) -> tuple[int, int] | None:

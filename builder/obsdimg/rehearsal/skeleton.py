@@ -6,11 +6,10 @@ which files are read and changed after the sets).  Written from facts, with cont
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Mapping
 
-from obsdimg.standin.sets import gzip
+from obsdimg.core.archive import gzip, tar
+from obsdimg.core.entry import Entry
 
 ACCOUNTS = """\
 root::0:0:daemon:0:0:Charlie &:/root:/bin/ksh
@@ -99,7 +98,7 @@ def files(version: str) -> dict[str, tuple[int, bytes]]:
     found["usr/share/zoneinfo/UTC"] = (0o444, b"TZif2")
     found["var/sysmerge/etc.tgz"] = (
         0o444,
-        _tgz({f"./{p}": c for p, c in found.items() if p in ETC}),
+        _tgz({p: c for p, c in found.items() if p in ETC}, "./"),
     )
     kernel = {"GENERIC/Makefile": (0o644, b"newbsd newinstall:\n")}
     kernel["GENERIC.MP/Makefile"] = kernel["GENERIC/Makefile"]
@@ -107,11 +106,6 @@ def files(version: str) -> dict[str, tuple[int, bytes]]:
     return found
 
 
-def _tgz(members: Mapping[str, tuple[int, bytes]]) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for path, (mode, content) in sorted(members.items()):
-            member = tarfile.TarInfo(path)
-            member.mode, member.size = mode, len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return gzip(stream.getvalue())
+def _tgz(members: Mapping[str, tuple[int, bytes]], prefix: str = "") -> bytes:
+    entries = (Entry(f"/{path}", data, mode) for path, (mode, data) in sorted(members.items()))
+    return gzip(tar(entries, prefix=prefix))

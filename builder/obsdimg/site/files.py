@@ -8,12 +8,10 @@ or time.  Same files, same bytes.
 
 from __future__ import annotations
 
-import gzip
-import io
-import tarfile
 from collections.abc import Iterable
 from pathlib import PurePosixPath
 
+from obsdimg.core.archive import gzip, tar
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.resources import resource
@@ -34,21 +32,9 @@ def site_set(files: Iterable[Entry], epoch: int) -> bytes:
     """The archive siteXX.tgz; `epoch` (seconds since 1970) is the time of every entry.
 
     Directories that the base system lacks get an entry (0755 unless `files` says otherwise).
-    Raises SiteSetError for a path given twice, not absolute, or too long for ustar.
+    Raises SiteSetError for a path given twice or not absolute, TarPathError for one too long.
     """
-    entries = with_directories(files)
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for entry in entries:
-            info = _tar_info(entry, epoch)
-            try:
-                archive.addfile(info, io.BytesIO(entry.data) if entry.kind == "file" else None)
-            except ValueError as error:
-                raise SiteSetError(
-                    f"{entry.path}: does not fit into a ustar archive: {error}",
-                    "shorten the path (100 characters, 155 of folders before)",
-                ) from error
-    return gzip.compress(buffer.getvalue(), 9, mtime=0)
+    return gzip(tar(with_directories(files), epoch))
 
 
 def with_directories(files: Iterable[Entry]) -> list[Entry]:
@@ -78,19 +64,3 @@ def check_path(path: str) -> None:
         raise SiteSetError(f"{path}: not a plain absolute path")
     if not path.isprintable():
         raise SiteSetError(f"{path!r}: the name holds characters that cannot be printed")
-
-
-def _tar_info(entry: Entry, epoch: int) -> tarfile.TarInfo:
-    info = tarfile.TarInfo(entry.path.removeprefix("/"))
-    info.mtime = epoch
-    info.mode = entry.mode
-    info.uid = info.gid = 0
-    info.uname = info.gname = ""
-    if entry.kind == "dir":
-        info.type = tarfile.DIRTYPE
-    elif entry.kind == "link":
-        info.type = tarfile.SYMTYPE
-        info.linkname = entry.target
-    else:
-        info.size = len(entry.data)
-    return info

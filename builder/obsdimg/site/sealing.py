@@ -24,6 +24,7 @@ import re
 import tarfile
 from collections.abc import Iterable
 
+from obsdimg.core.archive import tar
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.secret import Secret
@@ -87,19 +88,11 @@ def open_sealed(sealed: bytes, passphrase: Secret, *, iterations: int = ITERATIO
 
 def pack(files: Iterable[Entry]) -> bytes:
     """The plain text: header block and padded archive, paths in order.  Raises SealingError."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for entry in sorted(files, key=lambda entry: entry.path):
-            path = entry.path
-            if not re.fullmatch(r"(/[A-Za-z0-9._+@-]+)+", path) or "/.." in path or "/./" in path:
-                raise SealingError(f"{path}: not a plain absolute path", "e.g. /etc/wireguard/key")
-            member = tarfile.TarInfo(path.lstrip("/"))
-            member.size, member.mode = len(entry.data), entry.mode
-            try:
-                archive.addfile(member, io.BytesIO(entry.data))
-            except ValueError as error:
-                raise SealingError(f"{path}: the path is too long for ustar") from error
-    body = out.getvalue()
+    ordered = sorted(files, key=lambda entry: entry.path)
+    for path in (entry.path for entry in ordered):
+        if not re.fullmatch(r"(/[A-Za-z0-9._+@-]+)+", path) or "/.." in path or "/./" in path:
+            raise SealingError(f"{path}: not a plain absolute path", "e.g. /etc/wireguard/key")
+    body = tar(ordered)
     body += bytes(-(len(body) + BLOCK) % BUCKET)
     return _header(body) + body
 

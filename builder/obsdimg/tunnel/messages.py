@@ -7,8 +7,8 @@ initiation 148, response 92, cookie reply 64, transport 32 or more.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from typing import ClassVar, Final, Self
+from dataclasses import Field, dataclass, fields
+from typing import Any, ClassVar, Final, Self
 
 from obsdimg.tunnel.errors import MessageError
 from obsdimg.tunnel.primitives import MAC_BYTES, TAG_BYTES
@@ -20,8 +20,24 @@ TRANSPORT_HEADER_BYTES: Final = 16
 TRANSPORT_MINIMUM_BYTES: Final = TRANSPORT_HEADER_BYTES + TAG_BYTES
 
 
+class _Handshaking:
+    """A message of fixed size: its fields are packed in the order in which they are declared."""
+
+    TYPE: ClassVar[int]
+    FORMAT: ClassVar[struct.Struct]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    def pack(self) -> bytes:
+        return self.FORMAT.pack(self.TYPE, *(getattr(self, one.name) for one in fields(self)))
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Self:
+        _, *found = cls.FORMAT.unpack(data)
+        return cls(*found)
+
+
 @dataclass(frozen=True)
-class Initiation:
+class Initiation(_Handshaking):
     """Type 1, client to server: opens a handshake."""
 
     TYPE: ClassVar[int] = 1
@@ -38,25 +54,9 @@ class Initiation:
     mac1: bytes = bytes(MAC_BYTES)
     mac2: bytes = bytes(MAC_BYTES)
 
-    def pack(self) -> bytes:
-        return self.FORMAT.pack(
-            self.TYPE,
-            self.sender,
-            self.ephemeral,
-            self.static,
-            self.timestamp,
-            self.mac1,
-            self.mac2,
-        )
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        _, *fields = cls.FORMAT.unpack(data)
-        return cls(*fields)
-
 
 @dataclass(frozen=True)
-class Response:
+class Response(_Handshaking):
     """Type 2, server to client: completes the handshake."""
 
     TYPE: ClassVar[int] = 2
@@ -72,25 +72,9 @@ class Response:
     mac1: bytes = bytes(MAC_BYTES)
     mac2: bytes = bytes(MAC_BYTES)
 
-    def pack(self) -> bytes:
-        return self.FORMAT.pack(
-            self.TYPE,
-            self.sender,
-            self.receiver,
-            self.ephemeral,
-            self.empty,
-            self.mac1,
-            self.mac2,
-        )
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        _, *fields = cls.FORMAT.unpack(data)
-        return cls(*fields)
-
 
 @dataclass(frozen=True)
-class CookieReply:
+class CookieReply(_Handshaking):
     """Type 3, from a responder under load: proves your address, then try again."""
 
     TYPE: ClassVar[int] = 3
@@ -101,14 +85,6 @@ class CookieReply:
     """24 bytes for XChaCha20-Poly1305."""
     cookie: bytes
     """The cookie, sealed: 16 + 16 bytes."""
-
-    def pack(self) -> bytes:
-        return self.FORMAT.pack(self.TYPE, self.receiver, self.nonce, self.cookie)
-
-    @classmethod
-    def unpack(cls, data: bytes) -> Self:
-        _, *fields = cls.FORMAT.unpack(data)
-        return cls(*fields)
 
 
 @dataclass(frozen=True)
