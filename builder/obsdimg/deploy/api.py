@@ -22,9 +22,10 @@ import httpx
 
 from obsdimg import __version__
 from obsdimg.core.secret import Secret
+from obsdimg.deploy.bounds import bound
 from obsdimg.deploy.provider import MissingError, ProviderError, TokenError, UncertainError
 
-LARGEST_ANSWER = 16 << 20
+LARGEST_ANSWER = 4 << 20
 """Bytes."""
 _WORDS = 200
 """Characters of the provider's own words that an error repeats."""
@@ -36,6 +37,8 @@ class Pace:
 
     connect: float = 15.0
     read: float = 60.0
+    """Without a byte; `whole`: for an answer's body."""
+    whole: float = 180.0
     tries: int = 5
     first_wait: float = 1.0
     """Before the second try; doubled each time."""
@@ -76,7 +79,12 @@ class Api:
         self._client = httpx.Client(
             timeout=httpx.Timeout(self.pace.read, connect=self.pace.connect),
             follow_redirects=False,
-            headers={"User-Agent": f"obsdimg/{__version__}", "Accept": "application/json"},
+            headers={
+                "User-Agent": f"obsdimg/{__version__}",
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+            },
+            event_hooks={"response": [bound(LARGEST_ANSWER + (1 << 20), self.pace.whole)]},
         )
 
     def __enter__(self) -> Self:
@@ -175,7 +183,7 @@ class Api:
         code = response.status_code
         try:
             value = json.loads(data) if data.strip() else {}
-        except ValueError:
+        except (ValueError, RecursionError):
             value = None
         if 200 <= code < 300:
             if isinstance(value, dict):
@@ -239,9 +247,9 @@ def _retry_after(text: str) -> float | None:
         return float(text)
     try:
         moment = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+        return max(0.0, moment.timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
         return None
-    return max(0.0, moment.timestamp() - time.time())
 
 
 def _certificate(error: BaseException | None) -> str | None:

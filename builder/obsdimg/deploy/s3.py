@@ -26,6 +26,7 @@ import httpx
 from obsdimg import __version__
 from obsdimg.core.progress import Progress
 from obsdimg.deploy.api import Pace
+from obsdimg.deploy.bounds import bound
 from obsdimg.deploy.credentials import S3Keys
 from obsdimg.deploy.provider import DeployError
 from obsdimg.deploy.s3sign import LONGEST_EXPIRY, Signer, encode_key, query_string
@@ -33,6 +34,11 @@ from obsdimg.deploy.s3sign import LONGEST_EXPIRY, Signer, encode_key, query_stri
 PART_SIZE = 16 << 20
 """Bytes of every part but the last (the protocol's smallest: 5 MiB; at most 10,000 parts)."""
 
+LARGEST_ANSWER = 8 << 20
+"""Bytes; a list of ten thousand parts has about three million."""
+ANSWER_SECONDS = 120.0
+MOST_TAGS = 200_000
+"""In an answer; each takes some hundred bytes of memory."""
 _PIECE = 256 << 10
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _HINTS = {
@@ -85,6 +91,7 @@ class Bucket:
             timeout=httpx.Timeout(self._pace.read, connect=self._pace.connect),
             follow_redirects=False,
             headers={"User-Agent": f"obsdimg/{__version__}", "Accept-Encoding": "identity"},
+            event_hooks={"response": [bound(LARGEST_ANSWER, ANSWER_SECONDS)]},
         )
 
     def __enter__(self) -> Self:
@@ -264,6 +271,8 @@ def _xml(answer: httpx.Response) -> ElementTree.Element:
     try:
         if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
             raise ElementTree.ParseError("a document type")
+        if data.count(b"<") > MOST_TAGS:
+            raise ElementTree.ParseError("too many elements")
         root = ElementTree.fromstring(data)  # noqa: S314 - no entities can be declared in it
     except ElementTree.ParseError as error:
         raise StoreError(

@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import tarfile
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from typing import Protocol
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import FileError, describe, read_file, write_file
 from obsdimg.core.progress import Progress
+from obsdimg.core.unpack import ArchiveError, open_gzip, read_tar
 from obsdimg.fetch.cache import Cache
 from obsdimg.fetch.download import Downloader, DownloadError
 from obsdimg.fetch.http import Timeouts
@@ -119,13 +118,11 @@ def verify_package(
 def read_contents(data: bytes, where: str) -> Contents:
     """Name, port and dependencies in the packing list.  Raises WrongPackageError."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r|gz") as tar:
-            first = tar.next()
-            if first is None or first.name != "+CONTENTS" or first.size > _LARGEST_CONTENTS:
-                raise WrongPackageError(f"{where}: no package, its archive has no +CONTENTS")
-            stream = tar.extractfile(first)
-            text = stream.read().decode() if stream else ""
-    except (tarfile.TarError, EOFError, OSError, zlib.error, UnicodeDecodeError) as error:
+        first = next(read_tar(open_gzip(io.BytesIO(data), 2 * _LARGEST_CONTENTS)), None)
+        if first is None or first[0].name != "+CONTENTS" or first[0].size > _LARGEST_CONTENTS:
+            raise WrongPackageError(f"{where}: no package, its archive has no +CONTENTS")
+        text = first[1].read().decode()
+    except (ArchiveError, UnicodeDecodeError) as error:
         raise WrongPackageError(f"{where}: no package, its archive cannot be read") from error
     words: dict[str, str] = {}
     depends = []

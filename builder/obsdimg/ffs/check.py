@@ -37,6 +37,7 @@ def check_inodes(volume: Volume) -> dict[int, int]:
     sb = volume.sb
     owner = bytearray(volume.reserved)
     links: dict[int, int] = {}
+    holes = 0
     for group in volume.groups:
         ndir = 0
         for i in range(sb.ipg):
@@ -48,7 +49,9 @@ def check_inodes(volume: Volume) -> dict[int, int]:
                 if dinode.mode:
                     raise DamagedError(f"inode {ino}: in use, but marked free")
                 continue
-            check_inode(volume, ino, dinode, owner)
+            holes += check_inode(volume, ino, dinode, owner)
+            if holes > sb.size:
+                raise DamagedError(f"inode {ino}: sparse files that are larger than the image")
             ndir += dinode.type == IFDIR
             links[ino] = dinode.nlink
         if ndir != group.ndir:
@@ -59,8 +62,11 @@ def check_inodes(volume: Volume) -> dict[int, int]:
     return links
 
 
-def check_inode(volume: Volume, ino: int, dinode: Dinode, owner: bytearray) -> None:
-    """Check one dinode in use, and mark its fragments in `owner`."""
+def check_inode(volume: Volume, ino: int, dinode: Dinode, owner: bytearray) -> int:
+    """Check one dinode in use, mark its fragments in `owner`, and count those that are holes.
+
+    A ramdisk's files have none; what all files together hold thus stays near the image's size.
+    """
     if dinode.type not in KINDS:
         raise DamagedError(f"inode {ino}: unknown type {dinode.mode:o}")
     try:
@@ -82,6 +88,7 @@ def check_inode(volume: Volume, ino: int, dinode: Dinode, owner: bytearray) -> N
         raise DamagedError(f"inode {ino}: a directory with holes")
     if dinode.type == IFLNK and not dinode.size:
         raise DamagedError(f"inode {ino}: an empty symbolic link")
+    return sum(e.count for e in extents.data if not e.address)
 
 
 def check_unused_pointers(volume: Volume, ino: int, dinode: Dinode) -> None:

@@ -16,6 +16,8 @@ from obsdimg.ffs.layout import DIRBLKSIZ, MAXNAMLEN
 
 HEADER = struct.Struct("<IHBB")
 DT_DIR = 4
+MAX_DIRECTORY = 1 << 20
+"""Bytes; a ramdisk's largest has some thousand."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class DirectoryEntry:
 
 def entries(data: bytes) -> list[DirectoryEntry]:
     """Every entry in use, in order.  Raises DamagedError."""
-    if not data or len(data) % DIRBLKSIZ:
+    if not data or len(data) % DIRBLKSIZ or len(data) > MAX_DIRECTORY:
         raise DamagedError(f"directory of {len(data)} bytes")
     found = [e for chunk in chunks(data) for e in chunk_entries(chunk)]
     if len({e.name for e in found}) != len(found):

@@ -28,7 +28,10 @@ from obsdimg.ffs.superblock import FIELDS, Superblock
 from obsdimg.kernel.elf import Elf, ElfError
 
 GZIP_MAGIC = b"\x1f\x8b"
-MAX_KERNEL = 256 << 20  # bytes; no kernel comes near, a decompression bomb does
+MAX_KERNEL = 48 << 20
+"""Bytes; genuine boot kernels have 4 to 12 MB, a decompression bomb more."""
+MAX_CANDIDATES = 1000
+"""Places with a file system's magic number that are looked at."""
 EMPTY_RAMDISK = b"|This is the root ramdisk!\n"
 
 HINT = "take bsd.rd of an install medium, unchanged"
@@ -57,6 +60,8 @@ class BootKernel:
     def parse(cls, data: bytes) -> BootKernel:
         """Raises BootKernelError; FfsError where the ramdisk is FFS2 or big-endian."""
         gzipped = data[:2] == GZIP_MAGIC
+        if len(data) > MAX_KERNEL:
+            raise BootKernelError(f"boot kernel: more than {MAX_KERNEL} bytes", HINT)
         kernel = gunzip(data) if gzipped else bytes(data)
         try:
             elf = Elf.parse(kernel)
@@ -166,11 +171,14 @@ def by_superblock(kernel: bytes) -> tuple[int, int]:
 def candidates(kernel: bytes, magic: bytes, distance: int) -> Iterator[int]:
     """Where a file system would start whose superblock, `distance` bytes on, has this magic."""
     at = kernel.find(magic)
-    while at >= 0:
+    for _ in range(MAX_CANDIDATES):
+        if at < 0:
+            return
         base = at - FS_MAGIC_OFFSET - distance
         if base >= 0:
             yield base
         at = kernel.find(magic, at + 1)
+    raise BootKernelError("boot kernel: full of what looks like file systems", HINT)
 
 
 def plausible(kernel: bytes, at: int, order: str) -> bool:
@@ -193,11 +201,14 @@ def same_geometry(kernel: bytes, base: int, sb: Superblock) -> None:
 def holds_size(kernel: bytes, base: int, size: int) -> bool:
     """Whether an aligned 32-bit number outside of the image is its size."""
     number = struct.pack("<I", size)
-    at = kernel.find(number)
-    while at >= 0:
-        if at % 4 == 0 and not base <= at < base + size:
-            return True
-        at = kernel.find(number, at + 1)
+    for start, end in ((0, base), (base + size, len(kernel))):
+        at = kernel.find(number, start, end)
+        for _ in range(MAX_CANDIDATES):
+            if at < 0:
+                break
+            if at % 4 == 0:
+                return True
+            at = kernel.find(number, at + 1, end)
     return False
 
 

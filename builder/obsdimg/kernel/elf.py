@@ -13,6 +13,8 @@ from obsdimg.core.errors import ObsdimgError
 PT_LOAD = 1
 SHT_SYMTAB = 2
 SHN_UNDEF = 0
+MAX_NAME = 255
+"""Bytes of a symbol's name; longer ones are none that is looked for."""
 MACHINES = {
     3: "i386",
     8: "mips",
@@ -104,11 +106,15 @@ def read_symbols(data: bytes, wide: bool) -> dict[str, int]:
         else:
             offset, size, link = struct.unpack_from("<3I", data, at + 16)
         sections.append((kind, offset, size, link))
+    tables = [s for s in sections if s[0] == SHT_SYMTAB and s[3] < len(sections)]
+    # Each has its bytes for itself in a real file; what points many at the same bytes wants to
+    # keep us busy.
+    if sum(size + sections[link][2] for _, _, size, link in tables) > len(data):
+        raise ElfError("ELF symbol tables that are larger than the file")
     symbols: dict[str, int] = {}
-    for kind, offset, size, link in sections:
-        if kind == SHT_SYMTAB and link < len(sections):
-            strings = data[sections[link][1] :][: sections[link][2]]
-            symbols.update(symbol_table(data[offset : offset + size], strings, wide))
+    for _, offset, size, link in tables:
+        _, at, length, _ = sections[link]
+        symbols.update(symbol_table(data[offset : offset + size], data[at : at + length], wide))
     return symbols
 
 
@@ -118,6 +124,7 @@ def symbol_table(table: bytes, strings: bytes, wide: bool) -> dict[str, int]:
     for symbol in layout.iter_unpack(table[: len(table) // layout.size * layout.size]):
         name, section, value = symbol[0], symbol[3 if wide else 5], symbol[4 if wide else 1]
         if name and section != SHN_UNDEF and name < len(strings):
-            end = strings.find(b"\0", name)
-            found[strings[name : end if end >= 0 else None].decode("latin-1")] = value
+            end = strings.find(b"\0", name, name + MAX_NAME + 1)
+            if end >= 0:
+                found[strings[name:end].decode("latin-1")] = value
     return found
