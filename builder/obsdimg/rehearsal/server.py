@@ -247,7 +247,7 @@ class Server:
         else:
             room.running[name] = steps
             code = self._code(room, name, step)
-        room.terminal.echo(self.world.echo)
+        room.terminal.set(self.world.echo, self.world.lines)
         last = name not in room.running
         if not room.channel.reply(name, code, last=last):
             room.running.pop(name, None)

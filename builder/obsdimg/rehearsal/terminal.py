@@ -38,6 +38,7 @@ class Terminal:
         self.typist = typist
         self.transcript = transcript
         self.window = b""
+        self.kept: list[bytes | int] | None = None
 
     def read(self) -> bool:
         """Take what has come, and answer a prompt; False at the end."""
@@ -62,10 +63,20 @@ class Terminal:
         except BlockingIOError:  # it reads nothing: its own loss
             return
 
-    def echo(self, wanted: bool) -> None:
-        """What stty echo and -echo do to the real terminal line."""
+    def set(self, echo: bool, lines: bool) -> None:
+        """What stty [-]echo and [-]icanon do to the real terminal line.
+
+        Without `lines` a read gives what is there, and ends after a tenth of a second without
+        anything (min 0 time 1).
+        """
         modes = termios.tcgetattr(self.slave)
-        now = modes[3] | termios.ECHO if wanted else modes[3] & ~termios.ECHO
-        if now != modes[3]:
-            modes[3] = now
+        wanted = modes[3] & ~(termios.ECHO | termios.ICANON)
+        wanted |= (termios.ECHO if echo else 0) | (termios.ICANON if lines else 0)
+        if wanted != modes[3]:
+            modes[3] = wanted
+            if not lines:  # with ICANON the same places hold VEOF and VEOL on some systems
+                self.kept = modes[6][:]
+                modes[6][termios.VMIN], modes[6][termios.VTIME] = 0, 1
+            elif self.kept is not None:
+                modes[6] = self.kept
             termios.tcsetattr(self.slave, termios.TCSANOW, modes)

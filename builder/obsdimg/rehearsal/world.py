@@ -105,6 +105,7 @@ class World:
         self.installing = ""
         self.landed: list[tarfile.TarInfo] = []
         self.echo = True
+        self.lines = True
         self.zones: tuple[str, ...] = ("UTC",)
 
     def act(self, program: str, target: str, detail: str, stdin: str = "", status: int = 0) -> None:

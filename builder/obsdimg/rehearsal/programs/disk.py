@@ -237,6 +237,8 @@ def fsck(call: Call, world: World) -> Steps:
     yield Stdin()
 
 
+MOST_READ = 2 << 20
+"""Bytes that one dd reads from a stand-in disk."""
 _DD = ("if", "of", "bs", "ibs", "obs", "count", "seek", "skip", "status", "conv")
 
 
@@ -320,9 +322,14 @@ def _merge_write(world: World, disk: StandInDisk, kind: str, start: int, written
 
 
 def _read_disk(disk: StandInDisk, letter: str, words: dict[str, str], size: int) -> Done:
-    count = min(int(words.get("count", "1")), (1 << 20) // size + 1)
+    end = disk.sectors * SECTOR
     skip = int(words.get("skip", "0")) * size
+    left = max(0, end - skip)
+    count = min(int(words.get("count", left // size + 1)), MOST_READ // size + 1)
+    # Beyond its first MB a stand-in disk is blank.
     data = disk.first_bytes(1 << 20)
+    if skip >= 1 << 20:
+        data, skip = bytes(min(left, count * size)), 0
     if letter not in ("", "c"):
         if letter not in disk.label:
             return fail(f"dd: {words['if']}: Device not configured")
