@@ -125,9 +125,7 @@ def stty(call: Call, world: World) -> Steps:
             world.echo = word == "echo"
         elif word in ("icanon", "-icanon"):
             world.lines = word == "icanon"
-        elif word in ("min", "time") and words and words[0] in ("0", "1"):
-            words.pop(0)
-        elif word in ("werase", "intr", "kill", "erase", "status") and words:
+        elif word in ("werase", "intr", "kill", "erase", "status", "min", "time") and words:
             words.pop(0)
         elif word not in _MODES:
             raise refuse(call, word)
