@@ -15,8 +15,9 @@ from pathlib import Path
 import pytest
 
 from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.retries import Pace
 from obsdimg.core.secret import Secret
-from obsdimg.deploy.api import Api, Pace
+from obsdimg.deploy.api import Api
 from obsdimg.deploy.credentials import find_s3_keys, find_token
 from obsdimg.deploy.provider import (
     InstanceSpec,

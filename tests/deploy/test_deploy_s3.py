@@ -16,9 +16,9 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from obsdimg.core.retries import Pace
 from obsdimg.core.secret import Secret
 from obsdimg.deploy import s3
-from obsdimg.deploy.api import Pace
 from obsdimg.deploy.credentials import S3Keys
 from obsdimg.deploy.s3 import Bucket, StoreError
 from obsdimg.deploy.s3sign import Signer, encode_key, query_string

@@ -16,7 +16,7 @@ from obsdimg.signify.errors import HashMismatchError
 from support.mirror import Fault, Mirror, certificate, closed_port, raw_answers, serve
 
 DATA = os.urandom(300_000)
-QUICK = Timeouts(connect=2, read=0.5, tries=3, backoff=0.01, longest_wait=0.05, patience=0.3)
+QUICK = Timeouts(connect=2, read=0.5, tries=3, first_wait=0.01, longest_wait=0.05, patience=0.3)
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ def test_a_mirror_that_stays_bad_is_left_for_the_next(
 ) -> None:
     mirror.faults["/f"] = [fault]
     quick = Timeouts(
-        connect=2, read=0.5, tries=2, backoff=0.01, patience=0.3, slowest=40_000, redirects=5
+        connect=2, read=0.5, tries=2, first_wait=0.01, patience=0.3, slowest=40_000, redirects=5
     )
     with Downloader(quick) as net:
         net.download([f"{mirror.url}/f", f"{second.url}/f"], target, genuine)

@@ -31,7 +31,7 @@ from support.mirror import Fault, Mirror, serve
 from support.package_maker import SIGNIFY, package, signed, signed_by_signify
 
 KEY = SignifySecretKey("stand-in pkg secret key", b"\3" * 8, b"\4" * 32)
-QUICK = Timeouts(connect=2, read=1, tries=2, backoff=0.01, longest_wait=0.05)
+QUICK = Timeouts(connect=2, read=1, tries=2, first_wait=0.01, longest_wait=0.05)
 MAIN, STABLE = "/6.6/packages/amd64", "/6.6/packages-stable/amd64"
 
 RELEASE = {

@@ -32,7 +32,7 @@ from obsdimg.signify.message import SignifySecretKey
 from obsdimg.signify.signing import sign_list
 from support.mirror import Fault, Mirror, closed_port, serve
 
-QUICK = Timeouts(connect=2, read=1, tries=2, backoff=0.01, longest_wait=0.05)
+QUICK = Timeouts(connect=2, read=1, tries=2, first_wait=0.01, longest_wait=0.05)
 ISO = os.urandom(400_000)
 SHA256 = hashlib.sha256(ISO).hexdigest()
 DIRECTORY = "6.6/amd64"

@@ -7,20 +7,18 @@ host only (no redirect is followed), over https (or to this machine), and shown 
 
 from __future__ import annotations
 
-import email.utils
 import ipaddress
 import json
-import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 
 from obsdimg import __version__
+from obsdimg.core.lifetime import Closing
+from obsdimg.core.retries import AgainError, Pace, certificate_fault, patiently, retry_after
 from obsdimg.core.secret import Secret
 from obsdimg.deploy.bounds import bound
 from obsdimg.deploy.provider import MissingError, ProviderError, TokenError, UncertainError
@@ -31,31 +29,7 @@ _WORDS = 200
 """Characters of the provider's own words that an error repeats."""
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How long and how often, in seconds and tries."""
-
-    connect: float = 15.0
-    read: float = 60.0
-    """Without a byte; `whole`: for an answer's body."""
-    whole: float = 180.0
-    tries: int = 5
-    first_wait: float = 1.0
-    """Before the second try; doubled each time."""
-    longest_wait: float = 30.0
-    longest_asked: float = 120.0
-    """A Retry-After beyond this is not waited for."""
-
-
-class _AgainError(Exception):
-    """This try failed, and another may succeed."""
-
-    def __init__(self, error: ProviderError, wait: float | None = None) -> None:
-        super().__init__(error.message)
-        self.error, self.wait = error, wait
-
-
-class Api:
+class Api(Closing):
     """One API at `base` (without a slash at its end); use it with `with`."""
 
     def __init__(
@@ -87,15 +61,7 @@ class Api:
             event_hooks={"response": [bound(LARGEST_ANSWER + (1 << 20), self.pace.whole)]},
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._client.close()
 
     def get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -122,16 +88,11 @@ class Api:
         *,
         repeatable: bool,
     ) -> dict[str, Any]:
-        wait = self.pace.first_wait
-        for left in range(self.pace.tries - 1, -1, -1):
-            try:
-                return self._once(method, path, params, body, repeatable=repeatable)
-            except _AgainError as again:
-                if not left:
-                    raise again.error from again
-                self._sleep(again.wait if again.wait is not None else wait)
-                wait = min(wait * 2, self.pace.longest_wait)
-        raise AssertionError("unreachable")
+        return patiently(
+            lambda: self._once(method, path, params, body, repeatable=repeatable),
+            self.pace,
+            self._sleep,
+        )
 
     def _once(
         self,
@@ -153,13 +114,13 @@ class Api:
                     if len(data) > LARGEST_ANSWER:
                         raise ProviderError(f"{self.name}: an answer without end ({path})")
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            if (why := _certificate(error)) is not None:
+            if (why := certificate_fault(error)) is not None:
                 raise ProviderError(
                     f"{self._host}: its certificate does not verify: {why}",
                     "something stands between you and the provider; the token was not sent",
                 ) from error
             reason = "no connection" if "refused" not in str(error).lower() else "refused"
-            raise _AgainError(
+            raise AgainError(
                 ProviderError(
                     f"{self._host}: cannot be reached: {reason}",
                     "check this machine's network; then run the same command again",
@@ -174,7 +135,7 @@ class Api:
     def _lost(self, message: str, repeatable: bool) -> Exception:
         hint = "run the same command again: it goes on where it stopped"
         if repeatable:
-            return _AgainError(ProviderError(message, hint))
+            return AgainError(ProviderError(message, hint))
         return UncertainError(message, hint)
 
     def _judge(
@@ -197,13 +158,13 @@ class Api:
         raise self._refused(code, what, words)
 
     def _limited(self, response: httpx.Response) -> Exception:
-        wait = _retry_after(response.headers.get("retry-after", ""))
+        wait = retry_after(response.headers.get("retry-after", ""))
         error = ProviderError(
             f"{self.name}: too many requests", "wait a few minutes, then run the same command again"
         )
         if wait is not None and wait > self.pace.longest_asked:
             return ProviderError(f"{error.message}: it asks to wait {wait:.0f} s", error.hint)
-        return _AgainError(error, wait)
+        return AgainError(error, wait)
 
     def _refused(self, code: int, what: str, words: str) -> ProviderError:
         if code == 401:
@@ -239,26 +200,6 @@ class Api:
         text = text.replace(self._token.reveal(), "[token]")
         text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
         return f": {text[:_WORDS]}" if text else ""
-
-
-def _retry_after(text: str) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, section 10.2.3): a number or a date."""
-    if text.isascii() and text.isdigit():
-        return float(text)
-    try:
-        moment = email.utils.parsedate_to_datetime(text)
-        return max(0.0, moment.timestamp() - time.time())
-    except (ValueError, TypeError, OverflowError):
-        return None
-
-
-def _certificate(error: BaseException | None) -> str | None:
-    """Why a certificate was rejected, if that is behind `error`."""
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return error.verify_message
-        error = error.__cause__ or error.__context__
-    return None
 
 
 def _is_loopback(netloc: str) -> bool:

@@ -16,16 +16,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 import httpx
 
 from obsdimg import __version__
+from obsdimg.core.lifetime import Closing
 from obsdimg.core.progress import Progress
-from obsdimg.deploy.api import Pace
+from obsdimg.core.retries import AgainError, Pace, patiently
 from obsdimg.deploy.bounds import bound
 from obsdimg.deploy.credentials import S3Keys
 from obsdimg.deploy.provider import DeployError
@@ -69,7 +68,7 @@ class Part:
     etag: str
 
 
-class Bucket:
+class Bucket(Closing):
     """One bucket; use it with `with`.  Every request is repeatable or finds out what became."""
 
     def __init__(
@@ -94,15 +93,7 @@ class Bucket:
             event_hooks={"response": [bound(LARGEST_ANSWER, ANSWER_SECONDS)]},
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         self._client.close()
 
     def upload(self, path: Path, key: str, size: int, progress: Progress | None = None) -> None:
@@ -209,23 +200,19 @@ class Bucket:
         missing: bool = False,
     ) -> httpx.Response:
         """The answer, after retries.  Raises StoreError; with `missing`, 404 is an answer."""
-        wait = self._pace.first_wait
-        for left in range(self._pace.tries - 1, -1, -1):
+
+        def attempt() -> httpx.Response:
             try:
                 answer = self._once(method, key, query, body, headers or {})
             except httpx.HTTPError as error:
-                if not left:
-                    raise StoreError(
-                        f"{self._host}: {_why(error)}", "run the same command again: it goes on"
-                    ) from error
-            else:
-                if answer.is_success or (missing and answer.status_code == 404):
-                    return answer
-                if answer.status_code not in _AGAIN or not left:
-                    raise self._refused(answer)
-            self._sleep(wait)
-            wait = min(wait * 2, self._pace.longest_wait)
-        raise AssertionError("unreachable")
+                hint = "run the same command again: it goes on"
+                raise AgainError(StoreError(f"{self._host}: {_why(error)}", hint)) from error
+            if answer.is_success or (missing and answer.status_code == 404):
+                return answer
+            refused = self._refused(answer)
+            raise AgainError(refused) if answer.status_code in _AGAIN else refused
+
+        return patiently(attempt, self._pace, self._sleep)
 
     def _once(
         self,

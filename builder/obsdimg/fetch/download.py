@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import FileError, describe, private_dir, write_file
+from obsdimg.core.lifetime import Closing
 from obsdimg.core.progress import Progress, Step
 from obsdimg.fetch import http as httpget
 from obsdimg.fetch.http import RequestError, Timeouts, shown
@@ -108,7 +108,7 @@ class _Part:
         self._notes.unlink(missing_ok=True)
 
 
-class Downloader:
+class Downloader(Closing):
     """Fetches from lists of URLs; use it with `with`."""
 
     def __init__(
@@ -122,15 +122,7 @@ class Downloader:
         self.hint = hint
         self._session: httpx.Client | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
         if self._session is not None:
             self._session.close()
             self._session = None
@@ -235,7 +227,7 @@ class Downloader:
                 tries = 1 if position() > reached else tries + 1
                 if not failure.again or tries >= self.limits.tries:
                     raise
-                wait = max(failure.wait, self.limits.backoff * 2 ** (tries - 1))
+                wait = max(failure.wait, self.limits.wait(tries))
                 time.sleep(min(wait, self.limits.longest_wait))
         raise RequestError(f"given up after {self.limits.all_tries} tries", again=False)
 

@@ -7,13 +7,13 @@ and SSL_CERT_FILE are honoured by the usual variables (httpx).
 from __future__ import annotations
 
 # httpx takes a tenth of a second to import, which a build from the cache need not wait for.
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from obsdimg import __version__
+from obsdimg.core.retries import Pace, certificate_fault, retry_after
 
 if TYPE_CHECKING:
     import httpx
@@ -23,19 +23,15 @@ _BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
-class Timeouts:
+class Timeouts(Pace):
     """How long and how often: seconds, bytes, bytes a second."""
 
-    connect: float = 15.0
     read: float = 30.0
     """Seconds without a byte after which a connection is given up."""
     tries: int = 4
     """Tries of one URL without any progress."""
     all_tries: int = 200
     """Tries of one URL in all, progress or not."""
-    backoff: float = 1.0
-    """Seconds before the second try; doubled each time."""
-    longest_wait: float = 30.0
     slowest: float = 2048.0
     """Bytes a second, averaged over `patience`, below which a mirror is given up."""
     patience: float = 60.0
@@ -116,25 +112,19 @@ def validator(response: httpx.Response) -> str:
 def _refused(response: httpx.Response) -> RequestError:
     code = response.status_code
     reason = f"{code} {response.reason_phrase}".strip().lower()
-    after = response.headers.get("retry-after", "")
     return RequestError(
         reason,
         again=code in _BUSY,
         gone=code in GONE,
-        wait=float(after[:9]) if after.isascii() and after.isdigit() else 0.0,
+        wait=retry_after(response.headers.get("retry-after", "")) or 0.0,
     )
 
 
 def _failed(error: Exception) -> RequestError:
     import httpx
 
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return RequestError(
-                f"its certificate does not verify ({cause.verify_message})", again=False
-            )
-        cause = cause.__cause__ or cause.__context__
+    if (why := certificate_fault(error)) is not None:
+        return RequestError(f"its certificate does not verify ({why})", again=False)
     match error:
         case httpx.ConnectTimeout():
             return RequestError("no connection in time", again=True)

@@ -28,6 +28,7 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.lifetime import Closing
 from obsdimg.tunnel.errors import TunnelError
 from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.keys import WgPublicKey
@@ -112,7 +113,7 @@ def _read_line(asked: socket.socket) -> str:
     return line.decode("utf-8", "replace").rstrip("\n")
 
 
-class HubClient:
+class HubClient(Closing):
     """Streams from a hub that runs; while this object is open, it does not end."""
 
     def __init__(self, path: Path) -> None:
@@ -132,12 +133,6 @@ class HubClient:
 
     def close(self) -> None:
         self._hold.close()
-
-    def __enter__(self) -> HubClient:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 # ---- the side that serves

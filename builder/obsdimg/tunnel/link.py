@@ -16,10 +16,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from obsdimg.core.files import describe
+from obsdimg.core.lifetime import Closing
 from obsdimg.tunnel.endpoint import SocketAddress
 
 DATAGRAM_BYTES: Final = 65536
@@ -70,7 +70,7 @@ class Unreachable:
 Event = Received | Refused | Unreachable
 
 
-class Link:
+class Link(Closing):
     """A context manager; every wait has a deadline in seconds of `time.monotonic`."""
 
     def __init__(self, addresses: Sequence[SocketAddress]) -> None:
@@ -185,17 +185,6 @@ class Link:
             if opened is not None:
                 opened.close()
         self._sockets = [None] * len(self._sockets)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _event(which: int, error: OSError) -> Event | None:

@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from obsdimg.core.lifetime import Closing
 from obsdimg.tunnel.carrier import Carrier
 from obsdimg.tunnel.client import Caller, HandshakeLog, Identity
 from obsdimg.tunnel.endpoint import Endpoint, resolve
@@ -50,7 +50,7 @@ class StreamError(TunnelError):
     """A stream was asked for that cannot be."""
 
 
-class Tunnel:
+class Tunnel(Closing):
     """A session with a server that is kept up, and connections through it; by `with`."""
 
     def __init__(
@@ -304,17 +304,6 @@ class Tunnel:
         if self._thread.is_alive():
             self._pump.stop()
             self._thread.join(END_SECONDS)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def _result(future: Future[T], timeout: float | None) -> T:
