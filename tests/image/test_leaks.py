@@ -186,7 +186,8 @@ def test_a_secret_too_short_to_look_for_is_refused(standin: Path) -> None:
 def test_a_bomb_ends_with_an_error(
     standin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("obsdimg.image.secret_search.MAX_UNPACKED", 50 << 20)
+    monkeypatch.setattr("obsdimg.image.secret_search.SMALLEST_MOST", 20 << 20)
+    monkeypatch.setattr("obsdimg.image.secret_search.MOST_TIMES", 1)
     bomb = gzip.compress(bytes(60 << 20))
     with pytest.raises(SecretSearchError, match="unpacks to more than"):
         search(put(standin, tmp_path / "out.iso", SITE, bomb), WANTED)

@@ -5,12 +5,9 @@ Nothing here trusts the ISO: every part that cannot be read becomes a failed che
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import posixpath
 import re
-import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,10 +17,11 @@ from typing import Any, TypeVar
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir, write_file
 from obsdimg.core.progress import Progress
+from obsdimg.core.unpack import ArchiveError, ArchiveLimits, open_gzip, read_tar
 from obsdimg.ffs import FileSystem
 from obsdimg.image.ramdisk import RESPONSE
 from obsdimg.iso import Iso
-from obsdimg.kernel.bootkernel import BootKernel
+from obsdimg.kernel.bootkernel import MAX_KERNEL, BootKernel
 from obsdimg.response.hook import CONF, parse_conf
 from obsdimg.response.install_conf import LOGIN_DISABLED
 from obsdimg.signify import sha256list
@@ -31,8 +29,9 @@ from obsdimg.signify.message import SignifyPublicKey
 
 T = TypeVar("T")
 MASK = "<hidden>"
-_MOST = 1 << 29
-"""Bytes of a site set, unpacked, that are held in memory."""
+_MOST = 96 << 20
+"""Bytes of a site set, unpacked, that are held in memory; `_MOST_MEMBERS` files."""
+_MOST_MEMBERS = 50_000
 _SECRET_ANSWER = re.compile(r"(\s*[^#=]*\bpass(?:word|phrase)\b[^=]*=\s*)(.+)", re.IGNORECASE)
 
 
@@ -121,7 +120,7 @@ def _read_boot_conf(iso: Iso, found: Inspection) -> None:
     if not iso.exists("/etc/boot.conf"):
         _check(found, "boot.conf", False, "there is no /etc/boot.conf")
         return
-    found.boot_conf = iso.read("/etc/boot.conf").decode("ascii", "replace")
+    found.boot_conf = iso.read("/etc/boot.conf", 64 << 10).decode("ascii", "replace")
     found.extracts["iso/etc/boot.conf"] = found.boot_conf.encode()
     images = re.findall(r"^\s*set\s+image\s+(\S+)", found.boot_conf, re.MULTILINE)
     found.boot_image = images[-1] if images else "/bsd"
@@ -137,7 +136,7 @@ def _read_kernels(iso: Iso, found: Inspection) -> None:
         if not iso.exists(path):
             continue
         try:
-            kernel = BootKernel.parse(iso.read(path))
+            kernel = BootKernel.parse(iso.read(path, MAX_KERNEL))
             system = FileSystem(kernel.ramdisk)
             trees[path] = dict(_tree(system))
             free = system.free()
@@ -213,23 +212,33 @@ def _read_sets(iso: Iso, found: Inspection, progress: Progress) -> None:
         listed = _attempt(
             found,
             "SHA256 can be read",
-            lambda: sha256list.parse(iso.read(f"{directory}/SHA256"), f"{directory}/SHA256"),
+            lambda: sha256list.parse(
+                iso.read(f"{directory}/SHA256", sha256list.LARGEST), f"{directory}/SHA256"
+            ),
         )
     if listed is None:
         return
     wanted = re.compile(rf"{re.escape(directory)}/([^/]+\.tgz|bsd|bsd\.mp|bsd\.rd)")
     entries = [e for e in iso.entries() if wanted.fullmatch(e.path)]
     with progress.step("Hashing the sets", total=sum(e.size for e in entries)) as step:
+        hashes: dict[tuple[int, int], str] = {}  # many names may lie at one place
+        hashed = 0
         for entry in entries:
             name = entry.path.rpartition("/")[2]
-            digest = hashlib.sha256()
-            with iso.open_file(entry.path) as stream:
-                while chunk := stream.read(1 << 20):
-                    digest.update(chunk)
-                    step.advance(len(chunk))
+            place = (entry.extent, entry.size)
+            if place not in hashes:
+                digest = hashlib.sha256()
+                with iso.open_file(entry.path) as stream:
+                    while chunk := stream.read(1 << 20):
+                        digest.update(chunk)
+                        step.advance(len(chunk))
+                hashes[place] = digest.hexdigest()
+                hashed += entry.size
+                if hashed > iso.size:
+                    raise ObsdimgError(f"{found.path}: its files overlap", "no genuine ISO's do")
             state = "unlisted"
             if name in listed:
-                state = "verified" if listed[name] == digest.hexdigest() else "MISMATCH"
+                state = "verified" if listed[name] == hashes[place] else "MISMATCH"
             found.sets.append({"name": name, "size": entry.size, "state": state})
     bad = [s["name"] for s in found.sets if s["state"] != "verified"]
     _check(found, "every set has the hash that the list says", not bad, ", ".join(bad))
@@ -240,10 +249,10 @@ def _signed_list(iso: Iso, found: Inspection, path: str) -> sha256list.ChecksumL
     key_file = f"/etc/signify/openbsd-{digits}-base.pub"
 
     def read() -> sha256list.ChecksumList:
-        kernel = BootKernel.parse(iso.read(found.boot_image))
+        kernel = BootKernel.parse(iso.read(found.boot_image, MAX_KERNEL))
         data = FileSystem(kernel.ramdisk).read_file(key_file)
         key = SignifyPublicKey.parse(data, f"ramdisk {key_file}")
-        return sha256list.read_signed_list(iso.read(path), key, path)
+        return sha256list.read_signed_list(iso.read(path, sha256list.LARGEST), key, path)
 
     return _attempt(found, "SHA256.sig verifies with the ramdisk's key", read)
 
@@ -257,12 +266,9 @@ def _read_site_set(iso: Iso, found: Inspection) -> None:
 
 def _list_site(iso: Iso, found: Inspection, path: str) -> bool:
     try:
-        with gzip.open(io.BytesIO(iso.read(path))) as packed:
-            data = packed.read(_MOST + 1)
-        if len(data) > _MOST:
-            raise ObsdimgError(f"{path}: more than {_MOST} bytes when unpacked")
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for member in archive:
+        with iso.open_file(path) as packed:
+            archive = read_tar(open_gzip(packed, _MOST), ArchiveLimits(_MOST, _MOST_MEMBERS))
+            for member, content in archive:
                 kind = "dir" if member.isdir() else "link" if member.issym() else "file"
                 found.site_set.append(
                     {
@@ -273,12 +279,11 @@ def _list_site(iso: Iso, found: Inspection, path: str) -> bool:
                         "size": member.size,
                     }
                 )
-                stream = archive.extractfile(member) if member.isfile() else None
-                if stream is not None:
+                if member.isreg():
                     name = posixpath.normpath(f"/{member.name}")
-                    found.extracts[f"site{name}"] = stream.read()
-    except (OSError, EOFError, tarfile.TarError) as error:
-        raise ObsdimgError(f"{path}: damaged: {error}") from error
+                    found.extracts[f"site{name}"] = content.read()
+    except ArchiveError as error:
+        raise ObsdimgError(f"{path}: damaged: {error.message}") from error
     foreign = [e["path"] for e in found.site_set if e["owner"] != "0:0"]
     _check(found, "everything in the site set is root's", not foreign, ", ".join(foreign))
     return True

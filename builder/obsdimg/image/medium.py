@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.iso import Iso, IsoEntry
-from obsdimg.kernel.bootkernel import BootKernel
+from obsdimg.kernel.bootkernel import MAX_KERNEL, BootKernel
 from obsdimg.releases.release import Port, Release
 from obsdimg.signify import sha256list
 
@@ -67,7 +67,9 @@ def read_medium(iso: Iso, release: Release, port: Port, *, hash_sets: bool) -> M
     for name in (port.install_notes, "SHA256", "bsd", "bsd.rd"):
         if f"{directory}/{name}" not in names:
             raise MediumError(f"the ISO has no {directory}/{name}", f"take {port.iso}, whole")
-    listed = sha256list.parse(iso.read(f"{directory}/SHA256"), f"{directory}/SHA256")
+    listed = sha256list.parse(
+        iso.read(f"{directory}/SHA256", sha256list.LARGEST), f"{directory}/SHA256"
+    )
     hashes = {n: h for n, h in listed.items() if f"{directory}/{n}" in names}
     unlisted = [s for s in (*port.sets, *port.kernels) if f"{directory}/{s}" in names]
     for name in unlisted:
@@ -81,8 +83,10 @@ def read_medium(iso: Iso, release: Release, port: Port, *, hash_sets: bool) -> M
     boot_conf = f"/{port.boot_conf}"
     return Medium(
         directory=directory,
-        boot_conf=iso.read(boot_conf).decode("ascii", "replace") if boot_conf in names else "",
-        kernel=BootKernel.parse(iso.read(kernel_path)),
+        boot_conf=iso.read(boot_conf, 64 << 10).decode("ascii", "replace")
+        if boot_conf in names
+        else "",
+        kernel=BootKernel.parse(iso.read(kernel_path, MAX_KERNEL)),
         hashes=hashes,
         volume_id=iso.volume_id,
         epoch=names[kernel_path].mtime,

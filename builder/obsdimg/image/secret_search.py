@@ -11,7 +11,6 @@ What is encrypted is opaque, which is the point of it.
 from __future__ import annotations
 
 import io
-import tarfile
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.unpack import ArchiveError, ArchiveLimits, read_tar
 from obsdimg.ffs import FileSystem
 from obsdimg.image.secret_forms import Needle, Scanner, needles
 from obsdimg.iso import Iso
@@ -27,9 +27,12 @@ from obsdimg.kernel.bootkernel import BootKernel
 
 CHUNK = 1 << 20
 MAX_DEPTH = 6
-MAX_UNPACKED = 16 << 30
-"""Bytes that all streams together may unpack to; a full install ISO has about 2 GB."""
-MAX_KERNEL = 128 << 20
+MAX_MEMBERS = 200_000
+MOST_TIMES = 16
+SMALLEST_MOST = 256 << 20
+"""All streams together may unpack to this many bytes more than MOST_TIMES the ISO; a full install
+ISO to about four times its size."""
+MAX_KERNEL = 48 << 20
 FFS_MAGIC = (0x011954).to_bytes(4, "little")
 
 
@@ -73,11 +76,18 @@ def search(iso_path: Path, secrets: Mapping[str, bytes]) -> SecretSearch:
     short = [name for name, value in secrets.items() if len(value) < 8]
     if short:
         raise SecretSearchError(f"{short[0]}: shorter than 8 bytes, it would be found everywhere")
-    walker = _Walker(needles(secrets))
     with Iso.open(iso_path) as iso:
+        walker = _Walker(needles(secrets), SMALLEST_MOST + iso.size * MOST_TIMES)
         walker.raw(iso)
+        places: set[tuple[int, int]] = set()  # many names may lie at one place
+        unpacked = 0
         for entry in iso.entries():
-            if entry.kind == "file":
+            place = (entry.extent, entry.size)
+            if entry.kind == "file" and place not in places:
+                places.add(place)
+                unpacked += entry.size
+                if unpacked > iso.size:
+                    raise SecretSearchError(f"{iso_path}: its files overlap")
                 with iso.open_file(entry.path) as stream:
                     walker.unpack(stream, entry.path, 0)
     found = walker.result
@@ -90,8 +100,9 @@ def search(iso_path: Path, secrets: Mapping[str, bytes]) -> SecretSearch:
 class _Walker:
     """Goes through an image; `result` grows."""
 
-    def __init__(self, wanted: list[Needle]) -> None:
+    def __init__(self, wanted: list[Needle], most: int) -> None:
         self.wanted = wanted
+        self.most = most
         self.result = SecretSearch()
 
     def raw(self, iso: Iso) -> None:
@@ -126,7 +137,7 @@ class _Walker:
                 self.tar(buffered, where, depth)
             elif head[:4] == b"\x7fELF":
                 self.kernel(buffered.read(MAX_KERNEL), where, depth)
-        except (zlib.error, tarfile.TarError, EOFError) as error:
+        except (zlib.error, ArchiveError, EOFError) as error:
             self.result.unread.append(f"{where}: {type(error).__name__}")
         while buffered.read(CHUNK):
             pass
@@ -141,11 +152,10 @@ class _Walker:
 
     def tar(self, stream: _Peek, where: str, depth: int) -> None:
         # The archive's bytes are being searched already; members only if they are packed.
-        with tarfile.open(fileobj=cast(BinaryIO, stream), mode="r|", bufsize=CHUNK) as archive:
-            for member in archive:
-                file = archive.extractfile(member) if member.isreg() and member.size else None
-                if file is not None:
-                    self.unpack(cast(BinaryIO, file), f"{where} > {member.name}", depth)
+        limits = ArchiveLimits(self.most, MAX_MEMBERS)
+        for member, data in read_tar(cast(BinaryIO, stream), limits):
+            if member.isreg() and member.size:
+                self.unpack(cast(BinaryIO, data), f"{where} > {member.name}", depth)
 
     def kernel(self, data: bytes, where: str, depth: int) -> None:
         """The files of a kernel's ramdisk: their blocks need not lie side by side."""
@@ -175,8 +185,8 @@ class _Walker:
 
     def count(self, size: int) -> None:
         self.result.size += size
-        if self.result.size > MAX_UNPACKED:
-            raise SecretSearchError(f"the ISO unpacks to more than {MAX_UNPACKED >> 30} GB")
+        if self.result.size > self.most:
+            raise SecretSearchError(f"the ISO unpacks to more than {self.most >> 20} MB")
 
 
 class _Peek:

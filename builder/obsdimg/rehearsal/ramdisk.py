@@ -10,7 +10,8 @@ from typing import Literal
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.ffs import FileSystem
 from obsdimg.iso import Iso
-from obsdimg.kernel.bootkernel import BootKernel
+from obsdimg.kernel.bootkernel import MAX_KERNEL, BootKernel
+from obsdimg.rehearsal.limits import MAX_TREE
 
 
 class UnreadableRamdiskError(ObsdimgError):
@@ -27,6 +28,8 @@ class RamdiskNode:
     links: int = 1
 
 
+MAX_BOOT_CONF = 64 << 10
+"""Bytes."""
 AMD64_PROGRAMS = (
     "/bin: arch cat chgrp chmod cp date dd df ed eject hostname ksh ln ls mkdir mt mv pax rm sh"
     " sha256 sha512 sleep stty sync tar",
@@ -65,7 +68,7 @@ def medium_release(iso: Iso) -> tuple[str, str]:
 
     Raises UnreadableRamdiskError.
     """
-    path = boot_image_path(iso.read("/etc/boot.conf").decode("latin-1"))
+    path = boot_image_path(iso.read("/etc/boot.conf", MAX_BOOT_CONF).decode("latin-1"))
     found = re.match(r"/(\d\.\d)/(\w+)/", path)
     if found is None:
         raise UnreadableRamdiskError(
@@ -80,14 +83,15 @@ def read_ramdisk(iso: Iso) -> tuple[str, dict[str, RamdiskNode]]:
 
     Raises UnreadableRamdiskError, and what reading raises.
     """
-    path = boot_image_path(iso.read("/etc/boot.conf").decode("latin-1"))
-    return path, tree_of(FileSystem(BootKernel.parse(iso.read(path)).ramdisk))
+    path = boot_image_path(iso.read("/etc/boot.conf", MAX_BOOT_CONF).decode("latin-1"))
+    return path, tree_of(FileSystem(BootKernel.parse(iso.read(path, MAX_KERNEL)).ramdisk))
 
 
 def tree_of(files: FileSystem) -> dict[str, RamdiskNode]:
     """Every path of the file system.  A program with many names (one crunched binary for all)
     is not copied: only its name counts."""
     tree: dict[str, RamdiskNode] = {}
+    room = MAX_TREE
     for path, found in files.walk():
         match found.kind:
             case "dir":
@@ -96,6 +100,12 @@ def tree_of(files: FileSystem) -> dict[str, RamdiskNode]:
                 tree[path] = RamdiskNode("link", found.mode, files.readlink(path).encode())
             case "file":
                 data = b"" if found.nlink > 1 else files.read_file(path)
+                room -= len(data)
+                if room < 0:
+                    raise UnreadableRamdiskError(
+                        f"the ramdisk's files are more than {MAX_TREE >> 20} MB",
+                        "is this an OpenBSD install ISO?",
+                    )
                 tree[path] = RamdiskNode("file", found.mode, data, found.nlink)
             case _:
                 tree[path] = RamdiskNode("node", 0o600)

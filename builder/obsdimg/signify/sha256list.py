@@ -24,6 +24,8 @@ from obsdimg.signify.errors import (
 )
 from obsdimg.signify.message import SignifyPublicKey, VerifiedMessage, verify_embedded
 
+LARGEST = 1 << 20
+"""Bytes of a list; genuine ones have about two thousand."""
 _LINE = re.compile(r"SHA256 \(([^()/\s]+)\) = ([0-9a-f]{64})")
 
 
