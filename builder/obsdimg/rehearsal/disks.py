@@ -55,7 +55,10 @@ class SoftraidVolume:
 
 @dataclass
 class StandInDisk:
-    """A disk as the kernel sees it; `chunk` names the partition under a softraid volume."""
+    """A disk as the kernel sees it; `chunk` names the partition under a softraid volume.
+
+    `labelled` False: nobody wrote the label, the kernel made it up from the partition table.
+    """
 
     name: str
     sectors: int
@@ -71,6 +74,7 @@ class StandInDisk:
     random_sectors: int = 0
     chunk: str = ""
     bootable: bool = False
+    labelled: bool = True
 
     @property
     def bounds(self) -> tuple[int, int]:
@@ -91,6 +95,7 @@ class StandInDisk:
         Volumes whose chunk starts behind the first megabyte would survive; ours start at 64.
         """
         self.mbr = self.gpt = None
+        self.labelled = False
         self.label.clear()
         self.volumes.clear()
         self.filesystems.clear()
@@ -132,6 +137,7 @@ def make_disks(machine: RehearsalMachine) -> dict[str, StandInDisk]:
 
 def _disk(name: str, spec: MachineDisk) -> StandInDisk:
     disk = StandInDisk(name, spec.size // SECTOR, spec.model, duid(name), spec.writable)
+    disk.labelled = spec.contents not in ("empty", "foreign")
     if spec.contents == "empty":
         return disk
     if spec.contents == "foreign":
@@ -159,8 +165,31 @@ def _disk(name: str, spec: MachineDisk) -> StandInDisk:
     return disk
 
 
+def forget_label(disk: StandInDisk) -> None:
+    """Nothing is left where the label was looked for."""
+    disk.label.clear()
+    disk.filesystems.clear()
+    disk.volumes.clear()
+    disk.labelled = False
+
+
+def made_up(disk: StandInDisk) -> dict[str, Partition]:
+    """What the kernel adds to a label from the partition table."""
+    return {k: v for k, v in disk.label.items() if v.fstype in ("MSDOS", "ext2fs")}
+
+
+def efi_system_partition(disk: StandInDisk) -> bool:
+    """Whether the disk has an EFI System partition."""
+    return any(entry.id == 0xEF for entry in disk.gpt or [])
+
+
 def write_openbsd_mbr(disk: StandInDisk) -> None:
-    """`fdisk -iy`: one OpenBSD partition from sector 64 to the last full cylinder."""
+    """`fdisk -iy`: one OpenBSD partition from sector 64 to the last full cylinder.
+
+    A label that was in such a partition is there again; any other is gone.
+    """
+    if disk.gpt is not None or not disk.labelled:
+        forget_label(disk)
     end = max(disk.sectors // CYLINDER, 1) * CYLINDER
     disk.mbr = [MbrEntry(0xA6, START, min(end, disk.sectors) - START, active=True)]
     disk.gpt = None
@@ -168,7 +197,13 @@ def write_openbsd_mbr(disk: StandInDisk) -> None:
 
 
 def write_openbsd_gpt(disk: StandInDisk, boot: int) -> None:
-    """`fdisk -iy -g -b SECTORS`: an EFI System partition of `boot` sectors, then OpenBSD."""
+    """`fdisk -iy -g -b SECTORS`: an EFI System partition of `boot` sectors, then OpenBSD.
+
+    The kernel then finds no label and makes one up: the EFI System partition is `i`, of type
+    MSDOS (spoofgpt in sys/kern/subr_disk.c; seen on 6.6 and 7.7).
+    """
+    forget_label(disk)
+    disk.label["i"] = Partition(START, boot, "MSDOS")
     disk.mbr = [MbrEntry(0xEE, 1, disk.sectors - 1)]
     disk.gpt = [
         MbrEntry(0xEF, START, boot),

@@ -55,7 +55,8 @@ class RehearsalMachine:
     """Everything the installer can see of the machine.
 
     `memory` in MiB; `serial`: the console is on com0 at `speed`; `aperture`: the VGA driver
-    says "aperture needed"; `efi`: started by UEFI; `clock` seconds since 1970.
+    says "aperture needed"; `efi`: started by UEFI; `acpi`: the version of its ACPI (from 5 on,
+    7.7 prefers a GPT); `clock` seconds since 1970.
     """
 
     version: str = "6.6"
@@ -70,6 +71,7 @@ class RehearsalMachine:
     speed: int = 9600
     aperture: bool = False
     efi: bool = False
+    acpi: str = "1.0"
     clock: int = 1_570_838_400
 
 

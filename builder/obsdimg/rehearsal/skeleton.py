@@ -63,7 +63,7 @@ DIRECTORIES = _words(
     etc/skel etc/skel/.ssh etc/ssh etc/mail usr/bin usr/lib usr/libdata usr/libexec
     usr/local usr/mdec usr/sbin usr/share usr/share/zoneinfo usr/share/relink usr/local/bin
     usr/local/sbin usr/X11R6 var/backups var/cron var/cron/tabs var/db var/empty var/log
-    var/mail var/run var/spool var/sysmerge var/tmp var/unbound var/unbound/etc
+    var/db/dhcpleased var/mail var/run var/spool var/sysmerge var/tmp var/unbound var/unbound/etc
     """
 )
 
@@ -82,6 +82,10 @@ ETC: Mapping[str, tuple[int, str]] = {
     "root/.profile": (0o644, "# of the installed system\n"),
     "var/mail/root": (0o600, "From: deraadt\nTo: root\nSubject: Welcome to OpenBSD\n\nWelcome.\n"),
 }
+FW_UPDATE = """\
+#!/bin/ksh
+print "fw_update: a rehearsal fetches no firmware"
+"""
 CRONTAB = "0\t*\t*\t*\t*\t/usr/bin/newsyslog\n30\t1\t*\t*\t*\t/bin/sh /etc/daily\n"
 
 
@@ -90,9 +94,11 @@ def files(version: str) -> dict[str, tuple[int, bytes]]:
     found = {path: (mode, content.encode()) for path, (mode, content) in ETC.items()}
     found["var/cron/tabs/root"] = (0o600, CRONTAB.encode())
     found["dev/MAKEDEV"] = (0o555, b"#!/bin/sh\n# of the installed system: nothing to make here\n")
-    for name in ("boot", "biosboot", "mbr", "BOOTX64.EFI"):
+    for name in ("boot", "biosboot", "mbr", "BOOTX64.EFI", "BOOTIA32.EFI"):
         found[f"usr/mdec/{name}"] = (0o644, f"obsdimg rehearsal: {name}\n".encode())
     digits = version.replace(".", "")
+    if tuple(int(n) for n in version.split(".")) >= (7, 1):
+        found["usr/sbin/fw_update"] = (0o555, FW_UPDATE.encode())
     for kind in ("base", "pkg", "fw", "syspatch"):
         found[f"etc/signify/openbsd-{digits}-{kind}.pub"] = (0o644, b"untrusted comment: none\n")
     found["usr/share/zoneinfo/UTC"] = (0o444, b"TZif2")

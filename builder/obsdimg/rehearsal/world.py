@@ -77,6 +77,7 @@ class Nic:
     dhcp: Dhcp | None
     inet: tuple[str, str, str] | None = None
     inet6: list[tuple[str, str]] = field(default_factory=list)
+    autoconf4: bool = False
     autoconf6: bool = False
     up: bool = False
     groups: set[str] = field(default_factory=set)
@@ -101,6 +102,7 @@ class World:
         self.services: list[str] = []
         self.snapshots: list[bytes] = []
         self.hashed = 0
+        self.daemons: set[str] = set()
         self.ended = ""
         self.installing = ""
         self.landed: list[tarfile.TarInfo] = []

@@ -30,6 +30,8 @@ from obsdimg.rehearsal.disks import (
     MbrEntry,
     Partition,
     StandInDisk,
+    efi_system_partition,
+    made_up,
     write_openbsd_gpt,
     write_openbsd_mbr,
 )
@@ -140,6 +142,7 @@ def disklabel(call: Call, world: World) -> Steps:
         script = (yield Stdin()) or b""
         try:
             disk.label, said, written = label.edit(disk, script.decode(errors="replace"))
+            disk.labelled = disk.labelled or written
         except label.LabelError as error:
             world.act("disklabel", disk.name, str(error), script.decode(errors="replace"), 1)
             return fail(str(error))
@@ -171,7 +174,7 @@ def disklabel(call: Call, world: World) -> Steps:
         return fail(str(error))
     if "w" not in options:
         return Done(0, label.render(_with(disk, new), human="h" in options).encode())
-    disk.label = new
+    disk.label, disk.labelled = new | made_up(disk), True
     parts = ", ".join(
         f"{k} {v.mounted or v.fstype} {v.size * SECTOR // label.MIB}M"
         for k, v in sorted(new.items())
@@ -183,7 +186,7 @@ def disklabel(call: Call, world: World) -> Steps:
 
 
 def _unlabelled(disk: StandInDisk) -> StandInDisk:
-    return _with(disk, {})
+    return _with(disk, made_up(disk))
 
 
 def _with(disk: StandInDisk, new: dict[str, Partition]) -> StandInDisk:
@@ -342,21 +345,34 @@ def _read_disk(disk: StandInDisk, letter: str, words: dict[str, str], size: int)
 
 @standin("installboot")
 def installboot(call: Call, world: World) -> Steps:
-    """installboot(8): `-r ROOT DISK`; for a softraid volume the chunk's disk gets the blocks."""
-    options, operands = getopt(call, "vr:")
+    """installboot(8): `-r ROOT DISK`, `-c` (7.x; also copies to an EFI System partition); for a
+    softraid volume the chunk's disk gets the blocks.
+
+    On a disk with an EFI System partition only the EFI loaders are written, and /dev/efi is
+    opened: a machine started by its BIOS has none.
+    """
+    options, operands = getopt(call, "cvr:")
     root = options.get("r", "")
     if len(operands) != 1:
         raise refuse(call)
     disk, _ = world.disk_of(operands[0])
     if disk is None:
         return fail(f"installboot: open: {operands[0]}: No such file or directory")
-    for name in ("boot", "biosboot"):
-        if (yield Exists(f"{root}/usr/mdec/{name}")) is None:
-            return fail(f"installboot: {root}/usr/mdec/{name}: No such file or directory")
     physical = world.disk_of(disk.chunk)[0] if disk.chunk else disk
     if physical is None or (physical.mbr is None and physical.gpt is None):
         return fail("installboot: no OpenBSD partition")
-    physical.bootable = True
-    where = f"{disk.name}, boot blocks on {physical.name}" if disk.chunk else disk.name
+    efi = efi_system_partition(physical)
+    names: tuple[str, ...] = ("boot", "biosboot")
+    if efi:
+        names = ("BOOTX64.EFI", "BOOTIA32.EFI") if release(world) >= (7, 0) else ("BOOTX64.EFI",)
+    for name in names:
+        if (yield Exists(f"{root}/usr/mdec/{name}")) is None:
+            return fail(f"installboot: {root}/usr/mdec/{name}: No such file or directory")
+    if efi and not world.machine.efi and release(world) >= (7, 0):
+        world.act("installboot", disk.name, "no /dev/efi: the BIOS started this", status=1)
+        return fail("installboot: open: Device not configured")
+    physical.bootable = efi == world.machine.efi
+    what = "EFI loaders" if efi else "boot blocks"
+    where = f"{disk.name}, {what} on {physical.name}" if disk.chunk else f"{disk.name}, {what}"
     world.act("installboot", disk.name, f"boot loader for {where}")
     return Done()

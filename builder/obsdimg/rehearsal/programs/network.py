@@ -12,6 +12,7 @@ from obsdimg.rehearsal.call import (
     BOTH,
     Call,
     Done,
+    ReadFile,
     Stdin,
     Steps,
     WriteFile,
@@ -31,6 +32,9 @@ def ifconfig(call: Call, world: World) -> Steps:
     args = list(call.args)
     if args == ["-C"]:
         return Done(0, text(_CLONERS))
+    if len(args) == 2 and args[0] == "-M":
+        found = [n.name for n in world.nics.values() if n.lladdr == args[1]]
+        return Done(0, text(found)) if len(found) == 1 else Done()
     if not args or args in (["-A"], ["-a"]):
         return Done(0, _loopback() + b"".join(_shown(n) for n in world.nics.values()))
     name, args = args[0], args[1:]
@@ -42,8 +46,30 @@ def ifconfig(call: Call, world: World) -> Steps:
         if members and not args:
             return Done(0, b"".join(_shown(n) for n in members))
         return fail(f"{name}: no such interface")
+    if args == ["inet", "autoconf"]:
+        return (yield from _ask_dhcp(call, world, nic))
     return _configure(call, world, nic, args)
-    yield Stdin()
+
+
+def _ask_dhcp(call: Call, world: World, nic: Nic) -> Steps:
+    """`inet autoconf`: dhcpleased asks, writes its lease file, and tells resolvd, which writes
+    its lines into resolv.conf (sbin/dhcpleased, sbin/resolvd of 7.7)."""
+    nic.autoconf4 = nic.up = True
+    lease = nic.dhcp
+    if lease is None or "dhcpleased" not in world.daemons:
+        return Done()
+    _set_inet(nic, f"{lease.address}/{lease.netmask}")
+    world.routes.setdefault("inet", (lease.router, nic.name))
+    lines = ["version: 2", f"address: {lease.address}", f"netmask: {lease.netmask}"]
+    lines += [f"routers: {lease.router}"]
+    if lease.domain:
+        lines.append(f"domain-name: {lease.domain}")
+    yield WriteFile(f"/var/db/dhcpleased/{nic.name}", text(lines))
+    if lease.nameservers and "resolvd" in world.daemons:
+        old = ((yield ReadFile("/etc/resolv.conf")) or b"").decode(errors="replace").splitlines()
+        ours = [f"nameserver {server} # resolvd: {nic.name}" for server in lease.nameservers]
+        yield WriteFile("/etc/resolv.conf", text([*ours, *old]))
+    return Done()
 
 
 def _configure(call: Call, world: World, nic: Nic, args: list[str]) -> Done:
@@ -68,6 +94,8 @@ def _configure(call: Call, world: World, nic: Nic, args: list[str]) -> Done:
             if group not in nic.groups:
                 return fail("ifconfig: SIOCDIFGROUP: No such file or directory")
             nic.groups.discard(group)
+        case ["inet", "-autoconf", *rest] if rest in ([], ["delete", "down"]):
+            nic.inet, nic.autoconf4 = None, False
         case ["inet6", "autoconf", "up"]:
             nic.autoconf6 = nic.up = True
         case ["inet6", address, "up"] if "/" in address:
@@ -120,6 +148,8 @@ def _shown(nic: Nic, *, inet: bool = True, inet6: bool = True) -> bytes:
         flags = "UP,BROADCAST,RUNNING,SIMPLEX,MULTICAST"
     if nic.autoconf6:
         flags += ",AUTOCONF6"
+    if nic.autoconf4:
+        flags += ",AUTOCONF4"
     lines = [f"{nic.name}: flags=8843<{flags}> mtu 1500", f"\tlladdr {nic.lladdr}"]
     if nic.groups:
         lines.append(f"\tgroups: {' '.join(sorted(nic.groups))}")
@@ -186,7 +216,7 @@ def route(call: Call, world: World) -> Steps:
                     f"default            {gateway:<18} UGS        0        0     -     8 {name} "
                 )
             return Done(0, text(lines))
-        case ["delete", "default", *_]:
+        case ["delete", "default", *_] if len(words) <= 3:
             if world.routes.pop(family, None) is None:
                 return fail("route: writing to routing socket: No such process")
             return Done(0, text("delete net default: gateway"))

@@ -55,7 +55,7 @@ def sysctl(call: Call, world: World) -> Steps:
 
 def disknames(world: World) -> str:
     """`hw.disknames`: each disk with its UID, if its label has one."""
-    names = [f"{d.name}:{d.duid if d.label else ''}" for d in world.disks.values()]
+    names = [f"{d.name}:{d.duid if d.labelled else ''}" for d in world.disks.values()]
     return ",".join([*names, "cd0:", "rd0:0123456789abcdef"])
 
 
@@ -77,16 +77,18 @@ def messages(world: World) -> list[str]:
         f"real mem = {m.memory << 20} ({m.memory}MB)",
         "mainbus0 at root",
         "bios0 at mainbus0",
+        *(["efi0 at bios0: UEFI 2.7", "efi0: EDK II rev 0x10000"] if m.efi else []),
+        f"acpi0 at bios0: ACPI {m.acpi}",
         "pci0 at mainbus0 bus 0",
     ]
-    if m.vga:
+    if m.vga and not m.efi:
         lines += ['vga1 at pci0 dev 2 function 0 "Bochs VGA" rev 0x02']
         if m.aperture:
             lines += ["vga1: aperture needed"]
         console = "" if m.serial else "console "
         lines += [f"wsdisplay0 at vga1 mux 1: {console}(80x25, vt100 emulation)"]
     if m.efi:
-        lines += ["efifb0 at mainbus0: 1024x768, 32bpp"]
+        lines += ["efifb0 at mainbus0: 1024x768, 32bpp"] if m.vga else []
     for n in m.nics:
         lines += [f"{n.name} at virtio0: address {n.lladdr}"]
     if m.com:
@@ -264,8 +266,19 @@ def reboot(call: Call, world: World) -> Steps:
     yield Stdin()
 
 
-@standin("sync", "slaacd", "init", phases=BOTH)
+@standin("dhcpleased", "resolvd", "slaacd")
+def daemon(call: Call, world: World) -> Steps:
+    """dhcpleased(8), resolvd(8), slaacd(8): from 7.0 on the ramdisk starts them; what they do is
+    done when an interface is told `inet autoconf`."""
+    if call.args:
+        raise refuse(call)
+    world.daemons.add(call.name)
+    return Done()
+    yield Stdin()
+
+
+@standin("sync", "init", phases=BOTH)
 def nothing(call: Call, world: World) -> Steps:
-    """sync(8), slaacd(8): nothing to do."""
+    """sync(8): nothing to do."""
     return Done()
     yield Stdin()
