@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -26,7 +27,7 @@ from obsdimg.image.medium import BOOT_KERNEL, Medium, new_boot_conf, read_medium
 from obsdimg.image.plan import BuildPlan
 from obsdimg.image.ramdisk import RESPONSE, TEMPLATE, edit_ramdisk, key_path
 from obsdimg.image.space import needed_mb
-from obsdimg.iso import Iso, remaster
+from obsdimg.iso import Iso, copy, remaster
 from obsdimg.project.folder import Project
 from obsdimg.response import hook
 from obsdimg.response.disklabel_template import validate as validate_template
@@ -73,18 +74,25 @@ def write(
         medium = read_medium(iso, plan.inputs.release, plan.inputs.port, hash_sets=not verified)
         plan = replace(plan, hook=replace(plan.hook, need_mb=needed_disk(plan, medium)))
         epoch = _epoch(medium)
-        with progress.step("Sealing the secrets and packing the site set"):
-            site = site_files(plan, passphrase)
-            packed = site_set(site, epoch)
-        with progress.step("Editing the ramdisk"):
-            ramdisk = ramdisk_files(plan, passphrase)
-            kernel = _boot_kernel(medium, plan, ramdisk, epoch)
-        changes = iso_files(plan, medium, packed, kernel)
-        # Those of clients that are gone are left alone.
-        clients = tuple(write_client(project.clients, client) for client in plan.clients)
-        with atomic_file(output, PRIVATE_FILE) as stream:
+        with (
+            ThreadPoolExecutor(max_workers=1) as pool,
+            atomic_file(output, PRIVATE_FILE) as stream,
+        ):
+            # Sealing is slow by design, and nothing before the site set needs it.
+            sealing = pool.submit(site_files, plan, passphrase)
+            with progress.step("Editing the ramdisk"):
+                ramdisk = ramdisk_files(plan, passphrase)
+                kernel = _boot_kernel(medium, plan, ramdisk, epoch)
+            with progress.step("Copying the upstream ISO"):
+                copy(iso, stream)
+            with progress.step("Sealing the secrets and packing the site set"):
+                site = sealing.result()
+                packed = site_set(site, epoch)
+            changes = iso_files(plan, medium, packed, kernel)
+            # Those of clients that are gone are left alone.
+            clients = tuple(write_client(project.clients, client) for client in plan.clients)
             contents = {entry.path: entry.data for entry in changes}
-            result = remaster(iso, stream, contents, progress=progress, epoch=epoch)
+            result = remaster(iso, stream, contents, progress=progress, epoch=epoch, copied=True)
             _check_unchanged(iso, upstream)
             written = manifest(
                 plan,

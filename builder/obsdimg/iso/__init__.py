@@ -9,6 +9,15 @@ from __future__ import annotations
 from obsdimg.iso.errors import IsoError
 from obsdimg.iso.reader import BootEntry, Iso
 from obsdimg.iso.records import IsoEntry
-from obsdimg.iso.writer import PutFile, Remastered, remaster
+from obsdimg.iso.writer import PutFile, Remastered, copy, remaster
 
-__all__ = ["BootEntry", "Iso", "IsoEntry", "IsoError", "PutFile", "Remastered", "remaster"]
+__all__ = [
+    "BootEntry",
+    "Iso",
+    "IsoEntry",
+    "IsoError",
+    "PutFile",
+    "Remastered",
+    "copy",
+    "remaster",
+]

@@ -52,6 +52,12 @@ class Remastered:
     files: tuple[PutFile, ...]
 
 
+def copy(iso: Iso, output: BinaryIO) -> None:
+    """Begin `output` with the bytes of `iso`, by the kernel where it can: what `remaster` would do
+    first.  It takes little of the processor, so something else can be done meanwhile."""
+    _copy(iso, output.fileno(), 0, iso.size)
+
+
 def remaster(
     iso: Iso,
     output: BinaryIO,
@@ -59,14 +65,16 @@ def remaster(
     *,
     progress: Progress | None = None,
     epoch: int,
+    copied: bool = False,
 ) -> Remastered:
     """Write `iso` to the empty file `output` with files added or replaced; same input, same bytes.
 
     `changes` maps absolute Rock Ridge names to bytes or to files of the host; they get mode 0644,
     root:wheel and the date `epoch` (seconds since 1970).  Directories are made as needed.  All
     else stays: boot entries, system area, volume identifiers, names, modes and times, extents
-    that files share.  TRANS.TBL files get lines for new names.  Raises IsoError; errors of
-    `output`, which must be readable too, come as OSError.
+    that files share.  TRANS.TBL files get lines for new names.  `copied` says that `copy` was
+    there before.  Raises IsoError; errors of `output`, which must be readable too, come as
+    OSError.
     """
     layout = plan(iso, {path: _size(content) for path, content in changes.items()}, epoch)
     out = output.fileno()
@@ -76,7 +84,8 @@ def remaster(
     with (progress or Progress()).step("Writing the ISO", total=total) as step:
         for start in range(0, iso.size, SLICE):
             end = min(start + SLICE, iso.size)
-            _copy(iso, out, start, end)
+            if not copied:
+                _copy(iso, out, start, end)
             for sector in range(start // SECTOR, sectors(end)):
                 if sector in layout.patches:
                     data = layout.patches[sector][: end - sector * SECTOR]
