@@ -30,7 +30,7 @@ ROOMS = {
     "console": "core tunnel",
     "smoke": "core tunnel project site image console",
     "server": "core tunnel config project site",
-    "deploy": "core tunnel config project site image console",
+    "deploy": "core signify tunnel config project site image console",
     "cli": "core iso signify tunnel fetch config releases project site response image standin"
     " rehearsal console smoke server deploy",
 }

@@ -22,6 +22,7 @@ from obsdimg.deploy.state import State
 from obsdimg.deploy.steps import Deployment, WantedInstance
 from obsdimg.deploy.uploading import Upload
 from obsdimg.deploy.work import Waits
+from obsdimg.image.comparison import image_key
 from obsdimg.project.folder import Project
 from obsdimg.site.clients import client_path, plan_clients, write_client
 from obsdimg.tunnel.identity import TunnelClient
@@ -83,7 +84,12 @@ def _deploy(project: Project, provider: Provider, name: str, options: Options, u
     store, limits = session.store_of(project), _waits(options)
     caller = first_caller(plan_clients(project.config, project.keys(make=False)))
     label = options.label or settings.label or name
-    image = load_image(session.image_path(project, options.iso), options.allow_secrets, progress)
+    image = load_image(
+        session.image_path(project, options.iso),
+        options.allow_secrets,
+        progress,
+        image_key(project.root),
+    )
     state = session.begin(project, store, name, label, image)
     work = Deployment(provider, store, state, limits=limits, progress=progress, say=ui.info)
     wish = session.wanted_instance(project.config, options.region, options.plan)

@@ -5,40 +5,64 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from obsdimg.cli.options import argument, flag, option
+from obsdimg.cli.options import WithConfig, argument, flag, option
 from obsdimg.cli.ui import Ui
+from obsdimg.cli.which_iso import project_iso
 from obsdimg.core.errors import ObsdimgError, printable
 from obsdimg.core.passphrase import from_file
-from obsdimg.image.inspection import Inspection, extract, inspect
+from obsdimg.core.progress import Progress
+from obsdimg.fetch.cache import Cache
+from obsdimg.image.comparison import (
+    Comparison,
+    against_manifest,
+    against_upstream,
+    image_key,
+    standing,
+)
+from obsdimg.image.inspection import Inspection, InspectionCheck, extract, inspect
 from obsdimg.image.project_secrets import add_secret_check
+from obsdimg.iso import Iso
+from obsdimg.releases.release import known_releases, load_release
+from obsdimg.signify.message import SignifyPublicKey
 
 LIMITS = ("min", "max", "conf_complete")
 """Lines of the encryption step's settings that are the same in every ISO."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(WithConfig):
     """What the command line says."""
 
-    iso: Path = argument(metavar="ISO", type=Path)
+    iso: Path | None = argument(
+        metavar="ISO", nargs="?", type=Path, help="default: the ISO of the project"
+    )
     json: bool = flag("--json", help="print as JSON")
     extract: Path | None = option(
         "--extract", type=Path, metavar="DIR", help="write what was put in to DIR"
     )
-    secrets: Path | None = option(
-        "--secrets",
-        type=Path,
-        metavar="PROJECT",
-        help="search the ISO for every secret of the project in this folder",
+    manifest: Path | None = option(
+        "--manifest", type=Path, metavar="F", help="what was built (default: ISO.json)"
     )
+    upstream: Path | None = option(
+        "--upstream", type=Path, metavar="F",
+        help="compare with the ISO as OpenBSD made it (default without a manifest: the cache)",
+    )  # fmt: skip
+    secrets: Path | None = option(
+        "--secrets", type=Path, metavar="PROJECT",
+        help="search the ISO for every secret of the project in this folder",
+    )  # fmt: skip
     passphrase_file: Path | None = option(
         "--passphrase-file", type=Path, metavar="F", help="with --secrets: search for it, too"
     )
 
 
 def run(options: Options, ui: Ui) -> int:
+    """1 when a check fails; what cannot be judged is said, and no failure."""
     progress = ui.progress()
-    found = inspect(options.iso, progress)
+    path = project_iso(options.iso, options.config)
+    found = inspect(path, progress)
+    folder = options.secrets or options.config.parent
+    judge(found, image_key(folder), options.manifest, options.upstream, progress)
     leaked = False
     if options.secrets is not None:
         phrase = from_file(options.passphrase_file) if options.passphrase_file else None
@@ -48,14 +72,58 @@ def run(options: Options, ui: Ui) -> int:
     else:
         show(found, ui)
     if options.extract is not None:
-        for path in extract(found, options.extract):
-            ui.info(f"wrote {path}")
+        for written in extract(found, options.extract):
+            ui.info(f"wrote {written}")
     if leaked:
         raise ObsdimgError(
-            f"{options.iso}: holds secrets of {options.secrets} in clear",
+            f"{path}: holds secrets of {options.secrets} in clear",
             "give it to nobody; the failed check above says where they are",
         )
-    return 0
+    return 0 if found.passed else 1
+
+
+def judge(
+    found: Inspection,
+    key: SignifyPublicKey | None,
+    manifest: Path | None,
+    upstream: Path | None,
+    progress: Progress,
+) -> None:
+    """Hold the ISO against its manifest, else against the upstream ISO, and add what came out."""
+    judged = standing(found.path, key, progress, manifest)
+    passed = {"built": True, "matches": True, "changed": False, "unknown": None}[judged.state]
+    found.sha256 = judged.sha256
+    found.checks.append(InspectionCheck("the ISO is what its manifest says", passed, judged.detail))
+    if judged.state == "matches":
+        found.checks.append(InspectionCheck("the manifest is this project's", None, judged.detail))
+    with Iso.open(found.path) as iso:
+        results: list[Comparison] = []
+        if judged.manifest is not None:
+            site = {
+                name.removeprefix("site"): data
+                for name, data in found.extracts.items()
+                if name.startswith("site/")
+            }
+            results += against_manifest(iso, judged.manifest, site if found.site_set else None)
+        if upstream is None and judged.manifest is None:
+            upstream = _cached(found.directory)
+        if upstream is not None:
+            with Iso.open(upstream) as other:
+                results += against_upstream(iso, other, progress)
+        elif judged.manifest is None:
+            name = "every file against the ISO as OpenBSD made it"
+            results.append(Comparison(name, None, "neither a manifest nor --upstream is at hand"))
+    found.checks += [InspectionCheck(r.name, r.passed, r.detail) for r in results]
+
+
+def _cached(directory: str) -> Path | None:
+    """The upstream ISO of that release in the cache, if it is there: it was verified on its way."""
+    version, _, port = directory.strip("/").partition("/")
+    if version not in known_releases():
+        return None
+    name = load_release(version).port(port or "amd64").iso
+    path = Cache.default().path(directory.strip("/"), name)
+    return path if path.is_file() else None
 
 
 def show(found: Inspection, ui: Ui) -> None:
@@ -102,5 +170,5 @@ def show(found: Inspection, ui: Ui) -> None:
             say(f"  {entry['mode']} {entry['path']}{slash}")
     say("Checks:")
     for check in found.checks:
-        word = "ok  " if check.passed else "FAIL"
-        say(f"  {word} {check.name}" + (f": {check.detail}" if check.detail else ""))
+        word = {True: "ok", False: "FAIL", None: "not checked"}[check.passed]
+        say(f"  {word:11}  {check.name}" + (f": {check.detail}" if check.detail else ""))

@@ -6,12 +6,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from obsdimg.cli.options import argument, flag, option, repeated
+from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
 from obsdimg.cli.rehearsing import LIMIT, rehearse, report
 from obsdimg.cli.ui import Ui
+from obsdimg.cli.which_iso import project_iso
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import write_file
 from obsdimg.core.passphrase import from_file
+from obsdimg.image.comparison import image_key, standing
 from obsdimg.rehearsal import (
     Dhcp,
     MachineDisk,
@@ -27,10 +29,12 @@ class RehearseUsageError(ObsdimgError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
+class Options(WithConfig):
     """What the command line says."""
 
-    iso: Path = argument(metavar="ISO", type=Path)
+    iso: Path | None = argument(
+        metavar="ISO", nargs="?", type=Path, help="default: the ISO of the project"
+    )
     json: bool = flag("--json", help="print as JSON")
     transcript: Path | None = option(
         "--transcript", type=Path, metavar="F", help="write the console's output"
@@ -63,6 +67,10 @@ class Options:
         help="processors (default: 1)",
         group="the machine",
     )
+    trust_iso: bool = flag(
+        "--trust-iso",
+        help="type the real passphrase also to an ISO that is not the one that was built",
+    )
     wipe: bool = flag("--wipe", help="the operator agrees to erase disks that are not empty")
     limit: float = option(
         "--limit", type=float, default=LIMIT, metavar="S", help="give up after S seconds (120)"
@@ -70,12 +78,20 @@ class Options:
 
 
 def run(options: Options, ui: Ui) -> int:
+    iso = project_iso(options.iso, options.config)
     phrase = None
     if options.passphrase_file is not None:
         phrase = from_file(options.passphrase_file)
-    result = rehearse(
-        options.iso, ui, phrase, machine(options), wipe=options.wipe, limit=options.limit
-    )
+    judged = standing(iso, image_key(options.config.parent), ui.progress())
+    if judged.state == "changed":
+        ui.warn(f"{iso}: is not the ISO that was built: {judged.detail}")
+    if phrase is not None and judged.state in ("changed", "unknown") and not options.trust_iso:
+        ui.warn(
+            f"{iso}: nobody vouches for it ({judged.detail}): a made-up passphrase is typed"
+            " instead of yours (--trust-iso types yours)"
+        )
+        phrase = None
+    result = rehearse(iso, ui, phrase, machine(options), wipe=options.wipe, limit=options.limit)
     if options.transcript is not None:
         write_file(options.transcript, result.transcript.encode())
         ui.info(f"wrote {options.transcript}")

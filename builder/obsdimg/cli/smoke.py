@@ -17,12 +17,14 @@ from obsdimg import __version__
 from obsdimg.cli import values
 from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
 from obsdimg.cli.ui import Ui
+from obsdimg.cli.which_iso import project_iso
 from obsdimg.core import passphrase as phrases
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir
 from obsdimg.core.progress import Progress
 from obsdimg.core.secret import Secret
 from obsdimg.fetch.cache import Cache
+from obsdimg.image.comparison import image_key, require_built, standing
 from obsdimg.image.inspection import Inspection, inspect
 from obsdimg.project.folder import Project
 from obsdimg.smoke import prepare as smokeplan
@@ -86,6 +88,9 @@ class Options(WithConfig):
         "--identity", type=Path, metavar="KEY", help="with --login: the private key"
     )
     keep: bool = flag("--keep", help="keep the installed disk for the next run", group="the run")
+    trust_iso: bool = flag(
+        "--trust-iso", help="also an ISO that is not the one that was built", group="the run"
+    )
     start: str = option(
         "--from",
         choices=("iso", "installed"),
@@ -133,8 +138,9 @@ def run(options: Options, ui: Ui) -> int:
     """0 when every stage passed, 1 when the ISO does not give a working server."""
     qemu = find_qemu()
     project = _project(options)
-    iso = _iso(options, project)
+    iso = project_iso(options.iso, options.config)
     progress = ui.progress()
+    _judge(options, iso, progress)
     with progress.step(f"Looking into {iso.name}"):
         found = inspect(iso, progress)
     plan, notes = _plan(options, ui, project, found)
@@ -164,18 +170,20 @@ def _project(options: Options) -> Project | None:
     return None
 
 
-def _iso(options: Options, project: Project | None) -> Path:
-    if options.iso is not None:
-        path: Path = options.iso.expanduser()
-    elif project is not None:
-        path = project.images / project.image_name()
-    else:
+def _judge(options: Options, iso: Path, progress: Progress) -> None:
+    """The real passphrase is typed to the ISO that was built, and to no other without a word.
+
+    Raises ChangedIsoError, SmokeUsageError.
+    """
+    judged = standing(iso, image_key(options.config.parent), progress)
+    if options.trust_iso:
+        return
+    require_built(judged, iso)
+    if judged.state == "unknown":
         raise SmokeUsageError(
-            "which ISO?", "name one, or run this in a project's folder (or give -c FILE)"
+            f"{iso}: nobody vouches for it: {judged.detail}",
+            "put its manifest beside it, or say --trust-iso: your passphrase is typed to it",
         )
-    if not path.is_file():
-        raise SmokeUsageError(f"{path}: there is no such ISO", "`obsdimg build` makes it")
-    return path
 
 
 def _plan(

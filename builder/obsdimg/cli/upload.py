@@ -10,6 +10,7 @@ from obsdimg.cli.ui import Ui
 from obsdimg.deploy import session
 from obsdimg.deploy.image import load_image
 from obsdimg.deploy.uploading import Upload
+from obsdimg.image.comparison import image_key
 from obsdimg.project.folder import Project
 
 
@@ -29,7 +30,7 @@ def run(options: Options, ui: Ui) -> int:
     progress = ui.progress()
     with store.lock(name), session.open_provider(project, options.token_file) as provider:
         path = session.image_path(project, options.iso)
-        image = load_image(path, options.allow_secrets, progress)
+        image = load_image(path, options.allow_secrets, progress, image_key(project.root))
         state = session.begin(project, store, name, settings.label or name, image)
         hosting = session.hosting_of(project, hosting_choice(options), state)
         work = Upload(

@@ -12,6 +12,7 @@ from typing import Any
 from obsdimg.core.files import FileError, describe, read_file
 from obsdimg.core.progress import Progress
 from obsdimg.deploy.provider import DeployError
+from obsdimg.signify.message import Signature, SignifyPublicKey, verify_detached
 
 BUFFER = 1 << 20
 """Bytes read at a time."""
@@ -27,11 +28,16 @@ class Image:
     sha512: str
 
 
-def load_image(path: Path, allow_secrets: bool, progress: Progress | None = None) -> Image:
-    """The ISO at `path`, hashed and compared with `path`.json.
+def load_image(
+    path: Path,
+    allow_secrets: bool,
+    progress: Progress | None = None,
+    key: SignifyPublicKey | None = None,
+) -> Image:
+    """The ISO at `path`, hashed and compared with `path`.json, which `key` must have signed.
 
     Raises DeployError: no ISO of ours, changed since it was built, or it holds a secret in
-    clear and `allow_secrets` does not say that this is wanted.
+    clear and `allow_secrets` does not say that this is wanted; VerificationError.
     """
     manifest = _manifest(path)
     if manifest["secrets_in_clear"] and not allow_secrets:
@@ -39,6 +45,10 @@ def load_image(path: Path, allow_secrets: bool, progress: Progress | None = None
             f"{path}: holds its passphrase in clear; whoever hosts it can read it",
             "build with disk.encryption = passphrase, or say --allow-secrets",
         )
+    if key is not None:
+        beside = Path(f"{path}.json")
+        signature = Signature.parse(read_file(Path(f"{beside}.sig"), "signature of the manifest"))
+        verify_detached(read_file(beside, "manifest"), signature, key, f"{beside.name}.sig")
     image = _hash(path, progress or Progress())
     iso = manifest["iso"]
     if (image.size, image.sha256) != (iso["size"], iso["sha256"]):

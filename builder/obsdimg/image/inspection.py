@@ -40,7 +40,8 @@ class InspectionCheck:
     """One thing that was checked, and what came of it."""
 
     name: str
-    passed: bool
+    passed: bool | None
+    """None: could not be judged, or is only worth a note."""
     detail: str = ""
 
 
@@ -67,7 +68,7 @@ class Inspection:
 
     @property
     def passed(self) -> bool:
-        return all(check.passed for check in self.checks)
+        return all(check.passed is not False for check in self.checks)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, without the files for `--extract`."""
@@ -208,7 +209,7 @@ def _read_sets(iso: Iso, found: Inspection, progress: Progress) -> None:
     if iso.exists(signature):
         listed = _signed_list(iso, found, signature)
     elif iso.exists(f"{directory}/SHA256"):
-        _check(found, "the sets are signed", False, "only SHA256, as on a stock ISO")
+        _check(found, "the sets are signed", None, "only SHA256, as on a stock ISO")
         listed = _attempt(
             found,
             "SHA256 can be read",
@@ -289,7 +290,7 @@ def _list_site(iso: Iso, found: Inspection, path: str) -> bool:
     return True
 
 
-def _check(found: Inspection, name: str, passed: bool, detail: str = "") -> None:
+def _check(found: Inspection, name: str, passed: bool | None, detail: str = "") -> None:
     found.checks.append(InspectionCheck(name, passed, detail))
 
 

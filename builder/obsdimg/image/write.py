@@ -103,7 +103,12 @@ def write(
                 ramdisk=ramdisk,
                 site=with_directories(site),
             )
-            write_file(Path(f"{output}.json"), encode(written))
+            text = encode(written)
+            write_file(Path(f"{output}.json"), text)
+            signature = plan.inputs.keys.image.sign(
+                text, "verify with the image key of the project"
+            )
+            write_file(Path(f"{output}.json.sig"), signature.text.encode())
             line = f"{result.sha256}  {output.name}\n"
             write_file(Path(f"{output}.sha256"), os.fsencode(line))
             write_file(output.with_name(f"{output.stem}.install.conf"), plan.response.data)

@@ -1,0 +1,31 @@
+"""Which ISO a command is about: the one that is named, or the project's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.project.folder import Project
+
+
+class WhichIsoError(ObsdimgError):
+    """No ISO is named, and there is no project whose ISO it could be."""
+
+
+def project_iso(given: Path | None, config: Path) -> Path:
+    """The ISO `given`, else that of the project of the configuration `config`.
+
+    Raises WhichIsoError, ConfigError.
+    """
+    if given is not None:
+        path = given.expanduser()
+    elif config.exists():
+        project = Project.open(config)
+        path = project.images / project.image_name()
+    else:
+        raise WhichIsoError(
+            "which ISO?", "name one, or run this in a project's folder (or give -c FILE)"
+        )
+    if not path.is_file():
+        raise WhichIsoError(f"{path}: there is no such ISO", "`obsdimg build` makes it")
+    return path
