@@ -12,10 +12,11 @@ import pytest
 from obsdimg.core.entry import Entry
 from obsdimg.core.secret import Secret
 from obsdimg.core.templates import render
-from obsdimg.site.sealing import seal
+from obsdimg.site.opensshkey import SEED_AT
+from obsdimg.site.sealing import HEADER, seal
 from support.hook_bench import shell
 
-ROUNDS = 1000
+ROUNDS = 16
 PASS = r"it's 100% $HOME \n horse"
 KEY = "/etc/wireguard/server.conf"
 PROMPT = "Passphrase of the sealed secrets: "
@@ -33,7 +34,7 @@ class Site:
     """A new system in a folder, with install.site and a sealed file in its root."""
 
     def __init__(self, root: Path) -> None:
-        for tool in ("openssl", "tar"):
+        for tool in ("openssl", "tar", "ssh-keygen"):
             if shutil.which(tool) is None:
                 pytest.skip(f"{tool} is not installed")
         self.root = root
@@ -50,7 +51,7 @@ class Site:
                 [Entry(KEY, b"PrivateKey = top secret\n", 0o600)],
                 Secret(PASS),
                 salt_key=bytes(16),
-                iterations=ROUNDS,
+                rounds=ROUNDS,
             )
         )
         self.sha256 = hashlib.sha256(self.sealed.read_bytes()).hexdigest()
@@ -59,12 +60,13 @@ class Site:
         text = render(
             "siteXX",
             "common/install.site.j2",
-            sealed={"sha256": self.sha256, "iterations": ROUNDS},
+            sealed={"sha256": self.sha256, "header": HEADER, "seed_at": SEED_AT},
             parts=parts,
         ).decode()
         for path in ("/root/.obsdimg", "/obsdimg.sealed", "/install.site"):
             text = text.replace(path, f"{self.root}{path}")
-        text = text.replace("-C /", f"-C {self.root}").replace("PATH=", f"PATH={self.root}/bin:")
+        text = text.replace("#!/bin/ksh", f"#!{shell()}")
+        text = text.replace("-C / ", f"-C {self.root} ").replace("PATH=", f"PATH={self.root}/bin:")
         script = self.root / "install.site"
         script.write_text(text)
         return script

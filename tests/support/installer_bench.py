@@ -35,7 +35,8 @@ from obsdimg.response.hook import HookSettings, hooked, ramdisk_files
 from obsdimg.signify.message import SignifySecretKey
 from obsdimg.signify.signing import ramdisk_key, sign_list
 from obsdimg.site.files import site_set
-from obsdimg.site.sealing import seal
+from obsdimg.site.opensshkey import SEED_AT
+from obsdimg.site.sealing import HEADER, seal
 from support.genuine_installer import genuine_ramdisk
 
 DISK = MachineDisk()
@@ -69,9 +70,10 @@ class Site:
                 [Entry(SERVER_KEY, b"PrivateKey = top secret\n", 0o600)],
                 Secret(self.passphrase),
                 salt_key=bytes(32),
-                iterations=2000,
+                rounds=4,
             )
-            about = {"sha256": hashlib.sha256(sealed).hexdigest(), "iterations": 2000}
+            sha256 = hashlib.sha256(sealed).hexdigest()
+            about = {"sha256": sha256, "header": HEADER, "seed_at": SEED_AT}
             if self.damaged:
                 sealed = sealed[:100] + bytes([sealed[100] ^ 1]) + sealed[101:]
             files.append(Entry("/obsdimg.sealed", sealed, 0o600))

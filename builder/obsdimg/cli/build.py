@@ -19,7 +19,7 @@ from obsdimg.image.plan import BuildPlan, plan_build
 from obsdimg.image.write import write
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
-from obsdimg.site.sealing import ITERATIONS
+from obsdimg.site.sealing import ROUNDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,9 @@ class Options(WithConfig):
     offline: bool = flag("--offline", help="use only what is in the cache")
     reverify: bool = flag("--reverify", help="hash the ISO again")
     unverified: bool = flag("--unverified", help="accept an ISO that nobody vouches for")
+    weak_passphrase: bool = flag(
+        "--weak-passphrase", help="take a passphrase that is guessed in less than a year"
+    )
     rehearse: bool = flag("--rehearse", help="run the ISO's own installer here at the end")
     json: bool = flag("--json", help="print the manifest")
 
@@ -82,7 +85,9 @@ def run(options: Options, ui: Ui) -> int:
     )
     if options.unverified:
         ui.warn(f"{upstream.path}: NOT VERIFIED; the manifest says so too")
-    passphrase = ask_passphrase(plan, options.passphrase_file, ui)
+    passphrase = ask_passphrase(
+        plan, options.passphrase_file, ui, weak_allowed=options.weak_passphrase
+    )
     built = write(project, plan, upstream, output, passphrase, progress)
     if options.json:
         ui.json(built.manifest)
@@ -95,14 +100,25 @@ def run(options: Options, ui: Ui) -> int:
     return 0
 
 
-def ask_passphrase(plan: BuildPlan, file: Path | None, ui: Ui) -> Secret | None:
-    """The passphrase, if this plan needs one, with a word on its strength."""
+def ask_passphrase(
+    plan: BuildPlan, file: Path | None, ui: Ui, *, weak_allowed: bool = False
+) -> Secret | None:
+    """The passphrase, if this plan needs one, with a word on its strength.
+
+    Raises PassphraseError for one that is guessed in less than a year.
+    """
     if not plan.needs_passphrase:
         return None
     secret = phrases.obtain(file, ui.ask_secret)
-    found = phrases.strength(secret, ITERATIONS)
-    for line in phrases.report(found, ITERATIONS):
+    found = phrases.strength(secret, ROUNDS)
+    for line in phrases.report(found, ROUNDS):
         (ui.warn if found.weak else ui.info)(line)
+    if found.weak and not weak_allowed:
+        raise phrases.PassphraseError(
+            "this passphrase is guessed in"
+            f" {phrases.duration(found.rich_attacker_seconds)} by somebody who has the ISO",
+            "use five or more random words; --weak-passphrase takes it all the same",
+        )
     for line in phrases.typing_remarks(secret):
         ui.info(line)
     return secret

@@ -19,7 +19,8 @@ from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.templates import render
 from obsdimg.project.folder import ProjectKeys
 from obsdimg.releases.release import Release
-from obsdimg.site.sealing import ITERATIONS
+from obsdimg.site.opensshkey import SEED_AT
+from obsdimg.site.sealing import HEADER
 from obsdimg.site.table import Condition, FileRow, site_table
 from obsdimg.site.tunnel import SERVER_KEY_MARK, TunnelPlan, plan_tunnel
 
@@ -95,7 +96,8 @@ def install_site(config: Config, sealed: bytes | None) -> Entry:
     ]
     about = None
     if sealed is not None:
-        about = {"sha256": hashlib.sha256(sealed).hexdigest(), "iterations": ITERATIONS}
+        sha256 = hashlib.sha256(sealed).hexdigest()
+        about = {"sha256": sha256, "header": HEADER, "seed_at": SEED_AT}
     data = render("siteXX", table.install_site, sealed=about, parts=texts)
     return Entry("/install.site", data, 0o700, f"siteXX/{table.install_site}")
 

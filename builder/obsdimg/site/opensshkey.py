@@ -1,0 +1,91 @@
+"""A random secret in the form of an OpenSSH private key, so that guessing its passphrase costs
+bcrypt_pbkdf, as on the disk.
+
+The file is an ordinary `openssh-key-v1` key (PROTOCOL.key in usr.bin/ssh): Ed25519, no comment,
+`aes256-ctr`, `bcrypt`; ssh-keygen(1) of every release since 6.5 opens it.  The secret is the 32
+bytes of the key's seed.  Unencrypted, the seed stands at byte SEED_AT of the decoded file, since
+everything before it has a fixed length.
+
+Written here and not by the cryptography package, whose salt and check number are random: the same
+project gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import struct
+import textwrap
+
+MAGIC = b"openssh-key-v1\0"
+SEED_AT = 161
+"""Offset of the seed in the decoded, unencrypted file: magic 15, none 8, none 8, options 4,
+count 4, public key 4 + 51, length 4, check 8, type 4 + 11, public key 4 + 32, length 4."""
+_TYPE = b"ssh-ed25519"
+_BLOCK = 16
+_MOST = 4096
+MAX_ROUNDS = 1 << 20
+
+
+def encrypted_key(seed: bytes, passphrase: bytes, salt: bytes, check: bytes, rounds: int) -> bytes:
+    """The key file for `seed` (32 bytes), encrypted with `passphrase`.
+
+    `salt`: 16 bytes; `check`: 4 bytes, which stand twice in the encrypted part; `rounds` of
+    bcrypt_pbkdf.
+    """
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    private = check + check + _string(_TYPE) + _string(public) + _string(seed + public)
+    private += _string(b"")
+    private += bytes(range(1, 1 + -len(private) % _BLOCK))
+    options = _string(salt) + struct.pack(">I", rounds)
+    blob = (
+        MAGIC
+        + _string(b"aes256-ctr")
+        + _string(b"bcrypt")
+        + _string(options)
+        + struct.pack(">I", 1)
+        + _string(_string(_TYPE) + _string(public))
+        + _string(_ctr(passphrase, salt, rounds, private))
+    )
+    lines = "\n".join(textwrap.wrap(base64.b64encode(blob).decode(), 70))
+    begin, end = (f"-----{word} OPENSSH PRIVATE KEY-----" for word in ("BEGIN", "END"))
+    return f"{begin}\n{lines}\n{end}\n".encode()
+
+
+def seed_of(data: bytes, passphrase: bytes) -> bytes | None:
+    """The seed in the key file `data`, or None where `passphrase` does not open it or it is none.
+
+    What is not of the one form that `encrypted_key` writes is refused without a computation.
+    """
+    lines = data[:_MOST].split(b"\n")
+    try:
+        blob = base64.b64decode(b"".join(lines[1:-2]), validate=True)
+        head = MAGIC + _string(b"aes256-ctr") + _string(b"bcrypt")
+        if not blob.startswith(head):
+            return None
+        rest = blob[len(head) :]
+        salt, (rounds,) = rest[8:24], struct.unpack(">I", rest[24:28])
+        sealed = rest[28 + 4 + 4 + 51 + 4 :]
+        if not 1 <= rounds <= MAX_ROUNDS or len(sealed) % _BLOCK or len(sealed) > 512:
+            return None
+    except (ValueError, struct.error):
+        return None
+    private = _ctr(passphrase, salt, rounds, sealed)
+    if not hmac.compare_digest(private[:4], private[4:8]) or private[12:23] != _TYPE:
+        return None
+    return private[63:95]
+
+
+def _string(data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + data
+
+
+def _ctr(passphrase: bytes, salt: bytes, rounds: int, data: bytes) -> bytes:
+    import bcrypt
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+
+    derived = bcrypt.kdf(passphrase, salt, 48, rounds, ignore_few_rounds=True)
+    cipher = Cipher(algorithms.AES(derived[:32]), modes.CTR(derived[32:])).encryptor()
+    return cipher.update(data) + cipher.finalize()
