@@ -6,10 +6,11 @@ through view.py, keeps everything in its place in edit.py, and writer.py copies 
 
 from __future__ import annotations
 
+from obsdimg.iso.edit import PutFile
 from obsdimg.iso.errors import IsoError
 from obsdimg.iso.reader import BootEntry, Iso
 from obsdimg.iso.records import IsoEntry
-from obsdimg.iso.writer import PutFile, Remastered, copy, remaster
+from obsdimg.iso.writer import Remastered, copy, remaster
 
 __all__ = [
     "BootEntry",

@@ -36,25 +36,26 @@ _LISTING_NAME = transtbl.NAME.decode()
 
 
 @dataclass(frozen=True)
-class PlannedFile:
-    """A file that is put in: its name, its ISO 9660 identifier, its sector, its size in bytes;
-    `data` where its content is made here (TRANS.TBL)."""
+class PutFile:
+    """A file that was put in: absolute name, ISO 9660 identifier, size in bytes, first sector,
+    whether it took the place of another, and SHA-256 in hex, once it is written."""
 
     path: str
     iso_name: str
-    extent: int
     size: int
+    extent: int
     replaced: bool
-    data: bytes | None = None
+    sha256: str = ""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`patches`: new bytes by sector, beyond the old end for directories that moved; `files`: in
-    the order of their extents; sectors from `start` to `end` are new."""
+    """`patches`: new bytes by sector; `files` with `listings` (TRANS.TBL, made here) before them,
+    in the order of their extents; sectors from `start` to `end` are new."""
 
     patches: dict[int, bytes]
-    files: list[PlannedFile]
+    files: list[PutFile]
+    listings: dict[str, bytes]
     start: int
     end: int
 
@@ -118,10 +119,12 @@ class _Edit:
         self._old = {id(d): (d, d.data_length) for d in _directories(self._root)}
         self._relocations = any(n.directory and n.directory is not n.record for n in known)
         records = (r for d, _ in self._old.values() for r in d.children)
-        self._serial = max(px.posix_serial_number for r in records if (px := posix(r)))
+        numbers = (px.posix_serial_number for r in records if (px := posix(r)))
+        self._serial = max(numbers, default=0)
         self._table_size = self.disc.pvd.path_table_size()
         self._added: dict[str, list[DirectoryRecord]] = {}
-        self._files: list[tuple[str, DirectoryRecord, bytes | None]] = []
+        self._files: dict[str, DirectoryRecord] = {}
+        self._listings: dict[str, bytes] = {}
         # Identifiers of the medium's own style, such as the directory `6.6`, are checked by
         # names.py; pycdlib checks none at level 4.
         self.disc.interchange_level = 4
@@ -138,7 +141,7 @@ class _Edit:
         old = self._named.get(path)
         if old is not None:
             self._refuse_replacing(old.entry)
-        self._file(path, self._folder(parts[:-1]), size, _FILE, None)
+        self._file(path, self._folder(parts[:-1]), size, _FILE)
 
     def _refuse_replacing(self, entry: IsoEntry) -> None:
         if entry.kind != "file":
@@ -155,7 +158,7 @@ class _Edit:
         path = "/".join(parts) or "/"
         if path in self._folders:
             return self._folders[path]
-        if path in self._named or any(p == path for p, _, _ in self._files):
+        if path in self._named or path in self._files:
             raise IsoError(f"{path} is not a directory")
         parent = self._folder(parts[:-1])
         if len(parts) > _DEEPEST:
@@ -168,9 +171,7 @@ class _Edit:
         self._folders[path] = record
         return record
 
-    def _file(
-        self, path: str, parent: DirectoryRecord, size: int, mode: int, data: bytes | None
-    ) -> None:
+    def _file(self, path: str, parent: DirectoryRecord, size: int, mode: int) -> None:
         name = path.rpartition("/")[2]
         old = self._named.get(path)
         if old is None:
@@ -180,7 +181,7 @@ class _Edit:
             self.disc.rm_hard_link(iso_path=f"{_iso_path(parent)}/{identifier}")
         iso_path = f"{_iso_path(parent)}/{identifier}"
         self.disc.add_fp(io.BytesIO(), size, iso_path, rr_name=name, file_mode=mode)
-        self._files.append((path, self._new(path, parent, iso_path), data))
+        self._files[path] = self._new(path, parent, iso_path)
 
     def _new(self, path: str, parent: DirectoryRecord, iso_path: str) -> DirectoryRecord:
         record = cast(DirectoryRecord, self.disc.get_record(iso_path=iso_path))
@@ -215,7 +216,8 @@ class _Edit:
             for record in added:
                 kind = "D" if record.isdir else "F"
                 table = transtbl.insert(table, kind, record.file_ident, _ridge(record).name())
-            self._file(path, parent, len(table), _LISTING, table)
+            self._listings[path] = table
+            self._file(path, parent, len(table), _LISTING)
 
     def placed(self, start: int) -> Layout:
         """The layout with everything that is new behind sector `start`."""
@@ -235,23 +237,22 @@ class _Edit:
             length = max(length, sectors(self._table_size))
             tables = [(t, length) for t in (pvd.path_table_location_le, pvd.path_table_location_be)]
         # Listings come first: they are read with their directories.
-        ordered = sorted(self._files, key=lambda file: (file[2] is None, file[0]))
         files = []
-        for path, record, data in ordered:
-            extent = end if record.data_length else 0
+        for path in sorted(self._files, key=lambda path: (path not in self._listings, path)):
+            record = self._files[path]
+            size, extent = record.data_length, end if record.data_length else 0
             record.set_data_location(extent, 0)
-            end += sectors(record.data_length)
-            replaced = path in self._named
-            identifier = record.file_ident.decode()
-            size = record.data_length
-            files.append(PlannedFile(path, identifier, extent, size, replaced, data))
+            identifier, replaced = record.file_ident.decode(), path in self._named
+            files.append(PutFile(path, identifier, size, extent, replaced))
+            end += sectors(size)
         if end > MAX_SIZE:
             raise IsoError("too large with what is put in")
-        pvd.space_size = end
+        for other in self.disc.pvds:
+            other.space_size = end
         extents = [(d.extent_location(), sectors(d.data_length)) for d in directories]
         areas = [(start + n, 1) for n in range(end - start)]
         wanted = {a + n for a, length in [*extents, *tables, *areas] for n in range(length)}
-        return Layout(self._patches(wanted, end), files, start, end)
+        return Layout(self._patches(wanted, end), files, self._listings, start, end)
 
     def _place_directories(
         self, directories: list[DirectoryRecord], start: int

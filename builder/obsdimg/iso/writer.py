@@ -6,11 +6,12 @@ goes where is decided in edit.py.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,7 +19,7 @@ from pycdlib.pycdlib import PyCdlib
 
 from obsdimg.core.files import describe
 from obsdimg.core.progress import Progress
-from obsdimg.iso.edit import PlannedFile, plan
+from obsdimg.iso.edit import PutFile, plan
 from obsdimg.iso.errors import IsoError
 from obsdimg.iso.reader import Iso
 from obsdimg.iso.records import long_date
@@ -28,19 +29,6 @@ SLICE = 1 << 20
 """Bytes copied by one call and hashed thereafter: what a processor's cache holds."""
 CHUNK = 128 << 10
 """Bytes read at a time."""
-
-
-@dataclass(frozen=True)
-class PutFile:
-    """A file that was put in: absolute name, ISO 9660 identifier, size in bytes, SHA-256 in hex,
-    first sector, and whether it took the place of another."""
-
-    path: str
-    iso_name: str
-    size: int
-    sha256: str
-    extent: int
-    replaced: bool
 
 
 @dataclass(frozen=True)
@@ -77,10 +65,9 @@ def remaster(
     OSError.
     """
     layout = plan(iso, {path: _size(content) for path, content in changes.items()}, epoch)
-    out = output.fileno()
-    hashes: dict[str, str] = {}
-    total = layout.end * SECTOR
-    digest = _Reread(out)
+    out, total, digest = output.fileno(), layout.end * SECTOR, hashlib.sha256()
+    contents = {**changes, **layout.listings}
+    files = []
     with (progress or Progress()).step("Writing the ISO", total=total) as step:
         for start in range(0, iso.size, SLICE):
             end = min(start + SLICE, iso.size)
@@ -90,28 +77,23 @@ def remaster(
                 if sector in layout.patches:
                     data = layout.patches[sector][: end - sector * SECTOR]
                     _write(out, data, sector * SECTOR)
-            digest.up_to(end)
+            _reread(digest, out, start, end)
             step.advance(end - start)
         os.truncate(out, total)
         for sector, data in layout.patches.items():
             if sector >= layout.start:
                 _write(out, data, sector * SECTOR)
         for file in layout.files:
-            own = hashlib.sha256()
-            position = file.extent * SECTOR
-            for chunk in _content_chunks(file, changes):
+            own, position = hashlib.sha256(), file.extent * SECTOR
+            for chunk in _chunks(contents[file.path], file.size):
                 own.update(chunk)
                 _write(out, chunk, position)
                 position += len(chunk)
-            hashes[file.path] = own.hexdigest()
-        digest.up_to(total)
+            if file.path not in layout.listings:
+                files.append(replace(file, sha256=own.hexdigest()))
+        _reread(digest, out, iso.size, total)
         step.advance(total - iso.size)
-    files = tuple(
-        PutFile(f.path, f.iso_name, f.size, hashes[f.path], f.extent, f.replaced)
-        for f in layout.files
-        if f.data is None
-    )
-    return Remastered(total, digest.hexdigest(), files)
+    return Remastered(total, digest.hexdigest(), tuple(files))
 
 
 def write_dated(disc: PyCdlib, output: BinaryIO, epoch: int) -> None:
@@ -159,45 +141,27 @@ def _write(out: int, data: bytes, position: int) -> None:
         left, position = left[done:], position + done
 
 
-def _content_chunks(file: PlannedFile, changes: Mapping[str, bytes | Path]) -> Iterator[bytes]:
-    """The bytes of a new extent, exactly as many as were planned."""
-    content = changes[file.path] if file.data is None else file.data
+def _reread(digest: hashlib._Hash, descriptor: int, start: int, end: int) -> None:
+    """Feed `digest` what was just written: the processor's cache or the system's still has it."""
+    while start < end:
+        data = os.pread(descriptor, min(CHUNK, end - start), start)
+        if not data:
+            raise OSError(errno.EIO, "the file became shorter while it was written")
+        digest.update(data)
+        start += len(data)
+
+
+def _chunks(content: bytes | Path, size: int) -> Iterator[bytes]:
+    """The bytes of a new file, exactly as many as were planned."""
     if isinstance(content, bytes):
         yield content
         return
-    left = file.size
     try:
         with content.open("rb", buffering=0) as stream:
-            while left and (data := stream.read(min(CHUNK, left))):
-                left -= len(data)
+            while size and (data := stream.read(min(CHUNK, size))):
+                size -= len(data)
                 yield data
-            if left or stream.read(1):
+            if size or stream.read(1):
                 raise IsoError(f"{content}: changed while it was put into the ISO", "run it again")
     except OSError as error:
         raise IsoError(f"{content}: cannot be read: {describe(error)}") from error
-
-
-class _Reread:
-    """SHA-256 of a file as it is written, slice by slice: each is read back from the page cache
-    right after it was written, when the processor still has it."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-        self._buffer = bytearray(CHUNK)
-        self._digest = hashlib.sha256()
-        self._at = 0
-
-    def up_to(self, end: int) -> None:
-        """Hash what was written before byte `end`."""
-        os.lseek(self._descriptor, self._at, os.SEEK_SET)
-        while self._at < end:
-            view = memoryview(self._buffer)[: end - self._at]
-            count = os.readv(self._descriptor, [view])
-            if not count:
-                raise OSError(5, "the file became shorter while it was written")
-            self._digest.update(view[:count])
-            self._at += count
-
-    def hexdigest(self) -> str:
-        """The hash of what was read so far, in hex."""
-        return self._digest.hexdigest()
