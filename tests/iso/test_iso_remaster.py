@@ -278,6 +278,22 @@ def test_pycdlib_reads_the_result_with_the_same_contents(standin_iso: Path, tmp_
     iso.close()
 
 
+def test_pycdlib_alone_moves_everything_and_loses_a_long_name(
+    xorriso_iso: Path, tmp_path: Path
+) -> None:
+    """The smallest case for which edit.py keeps everything in its place (docs/architecture.md)."""
+    disc = pycdlib.PyCdlib()
+    disc.open(str(xorriso_iso))
+    disc.add_fp(io.BytesIO(b""), 0, "/X", rr_name="x")
+    disc.write(str(tmp_path / "out.iso"))
+    disc.close()
+    found = judges.boot_report(xorriso_iso)
+    with pytest.raises(AssertionError, match="Damaged RR/SUSP"):
+        judges.by_xorriso(tmp_path / "out.iso", tmp_path)
+    made(xorriso_iso, tmp_path / "ours.iso", {"/x": b""})
+    assert judges.boot_report(tmp_path / "ours.iso") == found
+
+
 def test_link_counts_of_directories_follow_new_subdirectories(
     standin_iso: Path, tmp_path: Path
 ) -> None:

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
-from filelock import FileLock, Timeout
 
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import FileError, FileIdentity, describe, identity, private_dir, write_file
@@ -83,6 +82,8 @@ class Cache:
 
         Raises CacheError.
         """
+        from filelock import FileLock, Timeout  # brings logging; a warm build locks nothing
+
         lock = FileLock(path.with_name(f".{path.name}.lock"), mode=0o600)
         try:
             try:

@@ -49,7 +49,7 @@ class PutFile:
 
 
 @dataclass(frozen=True)
-class Layout:
+class IsoLayout:
     """`patches`: new bytes by sector; `files` with `listings` (TRANS.TBL, made here) before them,
     in the order of their extents; sectors from `start` to `end` are new."""
 
@@ -60,7 +60,7 @@ class Layout:
     end: int
 
 
-def plan(iso: Iso, sizes: Mapping[str, int], epoch: int) -> Layout:
+def plan(iso: Iso, sizes: Mapping[str, int], epoch: int) -> IsoLayout:
     """The layout after putting files of these sizes (bytes, by absolute name) into `iso`.
 
     A name that exists is replaced, missing directories are made.  New records get the date
@@ -219,7 +219,7 @@ class _Edit:
             self._listings[path] = table
             self._file(path, parent, len(table), _LISTING)
 
-    def placed(self, start: int) -> Layout:
+    def placed(self, start: int) -> IsoLayout:
         """The layout with everything that is new behind sector `start`."""
         directories = list(_directories(self._root))
         if len(directories) > MAX_DIRECTORIES:
@@ -252,7 +252,7 @@ class _Edit:
         extents = [(d.extent_location(), sectors(d.data_length)) for d in directories]
         areas = [(start + n, 1) for n in range(end - start)]
         wanted = {a + n for a, length in [*extents, *tables, *areas] for n in range(length)}
-        return Layout(self._patches(wanted, end), files, self._listings, start, end)
+        return IsoLayout(self._patches(wanted, end), files, self._listings, start, end)
 
     def _place_directories(
         self, directories: list[DirectoryRecord], start: int
@@ -335,7 +335,7 @@ def _ridge(record: DirectoryRecord) -> RockRidge:
     return record.rock_ridge
 
 
-def _read_back(iso: Iso, layout: Layout) -> None:
+def _read_back(iso: Iso, layout: IsoLayout) -> None:
     """Raise IsoError unless the image as planned has every old name as it was, and the new."""
     view = View(iso.pread, layout.end * SECTOR, {**iso.instead, **layout.patches})
     disc = PyCdlib()

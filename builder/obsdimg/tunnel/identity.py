@@ -8,14 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import ProbeError
 from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
-from obsdimg.tunnel.probe import Target, probe
-from obsdimg.tunnel.report import ProbeResult
 from obsdimg.tunnel.wgconf import Interface, Network
+
+if TYPE_CHECKING:
+    from obsdimg.tunnel.probe import Target
+    from obsdimg.tunnel.report import ProbeResult
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,10 @@ class TunnelClient:
     ) -> ProbeResult:
         """Shake hands with the server at `endpoint` as this client and ping `targets`, as
         tunnel.probe does.  Raises ProbeError, also where a key is not known here."""
+        from obsdimg.tunnel.probe import (
+            probe,
+        )  # a tenth of the imports of a build, which calls no one
+
         if self.private is None:
             raise ProbeError(f"client {self.name}: its private key is not here")
         if self.server is None:
