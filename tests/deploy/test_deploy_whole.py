@@ -15,10 +15,10 @@ import pytest
 from obsdimg.project.folder import Project
 from obsdimg.smoke import machine as smoke
 from obsdimg.standin import NOT_OPENBSD
-from obsdimg.tunnel.responder import ResponderCore, ResponderPeer
 from support import fake_vultr
 from support.deploy_bench import Bench, free_port
 from support.fake_vultr import FakeVultr, Machine, WireGuardMachine
+from support.responder import ResponderCore, ResponderPeer
 
 pytestmark = pytest.mark.slow  # builds an ISO
 

@@ -17,7 +17,6 @@ from obsdimg.fetch.packages import (
     PackageSource,
     VerifiedPackage,
     WrongPackageError,
-    as_files,
     obtain_packages,
     parse_listing,
     read_contents,
@@ -101,7 +100,7 @@ def test_packages_come_with_all_dependencies_first_and_quirks(shop: Shop) -> Non
         "wireguard-tools-0.0.20190913",
         "quirks-3.183",
     ]
-    assert next(iter(as_files(found))) == "wireguard-go-0.0.20190908.tgz"
+    assert found[0].file_name == "wireguard-go-0.0.20190908.tgz"
     assert found[0].origin == f"{shop.mirror.url}{MAIN}/wireguard-go-0.0.20190908.tgz"
     assert found[0].signed_on == "2019-10-09T12:00:00Z"
 

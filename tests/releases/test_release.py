@@ -26,7 +26,7 @@ def test_a_release_file_describes_its_release(version: str) -> None:
     port = release.port("amd64")
     assert release.digits == version.replace(".", "")
     assert port.iso == f"install{release.digits}.iso"
-    assert port.ramdisk_kernel == f"{version}/amd64/bsd.rd"
+    assert port.directory == f"{version}/amd64"
     assert f"base{release.digits}.tgz" in port.sets
     assert release.wireguard.backend == ("wireguard-go" if release.number < (6, 8) else "wg")
     assert bool(release.wireguard.packages) == (release.number < (6, 8))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.signify.archive import BLOCK, UnsignedArchiveError, sign_archive, verify_archive
+from obsdimg.signify.archive import BLOCK, UnsignedArchiveError, verify_archive
 from obsdimg.signify.errors import (
     HashMismatchError,
     MalformedSignatureError,
@@ -20,7 +20,7 @@ from obsdimg.signify.errors import (
     WrongKeyError,
 )
 from obsdimg.signify.message import SignifySecretKey, sign_embedded
-from support.package_maker import SIGNIFY, signed, signed_by_signify
+from support.package_maker import SIGNIFY, sign_archive, signed, signed_by_signify
 
 needs_signify = pytest.mark.skipif(SIGNIFY is None, reason="signify-openbsd is not installed")
 KEY = SignifySecretKey("stand-in secret key", b"\1" * 8, b"\2" * 32)

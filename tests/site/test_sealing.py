@@ -18,13 +18,8 @@ from hypothesis import strategies as st
 from obsdimg.core.entry import Entry
 from obsdimg.core.secret import Secret
 from obsdimg.site.opensshkey import SEED_AT
-from obsdimg.site.sealing import (
-    SealingError,
-    open_sealed,
-    pack,
-    seal,
-    unpack,
-)
+from obsdimg.site.sealing import SealingError, pack, seal
+from support.sealed import open_sealed, unpack
 
 KEY = bytes(range(32))
 FILES = [

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from obsdimg.project.folder import Project
-from obsdimg.tunnel.responder import ResponderCore, ResponderPeer
 from support import fake_vultr
 from support.fake_vultr import FakeVultr, WireGuardMachine
+from support.responder import ResponderCore, ResponderPeer
 
 CONFIG = """
 [release]

@@ -24,7 +24,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
-from obsdimg.tunnel.responder import Responder, ResponderCore
+from support.responder import Responder, ResponderCore
 
 TOKEN = "TESTTOKEN0123456789ABCDEFGHIJKLMNOPQ"
 

@@ -10,8 +10,8 @@ import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from obsdimg.signify.archive import sign_archive
-from obsdimg.signify.message import SignifySecretKey
+from obsdimg.signify.archive import _HEADER, BLOCK, UnsignedArchiveError, _sha512_256
+from obsdimg.signify.message import SignifySecretKey, sign_embedded
 
 SIGNIFY = shutil.which("signify-openbsd") or shutil.which("signify")
 
@@ -34,6 +34,21 @@ def package(
             info.size = len(data)
             tar.addfile(info, io.BytesIO(data))
     return gzip.compress(raw.getvalue(), mtime=0)
+
+
+def sign_archive(data: bytes, key: SignifySecretKey, date: str, signer: str) -> bytes:
+    """The gzip archive `data` with a signature in its header, as `signify -Sz` writes it.
+
+    `data` must have a plain header (no name, no extra field).  Raises UnsignedArchiveError.
+    """
+    if data[:4] != bytes([0x1F, 0x8B, 8, 0]) or len(data) < len(_HEADER):
+        raise UnsignedArchiveError("archive: not gzip with a plain header")
+    body = data[len(_HEADER) :]
+    message = f"date={date}\nkey={signer}\nalgorithm=SHA512/256\nblocksize={BLOCK}\n\n".encode()
+    for at in range(0, len(body), BLOCK):
+        message += _sha512_256(body[at : at + BLOCK]) + b"\n"
+    header = _HEADER[:8] + data[8:9] + _HEADER[9:]
+    return header + sign_embedded(message, key) + b"\0" + body
 
 
 def signed(data: bytes, key: SignifySecretKey) -> bytes:

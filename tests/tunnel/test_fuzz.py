@@ -18,8 +18,8 @@ from obsdimg.tunnel.noise import Clock, InitiatorHandshake, with_mac1
 from obsdimg.tunnel.packets import Echo, build
 from obsdimg.tunnel.probe import Target, probe
 from obsdimg.tunnel.report import ProbeVerdict, Role
-from obsdimg.tunnel.responder import ResponderCore, ResponderPeer
 from obsdimg.tunnel.session import Session
+from support.responder import ResponderCore, ResponderPeer
 
 SERVER4, CLIENT4 = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2")
 SOURCE = ("192.0.2.1", 1234)

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obsdimg.tunnel.errors import HandshakeError, KeyTextError
-from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey, clamp, generate_pair
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey, clamp
+from support.wg_keys import generate_pair
 
 needs_wg = pytest.mark.skipif(shutil.which("wg") is None, reason="wireguard-tools is missing")
 

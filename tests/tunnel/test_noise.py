@@ -11,21 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obsdimg.tunnel.errors import HandshakeError, MessageError
-from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey, generate_pair
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.messages import CookieReply, Initiation, Response, Transport, parse
 from obsdimg.tunnel.noise import (
     Clock,
     InitiatorHandshake,
     UnreadableResponseError,
-    has_mac2,
-    make_cookie_reply,
     open_cookie,
-    open_initiation,
-    respond,
     tai64n,
     with_mac2,
 )
 from obsdimg.tunnel.session import WINDOW, ReplayWindow, Session
+from support.responder_handshake import has_mac2, make_cookie_reply, open_initiation, respond
+from support.wg_keys import generate_pair
 
 CLIENT, CLIENT_PUBLIC = generate_pair()
 SERVER, SERVER_PUBLIC = generate_pair()

@@ -14,10 +14,11 @@ from obsdimg.tunnel import client as client_module
 from obsdimg.tunnel import probe as probe_module
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import ProbeError
-from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey, generate_pair
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.probe import Target, probe
 from obsdimg.tunnel.report import ProbeResult, ProbeVerdict, Role
-from obsdimg.tunnel.responder import Faults, Responder, ResponderCore, ResponderPeer
+from support.responder import Faults, Responder, ResponderCore, ResponderPeer
+from support.wg_keys import generate_pair
 
 SERVER4, SERVER6 = IPv4Address("10.0.0.1"), IPv6Address("fd00:53::1")
 CLIENT4, CLIENT6 = IPv4Address("10.0.0.2"), IPv6Address("fd00:53::2")

@@ -15,7 +15,7 @@ from obsdimg.cli.main import main
 from obsdimg.tunnel import client as client_module
 from obsdimg.tunnel import probe as probe_module
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
-from obsdimg.tunnel.responder import Faults, Responder, ResponderCore, ResponderPeer
+from support.responder import Faults, Responder, ResponderCore, ResponderPeer
 
 
 @dataclass

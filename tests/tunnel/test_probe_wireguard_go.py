@@ -15,7 +15,7 @@ from obsdimg.tunnel.messages import INITIATION_BYTES
 from obsdimg.tunnel.noise import Clock, InitiatorHandshake
 from obsdimg.tunnel.probe import Target, probe
 from obsdimg.tunnel.report import ProbeResult, ProbeVerdict, Role
-from obsdimg.tunnel.responder import Responder, ResponderCore, ResponderPeer
+from support.responder import Responder, ResponderCore, ResponderPeer
 from support.wg_netns import (
     CLIENT4,
     CLIENT6,
@@ -309,7 +309,7 @@ def test_wireguard_go_as_initiator_works_with_our_responder(world: WgWorld) -> N
 
 
 def test_wireguard_go_as_initiator_obeys_our_cookie(world: WgWorld) -> None:
-    from obsdimg.tunnel.responder import Faults
+    from support.responder import Faults
 
     server, client = WgPrivateKey.generate(), WgPrivateKey.generate()
     core = ResponderCore(

@@ -25,7 +25,6 @@ from obsdimg.deploy.provider import (
     UncertainError,
 )
 
-BASE = "https://api.vultr.com/v2"
 """[G] govultr.go: defaultBase; [O] servers."""
 PER_PAGE = "500"
 """[O] list-isos: the largest allowed."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -347,8 +347,3 @@ def _parsed(names: frozenset[str]) -> Iterator[PackageName]:
     for name in sorted(names):
         if (parsed := PackageName.parse(name)) is not None:
             yield parsed
-
-
-def as_files(packages: Sequence[VerifiedPackage]) -> Mapping[str, bytes]:
-    """File name to bytes, in the order of installation."""
-    return {package.file_name: package.data for package in packages}

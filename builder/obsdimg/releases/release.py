@@ -97,11 +97,6 @@ class Port(_Frozen):
     """Whether the ISO has an El Torito entry for EFI."""
     iso_hash: KnownHash | None = None
 
-    @property
-    def ramdisk_kernel(self) -> str:
-        """Path of the installer's kernel on the ISO: `6.6/amd64/bsd.rd`."""
-        return f"{self.directory}/bsd.rd"
-
 
 class Mirror(_Frozen):
     """The base of a mirror (the folder that holds `6.6/`), and what is known of its keeping it."""

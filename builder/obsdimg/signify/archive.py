@@ -17,8 +17,6 @@ from cryptography.hazmat.primitives import hashes
 from obsdimg.signify.errors import HashMismatchError, MalformedSignatureError, TruncatedError
 from obsdimg.signify.message import (
     SignifyPublicKey,
-    SignifySecretKey,
-    sign_embedded,
     verify_embedded,
 )
 
@@ -73,21 +71,6 @@ def verify_archive(data: bytes, key: SignifyPublicKey, where: str = "archive") -
                 "the file was changed, damaged or cut short: fetch it again",
             )
     return VerifiedArchive(data, key, fields.get("date", ""), fields.get("key", ""))
-
-
-def sign_archive(data: bytes, key: SignifySecretKey, date: str, signer: str) -> bytes:
-    """The gzip archive `data` with a signature in its header, as `signify -Sz` writes it.
-
-    `data` must have a plain header (no name, no extra field).  Raises UnsignedArchiveError.
-    """
-    if data[:4] != bytes([0x1F, 0x8B, 8, 0]) or len(data) < len(_HEADER):
-        raise UnsignedArchiveError("archive: not gzip with a plain header")
-    body = data[len(_HEADER) :]
-    message = f"date={date}\nkey={signer}\nalgorithm=SHA512/256\nblocksize={BLOCK}\n\n".encode()
-    for at in range(0, len(body), BLOCK):
-        message += _sha512_256(body[at : at + BLOCK]) + b"\n"
-    header = _HEADER[:8] + data[8:9] + _HEADER[9:]
-    return header + sign_embedded(message, key) + b"\0" + body
 
 
 def _comment_end(data: bytes, where: str) -> int:

@@ -13,7 +13,6 @@ project gives the same bytes.
 from __future__ import annotations
 
 import base64
-import hmac
 import struct
 import textwrap
 
@@ -23,7 +22,6 @@ SEED_AT = 161
 count 4, public key 4 + 51, length 4, check 8, type 4 + 11, public key 4 + 32, length 4."""
 _TYPE = b"ssh-ed25519"
 _BLOCK = 16
-_MOST = 4096
 MAX_ROUNDS = 1 << 20
 
 
@@ -52,30 +50,6 @@ def encrypted_key(seed: bytes, passphrase: bytes, salt: bytes, check: bytes, rou
     lines = "\n".join(textwrap.wrap(base64.b64encode(blob).decode(), 70))
     begin, end = (f"-----{word} OPENSSH PRIVATE KEY-----" for word in ("BEGIN", "END"))
     return f"{begin}\n{lines}\n{end}\n".encode()
-
-
-def seed_of(data: bytes, passphrase: bytes) -> bytes | None:
-    """The seed in the key file `data`, or None where `passphrase` does not open it or it is none.
-
-    What is not of the one form that `encrypted_key` writes is refused without a computation.
-    """
-    lines = data[:_MOST].split(b"\n")
-    try:
-        blob = base64.b64decode(b"".join(lines[1:-2]), validate=True)
-        head = MAGIC + _string(b"aes256-ctr") + _string(b"bcrypt")
-        if not blob.startswith(head):
-            return None
-        rest = blob[len(head) :]
-        salt, (rounds,) = rest[8:24], struct.unpack(">I", rest[24:28])
-        sealed = rest[28 + 4 + 4 + 51 + 4 :]
-        if not 1 <= rounds <= MAX_ROUNDS or len(sealed) % _BLOCK or len(sealed) > 512:
-            return None
-    except (ValueError, struct.error):
-        return None
-    private = _ctr(passphrase, salt, rounds, sealed)
-    if not hmac.compare_digest(private[:4], private[4:8]) or private[12:23] != _TYPE:
-        return None
-    return private[63:95]
 
 
 def _string(data: bytes) -> bytes:

@@ -22,16 +22,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import io
 import re
-import tarfile
 from collections.abc import Iterable
 
 from obsdimg.core.archive import tar
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.secret import Secret
-from obsdimg.site.opensshkey import MAX_ROUNDS, encrypted_key, seed_of
+from obsdimg.site.opensshkey import MAX_ROUNDS, encrypted_key
 
 ROUNDS = 320
 """Rounds of bcrypt_pbkdf for a new file: about a second on a processor of today, as bioctl(8)'s
@@ -73,54 +71,22 @@ def seal(
 
     secret = derived(b"secret")
     key = encrypted_key(secret, text, derived(b"salt")[:16], derived(b"check")[:4], rounds)
-    under = _under(secret)
+    under = under_secret(secret)
     data = _encrypt(plain, under, derived(b"data")[:8])
-    return _joined(key, f"{_mac(under, key, data)}\n".encode(), data)
+    return joined(key, f"{mac_of(under, key, data)}\n".encode(), data)
 
 
-def _joined(key: bytes, mac: bytes, data: bytes) -> bytes:
+def joined(key: bytes, mac: bytes, data: bytes) -> bytes:
     parts = {"/key": key, "/mac": mac, "/data": data}
     return tar([Entry(path, content, 0o600) for path, content in parts.items()])
 
 
-def open_sealed(sealed: bytes, passphrase: Secret) -> list[Entry]:
-    """What `seal` sealed, as install.site would open it.
-
-    Raises SealingError: not a sealed file, or `passphrase` does not open it.
-    """
-    parts: dict[str, bytes] = {}
-    try:
-        with tarfile.open(fileobj=io.BytesIO(sealed), mode="r:") as archive:
-            for member in archive:
-                stream = archive.extractfile(member)
-                if stream is not None and member.name in ("key", "mac", "data"):
-                    parts[member.name] = stream.read()
-    except tarfile.TarError:
-        parts = {}
-    if len(parts) != 3 or parts["data"][:8] != MAGIC or len(parts["data"]) % 16:
-        raise SealingError("not a sealed file", "it should hold key, mac and data")
-    if _joined(parts["key"], parts["mac"], parts["data"]) != sealed:
-        raise SealingError("the sealed file was changed")
-    secret = seed_of(parts["key"], passphrase.reveal().encode("ascii"))
-    if secret is None:
-        raise SealingError("the passphrase does not open the sealed file")
-    under = _under(secret)
-    if not hmac.compare_digest(
-        parts["mac"], f"{_mac(under, parts['key'], parts['data'])}\n".encode()
-    ):
-        raise SealingError("the sealed file was changed")
-    plain = _decrypt(parts["data"][16:], under, parts["data"][8:16])
-    if plain is None:
-        raise SealingError("the sealed file was changed")
-    return unpack(plain)
-
-
-def _under(secret: bytes) -> str:
+def under_secret(secret: bytes) -> str:
     """K: what `data` is encrypted under."""
     return hashlib.sha256(secret).hexdigest()
 
 
-def _mac(under: str, key: bytes, data: bytes) -> str:
+def mac_of(under: str, key: bytes, data: bytes) -> str:
     own, *both = (hashlib.sha256(x).hexdigest() for x in (f"{under} mac".encode(), key, data))
     return hashlib.sha256("".join((own, *both, own)).encode()).hexdigest()
 
@@ -133,30 +99,15 @@ def pack(files: Iterable[Entry]) -> bytes:
             raise SealingError(f"{path}: not a plain absolute path", "e.g. /etc/wireguard/key")
     body = tar(ordered)
     body += bytes(-(len(body) + BLOCK) % BUCKET)
-    return _header(body) + body
+    return header(body) + body
 
 
-def _header(body: bytes) -> bytes:
+def header(body: bytes) -> bytes:
     line = f"{HEADER} {hashlib.sha256(body).hexdigest()} {len(body)}\n".encode()
     return line.ljust(BLOCK - 1) + b"\n"
 
 
-def unpack(plain: bytes) -> list[Entry]:
-    """The reverse of `pack`.  Raises SealingError when the check fails."""
-    body = plain[BLOCK:]
-    if not hmac.compare_digest(plain[:BLOCK], _header(body)):
-        raise SealingError("the passphrase does not open the sealed file")
-    found = []
-    with tarfile.open(fileobj=io.BytesIO(body), mode="r:") as archive:
-        for member in archive:
-            stream = archive.extractfile(member)
-            if stream is not None:
-                entry = Entry(f"/{member.name}", stream.read(), member.mode, "sealed", secret=True)
-                found.append(entry)
-    return found
-
-
-def _key_and_iv(under: str, salt: bytes) -> tuple[bytes, bytes]:
+def key_and_iv(under: str, salt: bytes) -> tuple[bytes, bytes]:
     derived = hashlib.pbkdf2_hmac("sha256", under.encode(), salt, 1, 48)
     return derived[:32], derived[32:]
 
@@ -164,20 +115,7 @@ def _key_and_iv(under: str, salt: bytes) -> tuple[bytes, bytes]:
 def _encrypt(plain: bytes, under: str, salt: bytes) -> bytes:
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-    key, iv = _key_and_iv(under, salt)
+    key, iv = key_and_iv(under, salt)
     fill = 16 - len(plain) % 16
     encryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).encryptor()
     return MAGIC + salt + encryptor.update(plain + bytes([fill]) * fill) + encryptor.finalize()
-
-
-def _decrypt(data: bytes, under: str, salt: bytes) -> bytes | None:
-    """The plain text, or None where the PKCS#7 padding is wrong."""
-    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
-
-    key, iv = _key_and_iv(under, salt)
-    decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
-    plain = decryptor.update(data) + decryptor.finalize()
-    fill = plain[-1]
-    if not 1 <= fill <= 16 or plain[-fill:] != bytes([fill]) * fill:
-        return None
-    return plain[:-fill]

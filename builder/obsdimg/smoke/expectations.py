@@ -38,8 +38,6 @@ LOADER_ERROR = Failure(
     "the boot loader did not find its kernel: `obsdimg inspect` shows what the ISO boots",
 )  # fmt: skip
 
-ANYWHERE = (PANIC, DEBUGGER)
-
 AI_FAILED = Failure("ai-failed", r"failed; check /tmp/ai/ai\.log", "R66",
                     "the reason stands above it in the transcript")  # fmt: skip
 NO_ANSWER = Failure("no-answer", r'Question has no answer in response file: ".*', "R66",
@@ -179,10 +177,6 @@ INSTALL_STEPS = (FILL, VOLUME, DISKS, VERIFIED, SET, NODES, RELINK, SEALED, SEAL
 
 ROOT_ON = Mark("root-on", r"^root on (sd\d+a)\b", "E66 13", 60, BOOT_FAILURES,
                "the kernel's root disk")  # fmt: skip
-FIRST_TIME = Mark("first-time", r"^running rc\.firsttime", "K", 300, BOOT_FAILURES,
-                  "the start of rc.firsttime")  # fmt: skip
-PACKAGE_DAEMONS = Mark("package-daemons", r"^starting package daemons:[^\n]*\.$", "E66 13", 900,
-                       BOOT_FAILURES, "the start of the packages' daemons")  # fmt: skip
 BOOTED = Mark(
     "booted",
     r"^starting local daemons:[^\n]*\bcron\b[^\n]*\.\n+\w{3} \w{3} +\d+ \d\d:\d\d:\d\d"

@@ -211,9 +211,3 @@ class PresharedKey(_Secret):
     def mix(self) -> bytes:
         """The 32 bytes that the handshake mixes in."""
         return self._raw
-
-
-def generate_pair() -> tuple[WgPrivateKey, WgPublicKey]:
-    """A new private key and its public half."""
-    private = WgPrivateKey.generate()
-    return private, private.public()

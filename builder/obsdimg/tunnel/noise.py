@@ -1,4 +1,4 @@
-"""The handshake Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, both sides, without any I/O.
+"""The handshake Noise_IKpsk2_25519_ChaChaPoly_BLAKE2s, the calling side, without any I/O.
 
 Source: WireGuard paper, sections 5.4.2 (initiation), 5.4.3 (response), 5.4.4 (MACs),
 5.4.5 (transport keys) and 5.4.7 (cookies).  Names follow the paper: C is the chaining key,
@@ -20,13 +20,11 @@ from obsdimg.tunnel.messages import CookieReply, Initiation, Response
 from obsdimg.tunnel.primitives import (
     HASH_BYTES,
     MAC_BYTES,
-    XNONCE_BYTES,
     blake2s,
     kdf,
     mac,
     seal,
     unseal,
-    xseal,
     xunseal,
 )
 
@@ -103,7 +101,6 @@ class InitiatorHandshake:
     ) -> None:
         """Raises HandshakeError where `responder` is a point of low order."""
         self._static = static
-        self._responder = responder
         self._preshared = preshared
         self._ephemeral = WgPrivateKey.generate()
         self.index: Final = random_index()
@@ -149,58 +146,6 @@ class InitiatorHandshake:
         return TransportKeys(send, receive, self.index, response.sender)
 
 
-@dataclass(frozen=True)
-class OpenedInitiation:
-    """A client's initiation that the responder could read: who it is, and when it says it is."""
-
-    message: Initiation
-    static: WgPublicKey
-    timestamp: bytes
-    """TAI64N, 12 bytes; must be later than the last of the same client."""
-    chain: bytes
-    digest: bytes
-
-    def __repr__(self) -> str:
-        return f"OpenedInitiation({self.static!r})"
-
-
-def open_initiation(static: WgPrivateKey, message: Initiation) -> OpenedInitiation:
-    """Read an initiation as the responder with `static`; the client is not yet known to be
-    allowed.  Raises HandshakeError: mac1 or a tag does not fit (another server's key).
-    """
-    mine = static.public()
-    if not has_mac1(message, mine):
-        raise HandshakeError("the initiation's mac1 is not for this server")
-    theirs = WgPublicKey(message.ephemeral)
-    digest = blake2s(_INITIAL_HASH, mine.raw)
-    (chain,) = kdf(1, _INITIAL_CHAIN, theirs.raw)
-    digest = blake2s(digest, theirs.raw)
-    chain, key = kdf(2, chain, static.exchange(theirs))
-    client = WgPublicKey(unseal(key, 0, message.static, digest))
-    digest = blake2s(digest, message.static)
-    chain, key = kdf(2, chain, static.exchange(client))
-    timestamp = unseal(key, 0, message.timestamp, digest)
-    return OpenedInitiation(message, client, timestamp, chain, blake2s(digest, message.timestamp))
-
-
-def respond(
-    opened: OpenedInitiation, preshared: PresharedKey | None
-) -> tuple[Response, TransportKeys]:
-    """The responder's answer and its keys.  Raises HandshakeError for a low-order ephemeral."""
-    ephemeral = WgPrivateKey.generate()
-    public = ephemeral.public().raw
-    index = random_index()
-    (chain,) = kdf(1, opened.chain, public)
-    digest = blake2s(opened.digest, public)
-    (chain,) = kdf(1, chain, ephemeral.exchange(WgPublicKey(opened.message.ephemeral)))
-    (chain,) = kdf(1, chain, ephemeral.exchange(opened.static))
-    chain, blend, key = kdf(3, chain, _mix(preshared))
-    empty = seal(key, 0, b"", blake2s(digest, blend))
-    receive, send = kdf(2, chain, b"")
-    response = with_mac1(Response(index, opened.message.sender, public, empty), opened.static)
-    return response, TransportKeys(send, receive, index, opened.message.sender)
-
-
 def with_mac1(message: M, receiver: WgPublicKey) -> M:
     """The message with the mac1 that `receiver` expects, and no mac2."""
     return replace(message, mac1=_mac1(message, receiver), mac2=bytes(MAC_BYTES))
@@ -214,20 +159,6 @@ def has_mac1(message: Initiation | Response, receiver: WgPublicKey) -> bool:
 def with_mac2(message: M, cookie: bytes) -> M:
     """The message with its mac2; `cookie`: 16 bytes from `open_cookie`, good for 120 s."""
     return replace(message, mac2=_mac2(message, cookie))
-
-
-def has_mac2(message: Initiation | Response, cookie: bytes) -> bool:
-    """Whether the sender had `cookie`, that is, receives at its address."""
-    return hmac.compare_digest(message.mac2, _mac2(message, cookie))
-
-
-def make_cookie_reply(
-    message: Initiation | Response, cookie: bytes, responder: WgPublicKey
-) -> CookieReply:
-    """The reply of a responder under load to `message`; `cookie`: 16 bytes."""
-    nonce = os.urandom(XNONCE_BYTES)
-    key = blake2s(LABEL_COOKIE, responder.raw)
-    return CookieReply(message.sender, nonce, xseal(key, nonce, cookie, message.mac1))
 
 
 def open_cookie(reply: CookieReply, mac1: bytes, responder: WgPublicKey) -> bytes:

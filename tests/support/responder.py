@@ -12,7 +12,6 @@ import threading
 import time
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
-from types import TracebackType
 from typing import Final, Self
 
 from obsdimg.tunnel.endpoint import Endpoint
@@ -21,17 +20,12 @@ from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.messages import Initiation, Transport
 from obsdimg.tunnel.messages import parse as parse_message
-from obsdimg.tunnel.noise import (
-    has_mac1,
-    has_mac2,
-    make_cookie_reply,
-    open_initiation,
-    respond,
-)
+from obsdimg.tunnel.noise import has_mac1
 from obsdimg.tunnel.packets import Echo, build, build_error
 from obsdimg.tunnel.packets import parse as parse_packet
 from obsdimg.tunnel.primitives import mac
 from obsdimg.tunnel.session import Session
+from support.responder_handshake import has_mac2, make_cookie_reply, open_initiation, respond
 
 _WAKE_SECONDS: Final = 0.2
 
@@ -221,12 +215,7 @@ class Responder:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join(10 * _WAKE_SECONDS)
         self._socket.close()
