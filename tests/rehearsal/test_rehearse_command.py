@@ -86,6 +86,36 @@ def test_a_disk_that_holds_something_is_not_erased_without_the_operators_word(
     assert json.loads(agreed.stdout)["verdict"] == "installed", agreed.stdout
 
 
+def test_disks_that_are_asked_for_keep_the_interfaces_that_fit(project: Path) -> None:
+    words = ("rehearse", iso_of(project), "--json", "--quiet", "--disk", "9G", "--disk", "9G")
+    found = json.loads(run(*words).stdout)
+    asked = {q["question"]: q["answer"] for q in found["questions"]}
+    assert "Symbolic (host) name for vio1?" in asked, found["message"]
+
+
+def test_where_nobody_answers_dhcp_the_other_world_is_seen(project: Path) -> None:
+    done = run("rehearse", iso_of(project), "--json", "--quiet", "--no-dhcp")
+    found = json.loads(done.stdout)
+    names = {q["question"] for q in found["questions"]}
+    assert "DNS nameservers? (IP address list or 'none')" in names or (
+        found["verdict"] == "no-answer"
+    ), found
+
+
+def test_an_iso_that_nobody_vouches_for_gets_no_real_passphrase(
+    project: Path, tmp_path: Path
+) -> None:
+    """What is typed to a changed ISO may go anywhere: the real passphrase only on request."""
+    changed = tmp_path / "changed.iso"
+    changed.write_bytes(iso_of(project).read_bytes())
+    words = ("--json", "--passphrase-file", project / "phrase")
+    dummy = run("rehearse", changed, *words)
+    assert "a made-up passphrase is typed" in dummy.stderr
+    assert json.loads(dummy.stdout)["verdict"] != "installed"
+    real = run("rehearse", changed, *words, "--trust-iso")
+    assert json.loads(real.stdout)["verdict"] == "installed"
+
+
 def test_a_machine_without_an_interface_that_is_configured_fails(project: Path) -> None:
     done = run("rehearse", iso_of(project), "--quiet", "--nic", "vio0")
     assert done.returncode == 1

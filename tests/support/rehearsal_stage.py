@@ -33,6 +33,7 @@ from obsdimg.response.questions import load
 from obsdimg.signify.message import SignifySecretKey, sign_embedded
 from obsdimg.standin.ramdisk import make_ramdisk, standin_files
 from support.genuine_installer import genuine_ramdisk
+from support.source_tree import installer_tree
 
 RESPONSE = """\
 System hostname = gw
@@ -51,6 +52,11 @@ Location of sets = cd0
 Set name(s) = -game* -x* -comp* -man* +site*
 Set name(s) = done
 """
+
+RESPONSE_7 = RESPONSE.replace(
+    "Which network interface do you wish to configure", "Network interface to configure"
+).replace("for vio0 = dhcp", "for vio0 = autoconf")
+"""The same for the installer of 7.3 and later."""
 
 INSTALL_SITE = b"""\
 #!/bin/ksh
@@ -104,6 +110,7 @@ class Stage:
     operator: Operator = field(default_factory=Operator.default)
     signed: bool = True
     damaged: str = ""
+    digits: str = "66"
 
     def put(self, path: str, data: bytes | str, mode: int = 0o644) -> None:
         """A file of the ramdisk."""
@@ -133,18 +140,19 @@ class Stage:
             data = bytearray(files[self.damaged])
             data[len(data) // 2] ^= 1
             files[self.damaged] = bytes(data)
-        return {f"/6.6/amd64/{name}": data for name, data in files.items()}
+        return {f"/{dotted(self.digits)}/amd64/{name}": data for name, data in files.items()}
 
     def run(self, **options: object) -> Rehearsal:
         tree = dict(self.tree)
         public = self.key.public().text.encode()
-        tree.setdefault("/etc/signify/openbsd-66-base.pub", RamdiskNode("file", 0o644, public))
+        key_file = f"/etc/signify/openbsd-{self.digits}-base.pub"
+        tree.setdefault(key_file, RamdiskNode("file", 0o644, public))
         return rehearse_tree(
             tree,
             self.cd(),
-            self.machine,
+            replace(self.machine, version=dotted(self.digits)),
             self.operator,
-            known=KnownQuestions(load("66")),
+            known=KnownQuestions(load(self.digits)),
             **{"limits": RehearsalLimits(60.0), **options},  # type: ignore[arg-type]
         )
 
@@ -161,20 +169,31 @@ def make_standin_stage() -> Stage:
     return _stage(tree_of(FileSystem(make_ramdisk(standin_files(b"", "6.6", 0), 0))))
 
 
-def _stage(tree: dict[str, RamdiskNode]) -> Stage:
-    del tree["/etc/signify/openbsd-66-base.pub"]
+def make_source_stage(digits: str) -> Stage:
+    """The same with the installer of a source tree."""
+    needs_sandbox()
+    return _stage(installer_tree(digits), digits)
+
+
+def dotted(digits: str) -> str:
+    """`6.6` of `66`."""
+    return f"{digits[:-1]}.{digits[-1]}"
+
+
+def _stage(tree: dict[str, RamdiskNode], digits: str = "66") -> Stage:
+    tree.pop(f"/etc/signify/openbsd-{digits}-base.pub", None)
     sets = {
         "bsd": b"a kernel",
         "bsd.rd": b"a ramdisk kernel",
         "INSTALL.amd64": b"notes",
-        "base66.tgz": tgz({"./usr/share/base": (0o644, b"base")}),
-        "comp66.tgz": tgz({"./usr/share/comp": (0o644, b"comp")}),
-        "site66.tgz": tgz(
+        f"base{digits}.tgz": tgz({"./usr/share/base": (0o644, b"base")}),
+        f"comp{digits}.tgz": tgz({"./usr/share/comp": (0o644, b"comp")}),
+        f"site{digits}.tgz": tgz(
             {"install.site": (0o755, INSTALL_SITE), "etc/pf.conf": (0o600, b"block\n")}
         ),
     }
-    stage = Stage(tree, sets)
-    stage.answer(RESPONSE)
+    stage = Stage(tree, sets, digits=digits)
+    stage.answer(RESPONSE if digits == "66" else RESPONSE_7)
     return stage
 
 

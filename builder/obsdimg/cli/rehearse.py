@@ -16,9 +16,10 @@ from obsdimg.core.passphrase import from_file
 from obsdimg.image.comparison import image_key, standing
 from obsdimg.rehearsal import (
     Dhcp,
+    MachineChanges,
     MachineDisk,
     MachineNic,
-    RehearsalMachine,
+    TypedPassphrase,
 )
 
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -58,6 +59,9 @@ class Options(WithConfig):
         group="the machine",
     )
     serial: bool = flag("--serial", help="the console is com0", group="the machine")
+    no_dhcp: bool = flag(
+        "--no-dhcp", help="nobody answers DHCP on any interface", group="the machine"
+    )
     efi: bool = flag("--efi", help="started by UEFI", group="the machine")
     cpus: int = option(
         "--cpus",
@@ -79,7 +83,8 @@ class Options(WithConfig):
 
 def run(options: Options, ui: Ui) -> int:
     iso = project_iso(options.iso, options.config)
-    phrase = None
+    phrase, typed = None, TypedPassphrase.REAL
+    changes = machine(options)
     if options.passphrase_file is not None:
         phrase = from_file(options.passphrase_file)
     judged = standing(iso, image_key(options.config.parent), ui.progress())
@@ -90,8 +95,10 @@ def run(options: Options, ui: Ui) -> int:
             f"{iso}: nobody vouches for it ({judged.detail}): a made-up passphrase is typed"
             " instead of yours (--trust-iso types yours)"
         )
-        phrase = None
-    result = rehearse(iso, ui, phrase, machine(options), wipe=options.wipe, limit=options.limit)
+        typed = TypedPassphrase.DUMMY
+    result = rehearse(
+        *(iso, ui, phrase, changes), wipe=options.wipe, typed=typed, limit=options.limit
+    )
     if options.transcript is not None:
         write_file(options.transcript, result.transcript.encode())
         ui.info(f"wrote {options.transcript}")
@@ -102,16 +109,18 @@ def run(options: Options, ui: Ui) -> int:
     return 0 if result.passed else 1
 
 
-def machine(options: Options) -> RehearsalMachine | None:
-    """The machine that the options describe, None without any.  Raises RehearseUsageError."""
-    if not (options.disk or options.nic or options.serial or options.efi) and options.cpus == 1:
-        return None
-    return RehearsalMachine(
-        disks=tuple(_disk(word) for word in options.disk or ["25G"]),
-        nics=tuple(_nic(word, n) for n, word in enumerate(options.nic)) or (MachineNic("vio0"),),
+def machine(options: Options) -> MachineChanges:
+    """What the options say of the machine; the rest fits the response file.
+
+    Raises RehearseUsageError.
+    """
+    return MachineChanges(
+        disks=tuple(_disk(word) for word in options.disk) or None,
+        nics=tuple(_nic(word, n) for n, word in enumerate(options.nic)) or None,
         cpus=options.cpus,
         serial=options.serial,
         efi=options.efi,
+        dhcp=not options.no_dhcp,
     )
 
 

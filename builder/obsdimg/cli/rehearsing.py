@@ -10,11 +10,13 @@ from obsdimg.cli.ui import Ui
 from obsdimg.core.secret import Secret
 from obsdimg.iso import Iso
 from obsdimg.rehearsal import (
+    MachineChanges,
     Operator,
     Rehearsal,
     RehearsalLimits,
     RehearsalMachine,
     SandboxError,
+    TypedPassphrase,
     find_host,
     rehearse_iso,
 )
@@ -48,20 +50,23 @@ def rehearse(
     iso: Path,
     ui: Ui,
     passphrase: Secret | None,
-    machine: RehearsalMachine | None = None,
+    machine: RehearsalMachine | MachineChanges | None = None,
     *,
     wipe: bool = False,
+    typed: TypedPassphrase = TypedPassphrase.REAL,
     limit: float = LIMIT,
 ) -> Rehearsal:
     """Rehearse `iso` with the questions known for its release.
 
-    `machine` None: one that fits the response file; `passphrase` is what the operator types.
+    `machine` None: one that fits the response file; `passphrase` is what the operator types
+    unless `typed` says otherwise.
     """
     with Iso.open(iso) as opened:
         version, _ = medium_release(opened)
     digits = version.replace(".", "")
     known = KnownQuestions(load(digits)) if digits in releases() else None
-    operator = Operator.default(passphrase.reveal() if passphrase else PASSPHRASE, wipe=wipe)
+    phrase = passphrase.reveal() if passphrase else PASSPHRASE
+    operator = Operator.default(phrase, wipe=wipe, typed=typed)
     with ui.progress().step(f"Rehearsing the installer of {iso.name}"):
         return rehearse_iso(iso, machine, operator, known=known, limits=RehearsalLimits(limit))
 

@@ -11,11 +11,13 @@ from obsdimg.rehearsal.host import SandboxError, find_host
 from obsdimg.rehearsal.limits import RehearsalLimits
 from obsdimg.rehearsal.machine import (
     Dhcp,
+    MachineChanges,
     MachineDisk,
     MachineNic,
     Operator,
     RehearsalMachine,
     Reply,
+    TypedPassphrase,
     likely_machine,
 )
 from obsdimg.rehearsal.ramdisk import RamdiskNode, tree_of
@@ -27,6 +29,7 @@ __all__ = [
     "FilesCd",
     "IsoCd",
     "Landed",
+    "MachineChanges",
     "MachineDisk",
     "MachineNic",
     "Operator",
@@ -37,6 +40,7 @@ __all__ = [
     "RehearsalVerdict",
     "Reply",
     "SandboxError",
+    "TypedPassphrase",
     "find_host",
     "likely_machine",
     "rehearse_iso",

@@ -7,6 +7,7 @@ install CD (`cd0`), one virtio network interface with DHCP, VGA and a serial por
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Literal, Protocol
 
 from obsdimg.response.matching import parse, read_lines
@@ -55,8 +56,9 @@ class RehearsalMachine:
     """Everything the installer can see of the machine.
 
     `memory` in MiB; `serial`: the console is on com0 at `speed`; `aperture`: the VGA driver
-    says "aperture needed"; `efi`: started by UEFI; `acpi`: the version of its ACPI (from 5 on,
-    7.7 prefers a GPT); `clock` seconds since 1970.
+    says "aperture needed" (None: as seen, with a BIOS and 7.0 or later); `efi`: started by
+    UEFI; `acpi`: the version of its ACPI (from 5 on, 7.7 prefers a GPT); `clock` seconds since
+    1970.
     """
 
     version: str = "6.6"
@@ -69,10 +71,39 @@ class RehearsalMachine:
     com: bool = True
     serial: bool = False
     speed: int = 9600
-    aperture: bool = False
+    aperture: bool | None = None
     efi: bool = False
     acpi: str = "1.0"
     clock: int = 1_570_838_400
+
+
+@dataclass(frozen=True)
+class MachineChanges:
+    """What a user says of the machine; None and False leave what fits the response file.
+
+    `dhcp` False: nobody answers DHCP on the interfaces that the response file names.
+    """
+
+    disks: tuple[MachineDisk, ...] | None = None
+    nics: tuple[MachineNic, ...] | None = None
+    cpus: int | None = None
+    serial: bool = False
+    efi: bool = False
+    dhcp: bool = True
+
+    def applied(self, machine: RehearsalMachine) -> RehearsalMachine:
+        """`machine` with these changes."""
+        nics = machine.nics if self.nics is None else self.nics
+        if not self.dhcp:
+            nics = tuple(replace(nic, dhcp=None) for nic in nics)
+        return replace(
+            machine,
+            disks=machine.disks if self.disks is None else self.disks,
+            nics=nics,
+            cpus=machine.cpus if self.cpus is None else self.cpus,
+            serial=machine.serial or self.serial,
+            efi=machine.efi or self.efi,
+        )
 
 
 def likely_machine(response: bytes, base: RehearsalMachine) -> RehearsalMachine:
@@ -114,6 +145,14 @@ PASSPHRASE = "rehearsal passphrase 7"  # noqa: S105
 """What the default operator types; it protects nothing but stand-in disks."""
 
 
+class TypedPassphrase(Enum):
+    """What the operator types where a passphrase is asked for: the user's own, which an ISO that
+    was changed on the way may be waiting for, or a made-up one that opens nothing."""
+
+    REAL = "real"
+    DUMMY = "dummy"
+
+
 @dataclass(frozen=True)
 class Operator:
     """The person at the console: replies, tried in order at every prompt."""
@@ -121,11 +160,17 @@ class Operator:
     answers: tuple[Reply, ...] = ()
 
     @classmethod
-    def default(cls, passphrase: str = PASSPHRASE, *, wipe: bool = False) -> Operator:
-        """Types `passphrase` wherever one is asked for; agrees to erase a disk only with `wipe`."""
-        answers = [
-            Reply(r"(?i:passphrase[^\n]*|the same again): *", passphrase, secret=True, times=8)
-        ]
+    def default(
+        cls,
+        passphrase: str = PASSPHRASE,
+        *,
+        wipe: bool = False,
+        typed: TypedPassphrase = TypedPassphrase.REAL,
+    ) -> Operator:
+        """Types `passphrase` wherever one is asked for (a made-up one if `typed` says so); agrees
+        to erase a disk only with `wipe`."""
+        phrase = passphrase if typed is TypedPassphrase.REAL else PASSPHRASE
+        answers = [Reply(r"(?i:passphrase[^\n]*|the same again): *", phrase, secret=True, times=8)]
         if not wipe:
             answers += [Reply(r"(?s:wipe sd\d+[a-p]?\b.*)Answer: ", "no")]
         else:

@@ -21,7 +21,13 @@ from obsdimg.rehearsal import ramdisk, transcript
 from obsdimg.rehearsal.host import RehearsalHost, find_host
 from obsdimg.rehearsal.inside import lstat_inside, read_inside
 from obsdimg.rehearsal.limits import MAX_TEXT, RehearsalLimits
-from obsdimg.rehearsal.machine import Known, Operator, RehearsalMachine, likely_machine
+from obsdimg.rehearsal.machine import (
+    Known,
+    MachineChanges,
+    Operator,
+    RehearsalMachine,
+    likely_machine,
+)
 from obsdimg.rehearsal.ramdisk import RamdiskNode
 from obsdimg.rehearsal.result import Landed, Rehearsal
 from obsdimg.rehearsal.root import ramdisk_sandbox
@@ -76,7 +82,7 @@ class IsoCd:
 
 def rehearse_iso(
     path: Path,
-    machine: RehearsalMachine | None = None,
+    machine: RehearsalMachine | MachineChanges | None = None,
     operator: Operator | None = None,
     *,
     known: Known | None = None,
@@ -86,17 +92,18 @@ def rehearse_iso(
 ) -> Rehearsal:
     """Rehearse the boot kernel that /etc/boot.conf of the ISO at `path` starts.
 
-    `machine` None: one that fits the response file.  `known` says what the release asks;
-    `secrets` are masked in what is reported.  Raises SandboxError, RamdiskError, and what
-    reading the ISO raises.
+    `machine` None: one that fits the response file, or that with changes.  `known` says what
+    the release asks; `secrets` are masked in what is reported.  Raises SandboxError,
+    UnreadableRamdiskError, and what reading the ISO raises.
     """
     host = find_host()
     with Iso.open(path) as iso:
         _, tree = ramdisk.read_ramdisk(iso)
         version, arch = ramdisk.medium_release(iso)
-        if machine is None:
+        if not isinstance(machine, RehearsalMachine):
             response = tree[RESPONSE].data if RESPONSE in tree else b""
-            machine = likely_machine(response, RehearsalMachine())
+            changes = machine or MachineChanges()
+            machine = changes.applied(likely_machine(response, RehearsalMachine()))
         return rehearse_tree(
             tree,
             IsoCd(iso),
@@ -189,6 +196,7 @@ def _result(
             world.signature,
             server.refused,
             server.exceeded,
+            world.unbootable,
             run.limits.seconds,
             run.expect_site,
         )

@@ -27,6 +27,7 @@ class Evidence:
     signature: str
     refused: Sequence[str]
     exceeded: str
+    unbootable: str
     limit: float
     expect_site: bool
 
@@ -101,6 +102,12 @@ def judge(e: Evidence) -> Finding:
 
 def _installed(e: Evidence) -> Finding:
     unknown = [q for q in e.questions if not q.known]
+    if e.unbootable:
+        return (
+            RehearsalVerdict.DISK_LAYOUT,
+            f"the machine would not start from its disk: {e.unbootable}",
+            "compare the answer to `Use (W)hole disk MBR, whole disk (G)PT`",
+        )
     if e.unterminated:
         return _unterminated(e) or (RehearsalVerdict.UNTERMINATED_LINE, "", "")
     if unknown:

@@ -104,6 +104,7 @@ class World:
         self.hashed = 0
         self.daemons: set[str] = set()
         self.ended = ""
+        self.unbootable = ""
         self.installing = ""
         self.landed: list[tarfile.TarInfo] = []
         self.echo = True

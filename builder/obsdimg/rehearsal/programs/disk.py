@@ -372,7 +372,14 @@ def installboot(call: Call, world: World) -> Steps:
         world.act("installboot", disk.name, "no /dev/efi: the BIOS started this", status=1)
         return fail("installboot: open: Device not configured")
     physical.bootable = efi == world.machine.efi
+    world.unbootable = "" if physical.bootable else _unbootable(world, physical)
     what = "EFI loaders" if efi else "boot blocks"
     where = f"{disk.name}, {what} on {physical.name}" if disk.chunk else f"{disk.name}, {what}"
     world.act("installboot", disk.name, f"boot loader for {where}")
     return Done()
+
+
+def _unbootable(world: World, disk: StandInDisk) -> str:
+    if world.machine.efi:
+        return f"it starts by UEFI, and {disk.name} has no EFI System partition (an MBR)"
+    return f"its BIOS starts from an MBR, and {disk.name} has a GPT"

@@ -83,7 +83,8 @@ def messages(world: World) -> list[str]:
     ]
     if m.vga and not m.efi:
         lines += ['vga1 at pci0 dev 2 function 0 "Bochs VGA" rev 0x02']
-        if m.aperture:
+        newer = tuple(int(n) for n in m.version.split(".")) >= (7, 0)
+        if m.aperture or (m.aperture is None and newer):
             lines += ["vga1: aperture needed"]
         console = "" if m.serial else "console "
         lines += [f"wsdisplay0 at vga1 mux 1: {console}(80x25, vt100 emulation)"]
