@@ -29,7 +29,7 @@ ROOMS = {
     "rehearsal": "core ffs iso kernel signify releases response",
     "console": "core tunnel",
     "smoke": "core tunnel project site image console",
-    "server": "core tunnel config project site",
+    "server": "core tunnel config releases project site",
     "deploy": "core signify tunnel config project site image console",
     "cli": "core iso signify tunnel fetch config releases project site response image standin"
     " rehearsal console smoke server deploy",

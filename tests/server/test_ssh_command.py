@@ -129,6 +129,8 @@ def test_no_key_and_no_secret_is_on_any_command_line(ssh_world: SshWorld) -> Non
         (("--as", "phone", "--timeout", "0"), "is not between 0.1 and 600"),
         (("--proxy", "example.org", "22"), "names are not resolved in the tunnel"),
         (("--proxy", "10.0.0.1", "70000"), "port 70000 is not between"),
+        (("--via", "/nowhere"), "--via goes with --proxy"),
+        (("--via", "/nowhere", "--proxy", "10.0.0.1", "22"), "does not answer"),
         (("--proxy", "10.0.0.1", "23"), "10.0.0.1:23: the connection was refused"),
         (("--endpoint", "198.51.100.1", "true"), "no port in"),
         (("--endpoint", "198.51.100.1:54", "--timeout", "2", "true"), "nothing listens on this"),

@@ -7,6 +7,7 @@ is the way there.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,9 +18,13 @@ import pytest
 
 from obsdimg.project.folder import Project
 from obsdimg.server.access import own_environment
+from obsdimg.server.kept import kept_files
+from support import openbsd_programs
 from support.wg_netns import CLIENT4, SERVER4, SERVER_OUTER4, WgWorld, alone, run, why_not
 
 CONFIG = """\
+[release]
+version = "6.6"
 [access]
 root_keys = ["{key}"]
 [tunnel]
@@ -65,6 +70,7 @@ class SshWorld:
         self.project = Project.open(self.config)
         self.configure()
         self.sshd: subprocess.Popen[bytes] | None = None
+        self.programs: Path | None = None
         self.start_sshd()
 
     def server_conf(self) -> str:
@@ -95,17 +101,54 @@ class SshWorld:
             keygen(host_key)
         (self.folder / "authorized").write_bytes(self.identity.with_suffix(".pub").read_bytes())
         settings = self.folder / "sshd_config"
-        settings.write_text(SSHD.format(address=SERVER4, folder=self.folder))
+        text = SSHD.format(address=SERVER4, folder=self.folder)
+        if self.programs is not None:
+            text += f"SetEnv PATH={self.programs}:/usr/sbin:/usr/bin:/sbin:/bin\n"
+        settings.write_text(text)
         Path("/run/sshd").mkdir(exist_ok=True)
+        words = ["/usr/sbin/sshd", "-D", "-e", "-f", str(settings)]
+        if self.programs is not None:
+            # A mount namespace of its own, in which /etc, /var and
+            # /usr/local/sbin are folders of the test.
+            root = self.programs.parent
+            inside = (
+                f"mount --make-rprivate / && mount --bind {root}/etc /etc"
+                f" && mount --bind {root}/usr/local/sbin /usr/local/sbin"
+                f" && mount --bind {root}/var /var && exec {' '.join(words)}"
+            )
+            words = ["unshare", "-m", "sh", "-c", inside]
         self.sshd = subprocess.Popen(
-            ["ip", "netns", "exec", self.wg.server, "/usr/sbin/sshd", "-D", "-e", "-f", settings],
-            stderr=subprocess.DEVNULL,
+            ["ip", "netns", "exec", self.wg.server, *words], stderr=subprocess.DEVNULL
         )
         for _ in range(100):
             if ":22" in run("ip", "netns", "exec", self.wg.server, "ss", "-tlnH"):
                 return
             time.sleep(0.05)
         raise RuntimeError("sshd did not start")
+
+    def like_openbsd(self, release: str = "6.6") -> Path:
+        """From here on commands run with the stand-ins of openbsd_programs; their root."""
+        root = self.folder / "openbsd"
+        self.programs = openbsd_programs.install(root, release)
+        settings = self.config.read_text().replace('version = "6.6"', f'version = "{release}"')
+        self.config.write_text(settings)
+        self.project = Project.open(self.config)
+        (root / "var/db/obsdimg").mkdir(parents=True)
+        (root / "usr/local/sbin").mkdir(parents=True)
+        (root / "var/run").symlink_to("/run")  # wireguard-go's sockets
+        shutil.copytree(
+            "/etc", root / "etc", symlinks=True, ignore=lambda *_: {"ssl", "alternatives"}
+        )
+        with (root / "etc/group").open("a") as stream:
+            stream.write("wheel:x:9999:root\n")
+        kept = kept_files(self.project, self.project.keys())
+        for path, entry in kept.files.items():
+            target = root / path[1:]
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(entry.data)
+            target.chmod(entry.mode)
+        self.start_sshd()
+        return root
 
     def stop_sshd(self) -> None:
         if self.sshd is not None:

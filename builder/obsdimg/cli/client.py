@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
+from obsdimg.cli.changing import Consent, bring
+from obsdimg.cli.options import argument, flag, option, repeated
+from obsdimg.cli.reaching import WithServer
 from obsdimg.cli.ui import Ui
 from obsdimg.config.edit import add_peer, free_addresses, remove_peer
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import private_dir, write_file
+from obsdimg.core.files import PRIVATE_FILE, private_dir, write_file
 from obsdimg.project.folder import Project, SecretStore
 from obsdimg.project.folder import Project as Again
 from obsdimg.releases.release import load_release
+from obsdimg.server.access import join_hub
 from obsdimg.site.changes import ARCHIVE, changes_archive, changes_command
 from obsdimg.site.clients import (
     client_conf,
@@ -30,7 +33,7 @@ ACTIONS = ("list", "show", "add", "remove", "rotate")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithConfig):
+class Options(WithServer):
     """What the command line says."""
 
     words: tuple[str, ...] = argument(
@@ -50,6 +53,13 @@ class Options(WithConfig):
         "--server-key", metavar="KEY", help="remember the key that the server showed at first boot"
     )
     json: bool = flag("--json", help="with list: as JSON")
+    apply: bool = flag(
+        "--apply", help="with add, remove, rotate: bring it to the running server at once"
+    )
+    yes: bool = flag("-y", "--yes", help="with --apply: do not ask")
+    overwrite: bool = flag(
+        "--overwrite", help="with --apply: also what was changed on the server by hand"
+    )
 
 
 def run(options: Options, ui: Ui) -> int:
@@ -64,17 +74,67 @@ def run(options: Options, ui: Ui) -> int:
             f"client {action}: --split, --reach and --public-key describe a new client",
             "they go with add; an existing one is changed in obsdimg.toml",
         )
-    if action == "list":
+    if options.apply and action in ("add", "remove", "rotate"):
+        _applied(options, project, action, names[0], ui)
+    elif options.apply:
+        raise ObsdimgError(f"client {action}: --apply changes nothing here", "see obsdimg apply")
+    elif action == "list":
         _list(project, options.json, ui)
     elif action == "show":
         _show(project, names[0], options, ui)
-    elif action == "add":
-        _add(options, names[0], ui)
-    elif action == "remove":
-        _remove(options, names[0], ui)
     else:
-        _rotate(project, names[0], options, ui)
+        _what_next(_changed(options, project, action, names[0], ui), ui)
     return 0
+
+
+def _changed(options: Options, project: Project, action: str, name: str, ui: Ui) -> Project:
+    """Add, remove or rotate in the project; the project as it is then."""
+    if action == "add":
+        return _add(options, name, ui)
+    if action == "remove":
+        return _remove(options, name, ui)
+    return _rotate(project, name, options, ui)
+
+
+def _applied(options: Options, project: Project, action: str, name: str, ui: Ui) -> None:
+    """Change the project and the server; if the server cannot be changed, neither is."""
+    now = options.access_now(options.access())
+    if action == "remove" and name == now.client.name:
+        raise ObsdimgError(
+            f"client {name}: is the one that would apply it", "choose another with --as"
+        )
+    saved = _saved(project, name)
+    try:
+        # Before the change, since it may be of the keys that this very tunnel has.
+        with join_hub(now, options.timeout):
+            fresh = _changed(options, project, action, name, ui)
+            after = replace(options, client=now.client.name).access()
+            consent = Consent(yes=options.yes, overwrite=options.overwrite)
+            done = bring(now, after, fresh.keys(), consent, ui, options.timeout)
+    except BaseException:
+        _restore(saved)
+        ui.warn("the project is as it was before")
+        raise
+    if done is False:
+        _restore(saved)
+        ui.say("the project is as it was before")
+        return
+    ui.say("an ISO built before does not know this: obsdimg build")
+
+
+def _saved(project: Project, name: str) -> dict[Path, bytes | None]:
+    """The files that a change of client `name` touches, as they are; None: not there."""
+    paths = [project.config_path, project.clients / f"{name}.conf"]
+    paths += [project.secrets / f"{name}.{suffix}" for suffix in ("key", "psk")]
+    return {path: path.read_bytes() if path.exists() else None for path in paths}
+
+
+def _restore(saved: dict[Path, bytes | None]) -> None:
+    for path, data in saved.items():
+        if data is None:
+            path.unlink(missing_ok=True)
+        elif not path.exists() or path.read_bytes() != data:
+            write_file(path, data, path.stat().st_mode & 0o777 if path.exists() else PRIVATE_FILE)
 
 
 def _action(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
@@ -129,7 +189,7 @@ def _show(project: Project, name: str, options: Options, ui: Ui) -> None:
         ui.say(text.rstrip("\n"))
 
 
-def _add(options: Options, name: str, ui: Ui) -> None:
+def _add(options: Options, name: str, ui: Ui) -> Project:
     before = Project.open(options.config)
     values: dict[str, object] = {"name": name, **free_addresses(before.config)}
     if options.public_key:
@@ -144,20 +204,20 @@ def _add(options: Options, name: str, ui: Ui) -> None:
     project = Project.open(options.config)
     _write_files(project, name, ui)
     ui.say(f"client {name} added")
-    _what_next(project, ui)
+    return project
 
 
-def _remove(options: Options, name: str, ui: Ui) -> None:
+def _remove(options: Options, name: str, ui: Ui) -> Project:
     remove_peer(options.config, name)
     project = Project.open(options.config)
     for suffix in ("key", "psk"):
         SecretStore(project.secrets).forget(f"{name}.{suffix}")
     client_path(project.clients, name).unlink(missing_ok=True)
     ui.say(f"client {name} removed, with its keys")
-    _what_next(project, ui)
+    return project
 
 
-def _rotate(project: Project, name: str, options: Options, ui: Ui) -> None:
+def _rotate(project: Project, name: str, options: Options, ui: Ui) -> Project:
     peer = find_peer(project.config, name)
     store = SecretStore(project.secrets)
     store.forget(f"{name}.psk")
@@ -167,7 +227,7 @@ def _rotate(project: Project, name: str, options: Options, ui: Ui) -> None:
     _write_files(fresh, name, ui)
     what = "keys" if peer.public_key is None else "pre-shared key (its own key is its own affair)"
     ui.say(f"client {name} has new {what}")
-    _what_next(fresh, ui)
+    return fresh
 
 
 def _write_files(project: Project, name: str, ui: Ui) -> None:
@@ -183,12 +243,13 @@ def _what_next(project: Project, ui: Ui) -> None:
     overlay = read_overlay(project.overlay)
     write_file(path, changes_archive(project.config, release, project.keys(), overlay))
     ui.say("an ISO built before does not know this: obsdimg build")
+    if project.config.access.sshd:
+        ui.say("a running server takes it over through the tunnel: obsdimg apply")
     if project.config.tunnel.keys == "first-boot":
-        ui.say("a running server has its own key: edit its peers by hand")
         return
     command = changes_command(project.config, release)
     if command is not None:
-        ui.say(f"a running server takes it over through the tunnel:\n  {command}")
+        ui.say(f"or, from a computer in the tunnel:\n  {command}")
 
 
 def _remember_server(project: Project, text: str, ui: Ui) -> None:

@@ -23,6 +23,8 @@ COMMANDS: dict[str, str] = {
     "probe": "call a deployed server as one of its clients: handshake, pings, NAT",
     "upload": "bring the ISO to the provider, who downloads it from a URL, a store or this machine",
     "deploy": "make the server at the provider, wait for its handshake, take the ISO out",
+    "apply": "bring changed peers, keys, ports and pf rules to the running server, and come back",
+    "status": "the running server on one screen: peers, patches, disk, what differs from here",
     "ssh": "log in to the server through the project's own tunnel, without WireGuard on this"
     " computer",
 }

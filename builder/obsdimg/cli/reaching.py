@@ -8,6 +8,7 @@ from obsdimg.cli.options import WithConfig, option
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.project.folder import Project
 from obsdimg.server.access import ServerAccess, find_access
+from obsdimg.server.kept import ServerMemory
 
 
 class ReachingUsageError(ObsdimgError):
@@ -41,3 +42,12 @@ class WithServer(WithConfig):
         return find_access(
             Project.open(self.config), client=self.client, endpoint=self.endpoint, user=user
         )
+
+    def access_now(self, after: ServerAccess) -> ServerAccess:
+        """`after`, but at the port at which the server was reached last: the project may have
+        another by now, which the server does not know yet."""
+        port = ServerMemory.load(after.project).port
+        if self.endpoint is not None or port in (None, after.endpoint.port):
+            return after
+        assert port is not None
+        return after.at_port(port)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from pathlib import Path
 
 from obsdimg.cli.options import argument, flag, option
 from obsdimg.cli.reaching import WithServer
@@ -20,7 +21,8 @@ from obsdimg.server.access import (
     ssh_environment,
     ssh_options,
 )
-from obsdimg.tunnel.hub import Hub, HubError
+from obsdimg.tunnel.hub import Hub, HubClient, HubError
+from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.proxy import copy
 
 
@@ -47,6 +49,9 @@ class Options(WithServer):
         metavar=("HOST", "PORT"),
         help="connect standard input and output with HOST:PORT there (ssh's ProxyCommand)",
     )
+    via: Path | None = option(
+        "--via", type=Path, metavar="SOCKET", help="with --proxy: the process that holds the tunnel"
+    )
     hub: bool = flag(
         "--hub", help="hold the tunnel for other obsdimg processes (started by themselves)"
     )
@@ -59,6 +64,12 @@ class Options(WithServer):
 
 def run(options: Options, ui: Ui) -> int:
     """Becomes ssh; else the exit code."""
+    if options.via is not None:
+        if not options.proxy:
+            raise SshUsageError("--via goes with --proxy", "obsdimg uses it by itself")
+        with HubClient(options.via) as hub:
+            _copy(hub, *_target(options.proxy))
+        return 0
     access = options.access(user=options.user)
     if options.hub:
         return _serve(access, options.timeout)
@@ -108,22 +119,30 @@ def _forget(access: ServerAccess, ui: Ui) -> None:
 def _proxy(access: ServerAccess, target: tuple[str, str], timeout: float) -> int:
     """Between ssh's pipes and a stream."""
     host, port = target
+    address, number = _target((str(access.address) if host == access.name else host, port))
+    with join_hub(access, timeout) as hub:
+        _copy(hub, address, number)
+    return 0
+
+
+def _target(target: tuple[str, str]) -> tuple[Address, int]:
+    host, port = target
     try:
-        address = access.address if host == access.name else ip_address(host)
-        number = int(port)
+        address, number = ip_address(host), int(port)
     except ValueError as error:
         raise SshUsageError(
             f"--proxy {host} {port}: not an address and a port",
-            f"names are not resolved in the tunnel, but for {access.name}",
+            "names are not resolved in the tunnel, but for the server's own",
         ) from error
     if not 1 <= number <= 65535:
         raise SshUsageError(
             f"--proxy: port {number} is not between 1 and 65535", "ssh's port is 22"
         )
-    with join_hub(access, timeout) as hub:
-        stream = hub.connect(address, number)
-        copy(0, 1, stream)
-    return 0
+    return address, number
+
+
+def _copy(hub: HubClient, address: Address, port: int) -> None:
+    copy(0, 1, hub.connect(address, port))
 
 
 def _serve(access: ServerAccess, timeout: float) -> int:

@@ -54,11 +54,24 @@ class ServerAccess:
     becomes_root: str
     """What makes a command run as root: "" or "doas -n "."""
     given_endpoint: str | None = None
+    via: Path | None = None
+    """The socket of a hub that is held: ssh then goes there, whatever the project says by now."""
 
     @property
     def name(self) -> str:
         """The server's name, under which `known_hosts` has its key."""
         return self.project.config.host.name
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Where the server is called."""
+        assert self.client.endpoint is not None
+        return self.client.endpoint
+
+    def at_port(self, port: int) -> ServerAccess:
+        """The same way, but at another UDP port of the server."""
+        client = replace(self.client, port=port)
+        return replace(self, client=client, given_endpoint=str(client.endpoint))
 
     @property
     def known_hosts(self) -> Path:
@@ -67,7 +80,7 @@ class ServerAccess:
     def hub(self) -> Path:
         """The socket of the process that holds this tunnel."""
         assert self.client.private is not None and self.client.server is not None
-        return hub_path(self.client.private.public(), self.client.server)
+        return hub_path(self.client.private.public(), self.client.server, self.endpoint)
 
     def open_tunnel(self, timeout: float = HANDSHAKE_SECONDS) -> Tunnel:
         """The tunnel in this process, for nobody else.  Raises TunnelDownError."""
@@ -212,7 +225,8 @@ def _words(access: ServerAccess) -> list[str]:
 
 def ssh_options(access: ServerAccess, command: Sequence[str] | None = None) -> dict[str, str]:
     """What ssh_config(5) needs to be told, by name.  `command`: what runs obsdimg."""
-    proxy = [*(command or own_command()), "ssh", *_words(access), "--proxy", "%h", "%p"]
+    way = _words(access) if access.via is None else ["--via", str(access.via)]
+    proxy = [*(command or own_command()), "ssh", *way, "--proxy", "%h", "%p"]
     return {
         "HostName": str(access.address),
         "User": access.user,

@@ -29,6 +29,7 @@ from filelock import Timeout as LockTimeout
 
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.lifetime import Closing
+from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import TunnelError
 from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.keys import WgPublicKey
@@ -68,9 +69,9 @@ def hub_folder() -> Path:
     return folder
 
 
-def hub_path(client: WgPublicKey, server: WgPublicKey) -> Path:
-    """The socket of the hub for this pair of keys."""
-    name = hashlib.sha256(client.raw + server.raw).hexdigest()[:24]
+def hub_path(client: WgPublicKey, server: WgPublicKey, endpoint: Endpoint) -> Path:
+    """The socket of the hub for this pair of keys, at this place."""
+    name = hashlib.sha256(client.raw + server.raw + str(endpoint).encode()).hexdigest()[:24]
     return hub_folder() / f"{name}.sock"
 
 

@@ -35,7 +35,7 @@ FIRST_PORT: Final = 49152
 
 
 @dataclass
-class Channel:
+class TunnelChannel:
     """One connection and its local files.  `reader` and `writer` may be the same."""
 
     connection: TcpConnection
@@ -45,12 +45,12 @@ class Channel:
     """Closes both files; called once, at the end."""
     end_output: Callable[[], None]
     """Tells the local reader that nothing more comes."""
+    greeting: bytes = b""
+    """What the local reader gets first, once the connection is open."""
     opened: Future[None] = field(default_factory=Future)
     """Done when the connection is open; holds the error if it cannot be."""
     done: Future[None] = field(default_factory=Future)
     """Done when both sides have finished; holds the error of a broken connection."""
-    greeting: bytes = b""
-    """What the local reader gets first, once the connection is open."""
     give_up: float | None = None
     """When to stop trying to open it."""
     hears: bool = True
@@ -65,7 +65,7 @@ class Pump:
     def __init__(self, link: Link, carrier: Carrier) -> None:
         self._link: Final = link
         self._carrier: Final = carrier
-        self._channels: dict[tuple[Address, int, int], Channel] = {}
+        self._channels: dict[tuple[Address, int, int], TunnelChannel] = {}
         self._requests: SimpleQueue[Callable[[float], None]] = SimpleQueue()
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -103,7 +103,7 @@ class Pump:
             if (destination, port, found) not in self._channels:
                 return found
 
-    def add(self, channel: Channel) -> None:
+    def add(self, channel: TunnelChannel) -> None:
         """Start a channel; its first segment goes out at once."""
         ends = channel.connection.ends
         self._channels[(ends.destination, ends.destination_port, ends.source_port)] = channel
@@ -191,7 +191,7 @@ class Pump:
         elif not segment.flags & RST:
             self._carrier.send(reset_for(segment).pack(ip.destination, ip.source), now)
 
-    def _pull(self, channel: Channel) -> None:
+    def _pull(self, channel: TunnelChannel) -> None:
         """From the local writer into the connection."""
         connection = channel.connection
         try:
@@ -206,7 +206,7 @@ class Pump:
             channel.hears = False
             connection.finish()
 
-    def _push(self, channel: Channel) -> None:
+    def _push(self, channel: TunnelChannel) -> None:
         """From the connection to the local reader."""
         connection = channel.connection
         waiting = connection.reading.peek()
@@ -224,7 +224,7 @@ class Pump:
                 return
             connection.read(count)
 
-    def _open(self, channel: Channel, now: float) -> None:
+    def _open(self, channel: TunnelChannel, now: float) -> None:
         """Let the connection's clock run, and say when it is open, or that it will not be."""
         connection = channel.connection
         connection.tick(now)
@@ -243,7 +243,7 @@ class Pump:
                     )
                 )
 
-    def _settle(self, channel: Channel) -> None:
+    def _settle(self, channel: TunnelChannel) -> None:
         """Pass on that the other side has finished."""
         connection = channel.connection
         if channel.speaks and connection.reading.finished and not len(connection.reading):
@@ -264,7 +264,7 @@ class Pump:
         for segment in connection.outgoing(now):
             self._carrier.send(segment.pack(source, destination), now)
 
-    def _finish(self, key: tuple[Address, int, int], channel: Channel) -> None:
+    def _finish(self, key: tuple[Address, int, int], channel: TunnelChannel) -> None:
         del self._channels[key]
         error = channel.connection.error
         if not channel.done.done():

@@ -28,7 +28,7 @@ from obsdimg.tunnel.errors import EndpointError, HandshakeError, TunnelError
 from obsdimg.tunnel.identity import TunnelClient
 from obsdimg.tunnel.ip import IPV4_HEADER_BYTES, IPV6_HEADER_BYTES, Address
 from obsdimg.tunnel.link import Link
-from obsdimg.tunnel.pump import Channel, Pump
+from obsdimg.tunnel.pump import Pump, TunnelChannel
 from obsdimg.tunnel.report import ProbeResult, judge_handshake
 from obsdimg.tunnel.segments import TCP_HEADER_BYTES
 from obsdimg.tunnel.tcp import Ends, TcpConnection, TcpError
@@ -265,12 +265,12 @@ class Tunnel(Closing):
         end_output: Callable[[], None],
         timeout: float,
         greeting: bytes = b"",
-    ) -> Channel:
+    ) -> TunnelChannel:
         """Open a connection and hand it over to the pump; back when it is open."""
         source = self._source(host)
         segment = self._mtu - TCP_HEADER_BYTES
         segment -= IPV4_HEADER_BYTES if host.version == 4 else IPV6_HEADER_BYTES
-        made: Future[Channel] = Future()
+        made: Future[TunnelChannel] = Future()
 
         def begin(now: float) -> None:
             if not made.set_running_or_notify_cancel():
@@ -278,7 +278,9 @@ class Tunnel(Closing):
                 return
             ends = Ends(source, self._pump.free_port(host, port), host, port)
             connection = TcpConnection(ends, segment=segment, now=now)
-            channel = Channel(connection, reader, writer, close, end_output, greeting=greeting)
+            channel = TunnelChannel(
+                connection, reader, writer, close, end_output, greeting=greeting
+            )
             channel.give_up = now + timeout
             self._pump.add(channel)
             made.set_result(channel)

@@ -1,0 +1,83 @@
+"""Asks the server for its state, and puts beside it what the project expects."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from typing import Final
+
+from obsdimg.core import process
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.resources import resource
+from obsdimg.project.folder import ProjectKeys
+from obsdimg.releases.support import support
+from obsdimg.server.access import ServerAccess, ssh_command, ssh_environment
+from obsdimg.server.findings import ExpectedServer
+from obsdimg.server.kept import KeptFiles, ServerMemory
+from obsdimg.server.state import ServerState, parse_state
+
+ASK_SECONDS: Final = 60.0
+MIRROR_SECONDS: Final = 45
+
+
+class ServerAskError(ObsdimgError):
+    """The server let us in, or not, and gave no report."""
+
+
+def ask_state(access: ServerAccess, kept: KeptFiles, *, updates: bool) -> ServerState:
+    """The server's state.  `updates`: also ask its mirror for patches and packages.
+
+    Raises ServerAskError, StateError and what reaching the server raises.
+    """
+    values = {
+        "interface": kept.tunnel.interface,
+        "backend": kept.tunnel.backend,
+        "updates": "yes" if updates else "no",
+        "seconds": str(MIRROR_SECONDS),
+        "files": " ".join(kept.files),
+    }
+    script = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
+    script += resource("siteXX", "remote/status.sh").read_text()
+    return parse_state(run_script(access, script, ASK_SECONDS + 2 * MIRROR_SECONDS * updates))
+
+
+def run_script(access: ServerAccess, script: str, timeout: float, *words: str) -> bytes:
+    """Run `script` there as root, given on standard input; what it wrote on standard output.
+
+    `words`: its positional parameters.  Raises ServerAskError.
+    """
+    remote = f"{access.becomes_root}sh -s {shlex.join(words)}".strip()
+    command = ssh_command(access, [remote], "-T", "-oBatchMode=yes")
+    done = process.run(
+        command, stdin=script.encode(), timeout=timeout, env=ssh_environment(), check=False
+    )
+    if done.returncode == 0:
+        return done.stdout
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    last = said[-1] if said else f"exit {done.returncode}"
+    if done.returncode == 255:
+        raise ServerAskError(
+            f"{access.user}@{access.name}: ssh: {last}",
+            "obsdimg ssh shows more; is your key in the agent, or named in ~/.ssh/config?",
+        )
+    raise ServerAskError(
+        f"{access.user}@{access.name}: {last}",
+        "doas must not ask for a password there (access.admin.doas = nopass)",
+    )
+
+
+def expect(
+    access: ServerAccess, keys: ProjectKeys, kept: KeptFiles, memory: ServerMemory
+) -> ExpectedServer:
+    """What the project says."""
+    config = access.project.config
+    return ExpectedServer(
+        release=config.release.version,
+        support=support(config.release.version, datetime.datetime.now(datetime.UTC).date()),
+        port=kept.tunnel.listen_port,
+        peers={own.public.text(): name for name, own in keys.peers.items()},
+        files=kept.hashes(),
+        applied=memory.applied,
+        boot_area=memory.boot_area,
+        encrypted=config.disk.encryption != "none",
+    )

@@ -1,0 +1,9 @@
+# Says that the change works, over a connection that was made after it.  obsdimg puts dir in front.
+[ -d "$dir" ] || { echo "@ gone"; exit 0; }
+: >"$dir/confirmed"
+waited=0
+while [ "$(cat "$dir/result" 2>/dev/null)" = activated ] && [ $waited -lt 20 ]; do
+	sleep 1
+	waited=$((waited + 1))
+done
+echo "@ $(cat "$dir/result" 2>/dev/null)"

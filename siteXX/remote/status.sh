@@ -1,0 +1,104 @@
+# Says in what state the server is, one section after another; changes nothing, shows no key.
+# obsdimg puts in front: interface, backend (wireguard-go or wg), updates (yes or no), seconds
+# (how long the questions to the mirror may take) and files (paths whose hashes are wanted).
+# Runs as root under the server's own sh.
+
+section() {
+	echo "@@$1"
+}
+
+# At most so many seconds for a program that asks the network; timeout(1) is not in 6.6.
+limited() {
+	"$@" 2>/dev/null </dev/null &
+	asked=$!
+	(
+		sleep "$seconds"
+		kill "$asked"
+	) >/dev/null 2>&1 </dev/null &
+	guard=$!
+	wait "$asked"
+	result=$?
+	kill "$guard" 2>/dev/null
+	return $result
+}
+
+section time
+date +%s
+section boot
+TZ=UTC sysctl -n kern.boottime
+section release
+uname -r
+section running
+sysctl -n kern.version
+section installed
+# The kernel is linked anew at every start; what it calls itself stays.
+grep -ao 'OpenBSD [0-9.]*[-a-z]* ([A-Z.]*) #[0-9]*: ' /bsd | sed 1q
+section load
+sysctl -n vm.loadavg
+section wireguard
+if [ "$backend" = wireguard-go ]; then
+	WG_COLOR_MODE=never
+	export WG_COLOR_MODE
+	for what in listen-port latest-handshakes endpoints transfer allowed-ips; do
+		echo "= $what"
+		wg show "$interface" $what 2>/dev/null
+	done
+else
+	ifconfig "$interface" 2>/dev/null
+fi
+section pf
+pfctl -s info 2>/dev/null
+section limits
+pfctl -s memory 2>/dev/null
+section disks
+df -Pkl
+section failed
+rcctl ls failed 2>/dev/null
+section upkeep
+grep -h 'obsdimg-upkeep' /var/log/daemon.0 /var/log/daemon 2>/dev/null | tail -n 3
+section softraid
+bioctl softraid0 2>/dev/null
+section bootarea
+# What a stranger with the disk could change: everything in clear before the encrypted data, but
+# for softraid's own notes (softraidvar.h: 64 sectors behind the 16th), and the EFI partition.
+chunk=$(bioctl softraid0 2>/dev/null | sed -n 's/.*<\([a-z]*[0-9]*[a-p]\)>.*/\1/p' | sed 1q)
+if [ -n "$chunk" ]; then
+	disk=${chunk%?}
+	part=${chunk#"$disk"}
+	table=$(disklabel "$disk" 2>/dev/null)
+	offset=$(echo "$table" | sed -n "s/^ *$part: *[0-9]* *\([0-9]*\) .*/\1/p")
+	if [ -n "$offset" ]; then
+		before=$offset
+		[ "$before" -gt 2048 ] && before=2048
+		{
+			dd if="/dev/r${disk}c" bs=512 count="$before"
+			dd if="/dev/r${disk}c" bs=512 skip="$offset" count=16
+			dd if="/dev/r${disk}c" bs=512 skip="$((offset + 80))" count=448
+			echo "$table" | sed -n 's/^ *[a-p]: *\([0-9]*\) *\([0-9]*\)  *MSDOS.*/\1 \2/p' |
+			while read -r size start; do
+				dd if="/dev/r${disk}c" bs=512 skip="$start" count="$size"
+			done
+		} 2>/dev/null | sha256 -q
+	fi
+fi
+section files
+for file in $files; do
+	if [ -f "$file" ]; then
+		echo "$(sha256 -q "$file") $(stat -f %Lp "$file") $file"
+	else
+		echo "- - $file"
+	fi
+done
+section patches
+syspatch -l 2>/dev/null
+section missing
+if [ "$updates" = yes ]; then
+	limited syspatch -c
+	case $? in
+	0 | 2) echo "@ known" ;;
+	esac
+	section packages
+	limited pkg_add -Iun
+	[ $? -le 1 ] && echo "@ known"
+fi
+section end
