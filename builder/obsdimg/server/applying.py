@@ -24,6 +24,8 @@ from obsdimg.server.kept import KeptFiles, ServerMemory
 
 FETCH_SECONDS: Final = 60.0
 BEGIN_SECONDS: Final = 90.0
+ACTIVATION_SECONDS: Final = 3.0
+"""The server makes the change two seconds after it has said that it would."""
 CONFIRM_SECONDS: Final = 60
 FILE_BYTES: Final = 8 << 20
 
@@ -104,7 +106,7 @@ def apply_change(
     change concerns its own keys or the port.  Raises ApplyError; the server is then as it was,
     or will be within `seconds`, unless the error says otherwise.
     """
-    with progress.step(f"Changing {before.name}: checked there, made in memory"):
+    with progress.step(f"Changing {before.name}: checked there, then made in memory"):
         answer = _begin(before, change, kept, seconds)
     if answer == "busy":
         raise ApplyError(
@@ -121,6 +123,11 @@ def apply_change(
         said = _confirm(before, after, started + seconds)
     if said == "applied":
         return
+    if said.startswith("refused"):
+        raise ApplyError(
+            f"{after.name}: refused there, and taken back: {_readable(said[8:])}",
+            "look there: obsdimg ssh 'grep obsdimg-apply /var/log/daemon'",
+        )
     raise ApplyError(
         f"{after.name}: {_readable(said) or 'what became of the change is not known'}",
         "look there: obsdimg ssh 'grep obsdimg-apply /var/log/daemon'",
@@ -132,13 +139,13 @@ def _readable(why: str) -> str:
 
 
 def _begin(access: ServerAccess, change: Change, kept: KeptFiles, seconds: int) -> str:
-    """Send it; what the server says: activated, busy, refused …, or nothing."""
+    """Send it; what the server says: checked, busy, refused …, or nothing."""
     archive = base64.encodebytes(change_archive(change, kept, seconds)).decode()
     script = remote_script("begin.sh", dir=FOLDER, archive=archive.rstrip("\n"))
     try:
         return _answer(run_script(access, script, BEGIN_SECONDS))
     except (ServerAskError, ProcessError):
-        # The change may have cut this very connection; coming back tells.
+        # It may have begun all the same; coming back tells.
         return ""
 
 
@@ -150,13 +157,17 @@ def _answer(said: bytes) -> str:
 def _confirm(before: ServerAccess, after: ServerAccess, deadline: float) -> str:
     """Over a new session and a new connection; tried until `deadline`."""
     last: ObsdimgError | None = None
+    time.sleep(ACTIVATION_SECONDS)
     while (left := deadline - time.monotonic()) > 0:
         try:
             with join_hub(after, min(left, 20)) as hub:
                 if after.hub() == before.hub():
                     hub.renew(min(left, 20))
                 script = remote_script("confirm.sh", dir=FOLDER)
-                return _answer(run_script(replace(after, via=hub.path), script, 40))
+                answer = _answer(run_script(replace(after, via=hub.path), script, 40))
+            if answer != "not yet":
+                return answer
+            time.sleep(1)
         except ObsdimgError as error:
             last = error
             time.sleep(1)
