@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if ui.debug:
             raise
         _print_error(error.message, error.hint)
-        return 1
+        return error.exit_code
     except KeyboardInterrupt:
         print("interrupted: nothing was changed that is not reported above", file=sys.stderr)
         return 130

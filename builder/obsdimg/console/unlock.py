@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from obsdimg.console.errors import ConnectError, ConsoleError, LostError
 from obsdimg.console.remote import Console, type_text
 from obsdimg.console.screen import Screen
-from obsdimg.console.states import REFUSAL, Seen, Sight, fingerprint, recognise
-from obsdimg.core.secret import Secret
+from obsdimg.console.states import REFUSAL, Seen, Sight, fingerprint, hostname, recognise
+from obsdimg.core.passphrase import Secret
 
 LOOK = 0.5
 SETTLE = 0.7
@@ -83,20 +83,26 @@ class Unlocking:
         self,
         open_again: Callable[[], Console],
         *,
+        host: str | None = None,
         restart: bool = False,
         tries: int = 2,
         limits: Limits | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """`restart`: wait for one that is still to come, whatever stands on the screen now."""
+        """`host`: the name that a login prompt must show, if one is there; `restart`: wait for
+        one that is still to come, whatever stands on the screen now.
+        """
         self.report = Report()
         self.console: Console | None = None
-        self._open, self._restart, self._tries = open_again, restart, tries
+        self._open, self._host, self._restart, self._tries = open_again, host, restart, tries
         self._limits, self._tell = limits or Limits(), tell
         self._start = time.monotonic()
 
     def run(self, passphrase: Secret) -> Report:
-        """Do it.  Raises ConsoleError: no console, or it was lost after something was typed."""
+        """Do it.
+
+        Raises ConsoleError: no console, that of another machine, or lost after typing.
+        """
         end = time.monotonic() + self._limits.prompt
         if not self._await_prompt(end):
             return self.report
@@ -153,12 +159,23 @@ class Unlocking:
 
     def _look(self, console: Console) -> Seen:
         screen = console.screen()
+        self._refuse_other_machine(console, screen)
         seen = recognise(screen)
         if seen.sight is not self.report.seen.sight or not self.report.events:
             self._note(seen.words)
         self.report.seen = seen
         self.report.lines = _evidence(screen)
         return seen
+
+    def _refuse_other_machine(self, console: Console, screen: Screen) -> None:
+        shown = hostname(screen)
+        if self._host is None or shown is None or _short(shown) == _short(self._host):
+            return
+        typed = "" if self.report.tries else "; nothing was typed"
+        raise ConsoleError(
+            f"{console.label}: this is the console of {shown}, not of {self._host}{typed}",
+            "give the console of the right machine",
+        )
 
     def _settled(self, console: Console) -> Seen:
         """What is seen when the text has stopped changing for a moment, or within ten seconds."""
@@ -246,6 +263,10 @@ def _other(sight: Sight) -> Outcome | None:
     if sight in CRASHES:
         return Outcome.CRASHED
     return Outcome.RUNNING if sight in UP else None
+
+
+def _short(name: str) -> str:
+    return name.partition(".")[0].lower()
 
 
 def _half_said(seen: Seen) -> bool:

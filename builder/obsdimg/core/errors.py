@@ -11,8 +11,10 @@ class ObsdimgError(Exception):
     """Something the user can act on.
 
     `message` is one line that names file, key or offset; `hint`, if any, is one line that
-    says what to do.  Neither ever holds a secret.
+    says what to do.  Neither ever holds a secret.  The command line exits with `exit_code`.
     """
+
+    exit_code = 1
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)

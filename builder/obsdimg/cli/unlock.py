@@ -1,0 +1,259 @@
+"""`obsdimg unlock`: type the passphrase at the boot loader's prompt, wait for the handshake."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from obsdimg.core.errors import ObsdimgError
+
+if TYPE_CHECKING:
+    from obsdimg.cli.console_options import Target
+    from obsdimg.cli.ui import Ui
+    from obsdimg.console.unlock import Report, Unlocking
+    from obsdimg.core.passphrase import Secret
+    from obsdimg.deploy.handshake import DeploymentCaller
+    from obsdimg.tunnel.endpoint import Endpoint
+    from obsdimg.tunnel.report import ProbeResult
+
+HELP = "type the disk's passphrase on a machine's console, and wait for the handshake"
+
+EXIT_CODES = {
+    "no-prompt": 3,
+    "refused": 4,
+    "crashed": 5,
+    "no-handshake": 6,
+    "installer": 7,
+    "unreadable": 8,
+}
+"""Besides 0: the server answers; 1: an error (no console, no passphrase); 2: wrong usage."""
+
+CALL = 5.0
+"""Seconds of one call for a handshake; between two the screen is looked at."""
+
+
+class UnlockError(ObsdimgError):
+    """The machine is not unlocked, or does not answer; `exit_code` says which."""
+
+    def __init__(self, result: str, message: str, hint: str | None) -> None:
+        super().__init__(message, hint)
+        self.result = result
+        self.exit_code = EXIT_CODES[result]
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    from obsdimg.cli.console_options import add_console_options, seconds
+
+    add_console_options(parser)
+    parser.add_argument(
+        "--passphrase-file",
+        type=Path,
+        metavar="F",
+        help="the disk's passphrase (default: OBSDIMG_PASSPHRASE_FILE, or asked for)",
+    )
+    parser.add_argument(
+        "--wait",
+        type=seconds(0, 7 * 86400),
+        metavar="S",
+        help="wait up to S seconds for a restart that is still to come",
+    )
+    parser.add_argument(
+        "--prompt-limit",
+        type=seconds(0, 86400),
+        default=90.0,
+        metavar="S",
+        help="without --wait: how long the prompt may take (default: 90)",
+    )
+    parser.add_argument(
+        "--answer-limit",
+        type=seconds(1, 86400),
+        default=300.0,
+        metavar="S",
+        help="how long the loader may compute over the passphrase (default: 300)",
+    )
+    parser.add_argument(
+        "--boot-limit",
+        type=seconds(1, 86400),
+        default=600.0,
+        metavar="S",
+        help="how long the handshake may take (default: 600)",
+    )
+    parser.add_argument(
+        "--endpoint", metavar="HOST:PORT", help="where the server answers (default: as deployed)"
+    )
+    parser.add_argument(
+        "--no-probe", action="store_true", help="do not wait for a handshake: unlocked is enough"
+    )
+    parser.add_argument("--json", action="store_true", help="the result as JSON")
+
+
+def run(args: argparse.Namespace, ui: Ui) -> int:
+    """0 when the server answers, or is unlocked with --no-probe.  Raises UnlockError."""
+    from obsdimg.cli.console_options import Target
+
+    target = Target(args, ui)
+    call = None if args.no_probe else _call(target, args)
+    secret = _passphrase(args.passphrase_file, ui)
+    work = _unlocking(target, args, ui)
+    found: ProbeResult | None = None
+    result, failure = "unlocked", None
+    try:
+        report = work.run(secret)
+        del secret
+        failure = _failure(work, args)
+        if failure is None and call is not None:
+            found, failure = _await_handshake(call, work, args.boot_limit, ui)
+        result = failure.result if failure else report.outcome.value
+    finally:
+        work.close()
+    if args.json:
+        ui.json(_facts(target, work.report, result, found, failure))
+    if failure is not None:
+        if not args.json:
+            _evidence(work.report, ui)
+        raise failure
+    if not args.json:
+        ui.say(_words(report, found))
+    return 0
+
+
+def _unlocking(target: Target, args: argparse.Namespace, ui: Ui) -> Unlocking:
+    from obsdimg.console.unlock import Limits, Unlocking
+
+    restart = args.wait is not None
+    limits = Limits(prompt=args.wait if restart else args.prompt_limit, answer=args.answer_limit)
+    host = None if target.project is None else target.project.config.host.name
+    return Unlocking(target.open, host=host, restart=restart, limits=limits, tell=ui.info)
+
+
+def _passphrase(file: Path | None, ui: Ui) -> Secret:
+    from obsdimg.core.passphrase import VARIABLE, private_line, typed_line
+
+    named = os.environ.get(VARIABLE)
+    path = file or (Path(named) if named else None)
+    if path is not None:
+        return typed_line(private_line(path.expanduser()), str(path))
+    return typed_line(ui.ask_secret("Passphrase of the disk"), "passphrase")
+
+
+def _call(target: Target, args: argparse.Namespace) -> tuple[DeploymentCaller, Endpoint]:
+    """As whom to call, and where.  Raises ObsdimgError: nothing says it."""
+    from obsdimg.cli.console_options import TargetError
+    from obsdimg.deploy.handshake import choose_caller
+    from obsdimg.tunnel.endpoint import Endpoint
+
+    hint = "--endpoint HOST:PORT with a project (-c FILE), or --no-probe"
+    if target.project is None:
+        raise TargetError("nothing says whose handshake to wait for", hint)
+    config = target.project.config
+    caller = choose_caller(config, target.project.keys())
+    if caller is None:
+        raise TargetError("no client of this project can call the server from here", hint)
+    if args.endpoint:
+        return caller, Endpoint.parse(args.endpoint, "--endpoint")
+    state = target.state
+    host = (state.address if state is not None else None) or config.tunnel.endpoint
+    if host is None:
+        raise TargetError("nothing says where the server answers", hint)
+    return caller, Endpoint(str(host), caller.port)
+
+
+def _failure(work: Unlocking, args: argparse.Namespace) -> UnlockError | None:
+    """What the outcome means, if it is not good."""
+    from obsdimg.console.unlock import Outcome
+
+    report = work.report
+    label = "" if work.console is None else f"{work.console.label}: "
+    if report.outcome is Outcome.REFUSED:
+        return UnlockError(
+            "refused",
+            f"{label}the boot loader refused the passphrase, {report.tries} times",
+            "is it the passphrase of this machine's disk?",
+        )
+    if report.outcome is Outcome.NO_PROMPT:
+        limit = args.prompt_limit if args.wait is None else args.wait
+        return UnlockError(
+            "no-prompt",
+            f"{label}no passphrase was asked for within {limit:g} s; {report.seen.words}",
+            "restart the machine, or --wait S for a restart that is still to come",
+        )
+    if report.outcome is Outcome.CRASHED:
+        return UnlockError(
+            "crashed",
+            f"{label}{report.seen.words}",
+            "obsdimg console shows it and takes keys",
+        )
+    if report.outcome is Outcome.INSTALLER:
+        return UnlockError(
+            "installer",
+            f"{label}{report.seen.words}",
+            "nothing was typed; take the ISO out and restart the machine",
+        )
+    if report.outcome is Outcome.UNREADABLE:
+        return UnlockError(
+            "unreadable",
+            f"{label}the screen shows no text that can be read; nothing was typed",
+            "obsdimg console --screenshot F.png shows it",
+        )
+    return None
+
+
+def _await_handshake(
+    call: tuple[DeploymentCaller, Endpoint], work: Unlocking, limit: float, ui: Ui
+) -> tuple[ProbeResult | None, UnlockError | None]:
+    """Call until the server answers, the boot fails, or `limit` seconds have passed."""
+    caller, endpoint = call
+    end = time.monotonic() + limit
+    with ui.progress().step(f"Waiting for the handshake with {endpoint}"):
+        while True:
+            found = caller.call_at(endpoint, max(1.0, min(CALL, end - time.monotonic())))
+            if found.handshake.seconds is not None:
+                return found, None
+            if work.crashed():
+                return None, UnlockError(
+                    "crashed", work.report.seen.words, "obsdimg console shows it and takes keys"
+                )
+            if time.monotonic() >= end:
+                return None, UnlockError(
+                    "no-handshake", f"no handshake within {limit:g} s: {found.message}", found.hint
+                )
+            time.sleep(min(1.0, max(0.0, end - time.monotonic())))
+
+
+def _evidence(report: Report, ui: Ui) -> None:
+    if report.lines:
+        ui.info("the last lines of the screen:")
+        for line in report.lines:
+            ui.info(f"  {line}")
+
+
+def _words(report: Report, found: ProbeResult | None) -> str:
+    from obsdimg.console.unlock import Outcome
+
+    done = "unlocked" if report.outcome is Outcome.UNLOCKED else "it runs already"
+    if found is None or found.handshake.seconds is None:
+        return done
+    return f"{done}; handshake in {found.handshake.seconds * 1000:.1f} ms with {found.endpoint}"
+
+
+def _facts(
+    target: Target,
+    report: Report,
+    result: str,
+    found: ProbeResult | None,
+    failure: UnlockError | None,
+) -> dict[str, Any]:
+    return {
+        "name": None if target.state is None else target.state.name,
+        "result": result,
+        "shows": report.seen.sight.value,
+        "tries": report.tries,
+        "handshake": None if found is None else found.as_dict()["handshake"],
+        "error": None if failure is None else failure.message,
+        "hint": None if failure is None else failure.hint,
+        "events": [{"at": event.at, "what": event.what} for event in report.events],
+        "screen": report.lines,
+    }
