@@ -15,9 +15,11 @@ from importlib.resources import files
 NAMES = ("vga-8x16", "efi-8x19", "spleen-8x16", "spleen-12x24", "spleen-16x32", "spleen-32x64")
 
 BLANK = " "
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+"""Stands where a cell holds something that is no glyph of the font."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Font:
     """Glyphs of one size: numbers of `width * height` bits, the first pixel the highest."""
 
@@ -33,7 +35,10 @@ class Font:
 
     @cached_property
     def cursors(self) -> dict[int, str]:
-        """Glyphs under an underline cursor: some whole rows of the lower half are foreground."""
+        """Glyphs under an underline cursor: some whole rows of the lower half are foreground.
+
+        Where it hides what tells two letters apart (`g` and `q`), the character is UNKNOWN.
+        """
         found: dict[int, str] = {}
         row = (1 << self.width) - 1
         for start in range(self.height // 2, self.height):
@@ -41,8 +46,17 @@ class Font:
             for end in range(start, min(start + 4, self.height)):
                 bar |= row << self.width * (self.height - 1 - end)
                 for bits, char in self.glyphs.items():
-                    found.setdefault(bits | bar, char)
+                    found[bits | bar] = _either(found.get(bits | bar, char), char)
         return found
+
+
+def _either(one: str, other: str) -> str:
+    """What a shape is that two characters have under a cursor."""
+    if one == other or BLANK in (one, other):
+        return BLANK if BLANK in (one, other) else one
+    if one.isascii() != other.isascii():
+        return one if one.isascii() else other
+    return UNKNOWN
 
 
 @cache

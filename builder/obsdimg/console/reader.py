@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from obsdimg.console.font import BLANK, Font, fonts
+from obsdimg.console.font import BLANK, UNKNOWN, Font, fonts
 from obsdimg.console.picture import Picture
-from obsdimg.console.screen import UNKNOWN, Cell, Kind, Screen
+from obsdimg.console.screen import Cell, Kind, Screen
 
 MOST_CELLS = 1 << 16
 FEW = 8
@@ -152,7 +152,8 @@ def layouts(width: int, height: int) -> Iterator[Layout]:
             }
         if font.name.startswith("vga-9") and (left or top):
             continue
-        for place in sorted(places):
+        # Where several fit as well, the smallest: its first row is the text's first row.
+        for place in sorted(places, key=lambda p: p[2] * p[3]):
             yield Layout(font, *place)
 
 
@@ -175,7 +176,7 @@ def _recognise(pixels: bytes, font: Font) -> _Found:
         for shape, ink, paper in ways:
             char = table.get(shape)
             if char is not None:
-                return _Found(Cell(char, _rgb(ink), _rgb(paper)), cursor, True, True)
+                return _Found(Cell(char, _rgb(ink), _rgb(paper)), cursor, char != UNKNOWN, True)
     shape, ink, paper = ways[0]
     return _Found(Cell(UNKNOWN, _rgb(ink), _rgb(paper)), False, False, True)
 

@@ -6,9 +6,6 @@ import enum
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"
-"""Stands where a cell holds something that is no glyph of the font."""
-
 
 class Kind(enum.Enum):
     """What a screen is."""
