@@ -65,13 +65,16 @@ def qemu(
         stderr=(folder / "stderr").open("wb"),
     )
     try:
-        end = time.monotonic() + 30
-        while not (folder / "qmp").exists():
-            assert child.poll() is None, (folder / "stderr").read_text()
-            assert time.monotonic() < end, "QEMU does not start"
-            time.sleep(0.05)
         machine = Qemu(folder, child)
-        machine.qmp()  # it answers when everything is there
+        end = time.monotonic() + 30
+        while True:
+            try:
+                machine.qmp()  # it answers when everything is there
+                break
+            except OSError:
+                assert child.poll() is None, (folder / "stderr").read_text()
+                assert time.monotonic() < end, "QEMU does not start"
+                time.sleep(0.05)
         yield machine
     finally:
         child.kill()

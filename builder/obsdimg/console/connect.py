@@ -143,8 +143,9 @@ def _websocket(address: VncWebSocket, seconds: float, ca_file: Path | None) -> S
     from websockets.typing import Subprotocol
 
     label = address.label
+    stack = contextlib.ExitStack()
     try:
-        connection = connect(
+        connecting = connect(
             address.url,
             ssl=_tls(label, ca_file) if address.secure else None,
             subprotocols=[Subprotocol("binary")],
@@ -157,6 +158,7 @@ def _websocket(address: VncWebSocket, seconds: float, ca_file: Path | None) -> S
             max_queue=4,
             user_agent_header=None,
         )
+        connection = stack.enter_context(connecting)
     except ssl.SSLCertVerificationError as error:
         raise ConnectError(
             f"{label}: its certificate is not valid: {printable(error.verify_message)}",
@@ -177,7 +179,7 @@ def _websocket(address: VncWebSocket, seconds: float, ca_file: Path | None) -> S
         ) from error
     except (OSError, UnicodeError) as error:
         raise _nothing(label, error) from error
-    return WebSocketStream(connection, label, near=address.host in LOOPBACK)
+    return WebSocketStream(connection, stack, label, near=address.host in LOOPBACK)
 
 
 def _tls(label: str, ca_file: Path | None) -> ssl.SSLContext:
@@ -193,9 +195,11 @@ def _tls(label: str, ca_file: Path | None) -> ssl.SSLContext:
 class WebSocketStream:
     """Binary messages of a WebSocket as a stream."""
 
-    def __init__(self, connection: ClientConnection, label: str, near: bool) -> None:
+    def __init__(
+        self, connection: ClientConnection, closing: contextlib.ExitStack, label: str, near: bool
+    ) -> None:
         self.label, self.near = label, near
-        self._connection = connection
+        self._connection, self._closing = connection, closing
 
     def send(self, data: bytes) -> None:
         from websockets.exceptions import ConnectionClosed
@@ -240,7 +244,7 @@ class WebSocketStream:
 
     def _close(self) -> None:
         with contextlib.suppress(Exception):
-            self._connection.close()
+            self._closing.close()
 
 
 # -- serial lines

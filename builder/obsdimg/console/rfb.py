@@ -13,6 +13,9 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.modes import ECB
 from twisted.logger import globalLogBeginner
 from vncdotool.const import AuthTypes, Encoding
 from vncdotool.rfb import PixelFormat, RFBClient
@@ -38,6 +41,18 @@ _NAMES = {16: "Tight", 18: "TLS", 19: "VeNCrypt (TLS)", 20: "SASL", 30: "Apple",
 
 QEMU_CLIENT_MESSAGE = 255
 QEMU_KEY = 0
+
+
+def challenge_response(password: str, challenge: bytes) -> bytes:
+    """VNC's login (RFC 6143, 7.2.2): the challenge in DES, the password with its bits reversed.
+
+    Not vncdotool's own, which uses a name that cryptography is going to remove.
+    """
+    key = password.encode("ascii")[:8].ljust(8, b"\0")
+    reversed_bits = bytes(int(f"{byte:08b}"[::-1], 2) for byte in key)
+    single = TripleDES(3 * reversed_bits)
+    encryptor = Cipher(single, ECB()).encryptor()  # noqa: S305 (one block, as the RFC has it)
+    return encryptor.update(challenge) + encryptor.finalize()
 
 
 class Transport:
@@ -202,7 +217,7 @@ with warnings.catch_warnings():
             text = secret.reveal()
             if not text.isascii():
                 raise LoginError("the console's password holds a character that VNC cannot send")
-            self.sendPassword(text)
+            self.transport.write(challenge_response(text, self._challenge))
 
         def vncAuthFailed(self, reason: Any) -> None:
             said = reason if isinstance(reason, bytes) else str(reason).encode()

@@ -108,7 +108,7 @@ _LATELY = (
     (Sight.INSTALLER, r"^obsdimg: |Welcome to the OpenBSD/\S+ \S+ installation program\."),
     (Sight.INSTALLER, r"^Starting non-interactive mode|^Performing non-interactive install"),
     (Sight.INSTALLER, r"^(?:Installing|Verifying|Get/Verify) \S+|^Available disks are:"),
-    (Sight.BOOTING, r"^booting \S+:|^entry point at|^\S+ at \S+ (?:bus|dev|irq|port|root|targ)"),
+    (Sight.BOOTING, r"^booting \S+:|^entry point at|^[a-z]+\d+ at [a-z]+\d+\b"),
     (Sight.BOOTING, r"^OpenBSD \d+\.\d|^root on sd\d+a|^starting |^Automatic boot in progress"),
     (
         Sight.BOOTING,
