@@ -12,7 +12,7 @@ import pytest
 
 from obsdimg.console.address import parse
 from obsdimg.console.errors import ConnectError, LoginError
-from obsdimg.console.remote import Console, open_console, type_text
+from obsdimg.console.remote import RemoteConsole, open_console, type_text
 from obsdimg.console.screen import Kind, Screen
 from obsdimg.core.passphrase import Secret
 from support import tls_files
@@ -36,7 +36,7 @@ def vnc_port() -> int:
 
 
 def screen_when(
-    console: Console, wanted: Callable[[Screen], bool], seconds: float = 60.0
+    console: RemoteConsole, wanted: Callable[[Screen], bool], seconds: float = 60.0
 ) -> Screen:
     end = time.monotonic() + seconds
     while time.monotonic() < end:

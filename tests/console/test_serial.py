@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from obsdimg.console.address import parse
 from obsdimg.console.errors import ConnectError, LostError, NoTextError
 from obsdimg.console.keys import NAMED, chord, control
-from obsdimg.console.remote import Console, open_console, type_text
+from obsdimg.console.remote import RemoteConsole, open_console, type_text
 from obsdimg.console.screen import Kind
 from obsdimg.console.serial import LONGEST_SEQUENCE, Sequences, SerialConsole
 
 
-def wait_for(console: Console, text: str, seconds: float = 10) -> str:
+def wait_for(console: RemoteConsole, text: str, seconds: float = 10) -> str:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         shown = console.screen().text

@@ -56,6 +56,8 @@ SCREENS = [
     # The same words somewhere else are something else.
     ("Please unlock disk\nPassphrase: ", Sight.OTHER),
     ("Enter passphrase for hd0,gpt2: ", Sight.OTHER),
+    (BANNER, Sight.OTHER),  # the prompt is still to come
+    ("syncing disks... done\nrebooting...", Sight.OTHER),
     (BANNER + "Passphrase: is what it asked for", Sight.OTHER),
     ("GNU GRUB version 2.06", Sight.OTHER),
     # A serial line still shows the time before the restart.

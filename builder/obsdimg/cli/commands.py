@@ -25,6 +25,8 @@ COMMANDS: dict[str, str] = {
     "deploy": "make the server at the provider, wait for its handshake, take the ISO out",
     "apply": "bring changed peers, keys, ports and pf rules to the running server, and come back",
     "status": "the running server on one screen: peers, patches, disk, what differs from here",
+    "console": "the screen of a machine, live in this terminal; keys go to the machine",
+    "unlock": "type the disk's passphrase on a machine's console, and wait for the handshake",
     "ssh": "log in to the server through the project's own tunnel, without WireGuard on this"
     " computer",
 }

@@ -2,54 +2,63 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from obsdimg.cli.ui import Ui
-    from obsdimg.console.remote import Console
-    from obsdimg.console.screen import Screen
-
-HELP = "the screen of a machine, live in this terminal; keys go to the machine"
+from obsdimg.cli.console_options import ConsoleTarget, TargetError, WithConsole
+from obsdimg.cli.options import flag, option
+from obsdimg.cli.ui import Ui
+from obsdimg.console.errors import NoTextError
+from obsdimg.console.live import LEAVE_NAME, show
+from obsdimg.console.remote import RemoteConsole
+from obsdimg.console.screen import Kind, Screen
+from obsdimg.console.states import hostname, recognise
+from obsdimg.core.files import write_file
 
 FIRST_TEXT = 3.0
 """Seconds that a screen has for its first text: it may just be changing its mode, or a serial
 line may be silent."""
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    from obsdimg.cli.console_options import add_console_options
+@dataclass(frozen=True, kw_only=True)
+class Options(WithConsole):
+    """What the command line says."""
 
-    add_console_options(parser)
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--text", action="store_true", help="print what stands there now, and end")
-    what.add_argument(
-        "--screenshot", type=Path, metavar="F.png", help="write a picture of it, and end"
+    text: bool = option(
+        "--text",
+        help="print what stands there now, and end",
+        default=False,
+        exclusive="what",
+        action="store_true",
     )
-    parser.add_argument("--json", action="store_true", help="with --text: as JSON, with details")
+    screenshot: Path | None = option(
+        "--screenshot",
+        type=Path,
+        metavar="F.png",
+        help="write a picture of it, and end",
+        exclusive="what",
+    )
+    json: bool = flag("--json", help="with --text: as JSON, with details")
 
 
-def run(args: argparse.Namespace, ui: Ui) -> int:
+def run(options: Options, ui: Ui) -> int:
     """0 when it was left, or the text or picture is there.  Raises ConsoleError."""
-    from obsdimg.cli.console_options import Target, TargetError
 
-    live = not args.text and args.screenshot is None
-    if args.json and not args.text:
+    live = not options.text and options.screenshot is None
+    if options.json and not options.text:
         raise TargetError("--json goes with --text")
     if live and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise TargetError(
             "the live console needs a terminal", "--text prints the screen, --screenshot saves it"
         )
-    console = Target(args, ui).open()
+    console = ConsoleTarget(options, ui).open()
     try:
-        if args.screenshot is not None:
-            return _screenshot(console, args.screenshot, ui)
-        if args.text:
-            return _text(console, args.json, ui)
-        from obsdimg.console.live import LEAVE_NAME, show
+        if options.screenshot is not None:
+            return _screenshot(console, options.screenshot, ui)
+        if options.text:
+            return _text(console, options.json, ui)
 
         show(console)
         ui.info(f"left {console.label} ({LEAVE_NAME}); the machine goes on")
@@ -58,18 +67,14 @@ def run(args: argparse.Namespace, ui: Ui) -> int:
         console.close()
 
 
-def _screenshot(console: Console, path: Path, ui: Ui) -> int:
-    from obsdimg.core.files import write_file
+def _screenshot(console: RemoteConsole, path: Path, ui: Ui) -> int:
 
     write_file(path, console.png())
     ui.info(f"wrote {path}")
     return 0
 
 
-def _text(console: Console, as_json: bool, ui: Ui) -> int:
-    from obsdimg.console.errors import NoTextError
-    from obsdimg.console.screen import Kind
-    from obsdimg.console.states import hostname, recognise
+def _text(console: RemoteConsole, as_json: bool, ui: Ui) -> int:
 
     screen = _first_text(console)
     if as_json:
@@ -102,9 +107,8 @@ def _text(console: Console, as_json: bool, ui: Ui) -> int:
     return 0
 
 
-def _first_text(console: Console) -> Screen:
+def _first_text(console: RemoteConsole) -> Screen:
     """The screen, with some patience for text that is just coming."""
-    from obsdimg.console.screen import Kind
 
     end = time.monotonic() + FIRST_TEXT
     while True:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from obsdimg.cli import values
+from obsdimg.cli.console_options import ConsoleTarget, TargetError, WithConsole
+from obsdimg.cli.options import flag, option
+from obsdimg.cli.ui import Ui
+from obsdimg.console.unlock import Outcome, Unlocking, UnlockLimits, UnlockReport
 from obsdimg.core.errors import ObsdimgError
-
-if TYPE_CHECKING:
-    from obsdimg.cli.console_options import Target
-    from obsdimg.cli.ui import Ui
-    from obsdimg.console.unlock import Report, Unlocking
-    from obsdimg.core.passphrase import Secret
-    from obsdimg.deploy.handshake import DeploymentCaller
-    from obsdimg.tunnel.endpoint import Endpoint
-    from obsdimg.tunnel.report import ProbeResult
-
-HELP = "type the disk's passphrase on a machine's console, and wait for the handshake"
+from obsdimg.core.passphrase import VARIABLE, Secret, private_line, typed_line
+from obsdimg.deploy.handshake import DeploymentCaller, choose_caller
+from obsdimg.tunnel.endpoint import Endpoint
+from obsdimg.tunnel.report import ProbeResult
 
 EXIT_CODES = {
     "no-prompt": 3,
@@ -44,93 +42,90 @@ class UnlockError(ObsdimgError):
         self.exit_code = EXIT_CODES[result]
 
 
-def configure(parser: argparse.ArgumentParser) -> None:
-    from obsdimg.cli.console_options import add_console_options, seconds
+@dataclass(frozen=True, kw_only=True)
+class Options(WithConsole):
+    """What the command line says."""
 
-    add_console_options(parser)
-    parser.add_argument(
+    passphrase_file: Path | None = option(
         "--passphrase-file",
         type=Path,
         metavar="F",
-        help="the disk's passphrase (default: OBSDIMG_PASSPHRASE_FILE, or asked for)",
+        help=f"the disk's passphrase (default: {VARIABLE}, or asked for)",
     )
-    parser.add_argument(
+    wait: float | None = option(
         "--wait",
-        type=seconds(0, 7 * 86400),
+        type=values.seconds(0, 7 * 86400),
         metavar="S",
         help="wait up to S seconds for a restart that is still to come",
     )
-    parser.add_argument(
+    prompt_limit: float = option(
         "--prompt-limit",
-        type=seconds(0, 86400),
+        type=values.seconds(0, 86400),
         default=90.0,
         metavar="S",
         help="without --wait: how long the prompt may take (default: 90)",
     )
-    parser.add_argument(
+    answer_limit: float = option(
         "--answer-limit",
-        type=seconds(1, 86400),
+        type=values.seconds(1, 86400),
         default=300.0,
         metavar="S",
         help="how long the loader may compute over the passphrase (default: 300)",
     )
-    parser.add_argument(
+    boot_limit: float = option(
         "--boot-limit",
-        type=seconds(1, 86400),
+        type=values.seconds(1, 86400),
         default=600.0,
         metavar="S",
         help="how long the handshake may take (default: 600)",
     )
-    parser.add_argument(
+    endpoint: str | None = option(
         "--endpoint", metavar="HOST:PORT", help="where the server answers (default: as deployed)"
     )
-    parser.add_argument(
-        "--no-probe", action="store_true", help="do not wait for a handshake: unlocked is enough"
-    )
-    parser.add_argument("--json", action="store_true", help="the result as JSON")
+    no_probe: bool = flag("--no-probe", help="do not wait for a handshake: unlocked is enough")
+    json: bool = flag("--json", help="the result as JSON")
 
 
-def run(args: argparse.Namespace, ui: Ui) -> int:
+def run(options: Options, ui: Ui) -> int:
     """0 when the server answers, or is unlocked with --no-probe.  Raises UnlockError."""
-    from obsdimg.cli.console_options import Target
 
-    target = Target(args, ui)
-    call = None if args.no_probe else _call(target, args)
-    secret = _passphrase(args.passphrase_file, ui)
-    work = _unlocking(target, args, ui)
+    target = ConsoleTarget(options, ui)
+    call = None if options.no_probe else _call(target, options)
+    secret = _passphrase(options.passphrase_file, ui)
+    work = _unlocking(target, options, ui)
     found: ProbeResult | None = None
     result, failure = "unlocked", None
     try:
         report = work.run(secret)
         del secret
-        failure = _failure(work, args)
+        failure = _failure(work, options)
         if failure is None and call is not None:
-            found, failure = _await_handshake(call, work, args.boot_limit, ui)
+            found, failure = _await_handshake(call, work, options.boot_limit, ui)
         result = failure.result if failure else report.outcome.value
     finally:
         work.close()
-    if args.json:
+    if options.json:
         ui.json(_facts(target, work.report, result, found, failure))
     if failure is not None:
-        if not args.json:
+        if not options.json:
             _evidence(work.report, ui)
         raise failure
-    if not args.json:
+    if not options.json:
         ui.say(_words(report, found))
     return 0
 
 
-def _unlocking(target: Target, args: argparse.Namespace, ui: Ui) -> Unlocking:
-    from obsdimg.console.unlock import Limits, Unlocking
+def _unlocking(target: ConsoleTarget, options: Options, ui: Ui) -> Unlocking:
 
-    restart = args.wait is not None
-    limits = Limits(prompt=args.wait if restart else args.prompt_limit, answer=args.answer_limit)
+    prompt = options.prompt_limit if options.wait is None else options.wait
+    limits = UnlockLimits(prompt=prompt, answer=options.answer_limit)
     host = None if target.project is None else target.project.config.host.name
-    return Unlocking(target.open, host=host, restart=restart, limits=limits, tell=ui.info)
+    return Unlocking(
+        target.open, host=host, restart=options.wait is not None, limits=limits, tell=ui.info
+    )
 
 
 def _passphrase(file: Path | None, ui: Ui) -> Secret:
-    from obsdimg.core.passphrase import VARIABLE, private_line, typed_line
 
     named = os.environ.get(VARIABLE)
     path = file or (Path(named) if named else None)
@@ -139,11 +134,8 @@ def _passphrase(file: Path | None, ui: Ui) -> Secret:
     return typed_line(ui.ask_secret("Passphrase of the disk"), "passphrase")
 
 
-def _call(target: Target, args: argparse.Namespace) -> tuple[DeploymentCaller, Endpoint]:
+def _call(target: ConsoleTarget, options: Options) -> tuple[DeploymentCaller, Endpoint]:
     """As whom to call, and where.  Raises ObsdimgError: nothing says it."""
-    from obsdimg.cli.console_options import TargetError
-    from obsdimg.deploy.handshake import choose_caller
-    from obsdimg.tunnel.endpoint import Endpoint
 
     hint = "--endpoint HOST:PORT with a project (-c FILE), or --no-probe"
     if target.project is None:
@@ -152,8 +144,8 @@ def _call(target: Target, args: argparse.Namespace) -> tuple[DeploymentCaller, E
     caller = choose_caller(config, target.project.keys())
     if caller is None:
         raise TargetError("no client of this project can call the server from here", hint)
-    if args.endpoint:
-        return caller, Endpoint.parse(args.endpoint, "--endpoint")
+    if options.endpoint:
+        return caller, Endpoint.parse(options.endpoint, "--endpoint")
     state = target.state
     host = (state.address if state is not None else None) or config.tunnel.endpoint
     if host is None:
@@ -161,9 +153,8 @@ def _call(target: Target, args: argparse.Namespace) -> tuple[DeploymentCaller, E
     return caller, Endpoint(str(host), caller.port)
 
 
-def _failure(work: Unlocking, args: argparse.Namespace) -> UnlockError | None:
+def _failure(work: Unlocking, options: Options) -> UnlockError | None:
     """What the outcome means, if it is not good."""
-    from obsdimg.console.unlock import Outcome
 
     report = work.report
     label = "" if work.console is None else f"{work.console.label}: "
@@ -174,7 +165,7 @@ def _failure(work: Unlocking, args: argparse.Namespace) -> UnlockError | None:
             "is it the passphrase of this machine's disk?",
         )
     if report.outcome is Outcome.NO_PROMPT:
-        limit = args.prompt_limit if args.wait is None else args.wait
+        limit = options.prompt_limit if options.wait is None else options.wait
         return UnlockError(
             "no-prompt",
             f"{label}no passphrase was asked for within {limit:g} s; {report.seen.words}",
@@ -223,15 +214,14 @@ def _await_handshake(
             time.sleep(min(1.0, max(0.0, end - time.monotonic())))
 
 
-def _evidence(report: Report, ui: Ui) -> None:
+def _evidence(report: UnlockReport, ui: Ui) -> None:
     if report.lines:
         ui.info("the last lines of the screen:")
         for line in report.lines:
             ui.info(f"  {line}")
 
 
-def _words(report: Report, found: ProbeResult | None) -> str:
-    from obsdimg.console.unlock import Outcome
+def _words(report: UnlockReport, found: ProbeResult | None) -> str:
 
     done = "unlocked" if report.outcome is Outcome.UNLOCKED else "it runs already"
     if found is None or found.handshake.seconds is None:
@@ -240,8 +230,8 @@ def _words(report: Report, found: ProbeResult | None) -> str:
 
 
 def _facts(
-    target: Target,
-    report: Report,
+    target: ConsoleTarget,
+    report: UnlockReport,
     result: str,
     found: ProbeResult | None,
     failure: UnlockError | None,

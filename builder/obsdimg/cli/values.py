@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from ipaddress import ip_address
 
 from obsdimg.tunnel.ip import Address
@@ -29,3 +30,18 @@ def address(text: str) -> Address:
 def address_or_none(text: str) -> Address | None:
     """An IP address, or None for `none`."""
     return None if text == "none" else address(text)
+
+
+def seconds(low: float, high: float) -> Callable[[str], float]:
+    """A number of seconds between `low` and `high`."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"{text!r} is not between {low:g} and {high:g}")
+        return value
+
+    return parse

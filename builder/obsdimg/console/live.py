@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from obsdimg.console.errors import TypingError
 from obsdimg.console.keys import ALT, NAMED, Chord, chord, control
-from obsdimg.console.remote import Console
+from obsdimg.console.remote import RemoteConsole
 from obsdimg.console.screen import Cell, Kind, Screen
 
 LEAVE = "\x1d"
@@ -33,7 +33,7 @@ _BASIC = (0x000000, 0xAA0000, 0x00AA00, 0xAA5500, 0x0000AA, 0xAA00AA, 0x00AAAA, 
 _BRIGHT = (0x555555, 0xFF5555, 0x55FF55, 0xFFFF55, 0x5555FF, 0xFF55FF, 0x55FFFF, 0xFFFFFF)
 
 
-def show(console: Console) -> None:
+def show(console: RemoteConsole) -> None:
     """Show `console` until LEAVE is pressed.  Raises ConsoleError when it ends."""
     locale.setlocale(locale.LC_ALL, "")
     with _terminal() as window:
@@ -66,7 +66,7 @@ def _terminal() -> Iterator[curses.window]:
 class View:
     """The part of a console's screen that fits the terminal, and a line of help below it."""
 
-    def __init__(self, console: Console, window: curses.window) -> None:
+    def __init__(self, console: RemoteConsole, window: curses.window) -> None:
         self._console, self._window = console, window
         self._palette = Palette()
         self._shown: Screen | None = None

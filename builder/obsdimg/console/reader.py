@@ -25,7 +25,7 @@ EFI_SIZES = ((80, 25), (80, 50), (100, 31), (128, 40))
 
 
 @dataclass(frozen=True)
-class Layout:
+class CellLayout:
     """A font, and where its cells are: the first one's corner, and how many."""
 
     font: Font
@@ -49,7 +49,7 @@ class Reader:
     """Reads pictures of one console; remembers the last layout and the cells it has seen."""
 
     def __init__(self) -> None:
-        self._layout: Layout | None = None
+        self._layout: CellLayout | None = None
         self._seen: dict[str, dict[bytes, _Found]] = {}
         self._bands: dict[bytes, tuple[_Found, ...]] = {}
         self._last: tuple[Picture, Screen] | None = None
@@ -68,7 +68,7 @@ class Reader:
         if self._layout in candidates:
             candidates.remove(self._layout)
             candidates.insert(0, self._layout)
-        best: tuple[int, Layout, list[tuple[_Found, ...]]] | None = None
+        best: tuple[int, CellLayout, list[tuple[_Found, ...]]] | None = None
         for layout in candidates:
             rows = self._rows(picture, layout)
             if rows is None:
@@ -94,7 +94,7 @@ class Reader:
             sum(not found.known for row in rows for found in row),
         )
 
-    def _rows(self, picture: Picture, layout: Layout) -> list[tuple[_Found, ...]] | None:
+    def _rows(self, picture: Picture, layout: CellLayout) -> list[tuple[_Found, ...]] | None:
         """What the cells hold; None as soon as it is clear that the layout does not fit."""
         known = unknown = 0
         rows = []
@@ -118,7 +118,7 @@ class Reader:
             rows.append(row)
         return rows
 
-    def _cells(self, band: bytes, stride: int, layout: Layout) -> Iterator[_Found]:
+    def _cells(self, band: bytes, stride: int, layout: CellLayout) -> Iterator[_Found]:
         """The cells of one row of text; `band` holds its rows of pixels, `stride` bytes each."""
         font = layout.font
         seen = self._seen.setdefault(font.name, {})
@@ -136,7 +136,7 @@ class Reader:
             yield found
 
 
-def layouts(width: int, height: int) -> Iterator[Layout]:
+def layouts(width: int, height: int) -> Iterator[CellLayout]:
     """Where the cells of each font may be on a screen of this size."""
     for font in fonts():
         columns, rows = width // font.width, height // font.height
@@ -154,7 +154,7 @@ def layouts(width: int, height: int) -> Iterator[Layout]:
             continue
         # Where several fit as well, the smallest: its first row is the text's first row.
         for place in sorted(places, key=lambda p: p[2] * p[3]):
-            yield Layout(font, *place)
+            yield CellLayout(font, *place)
 
 
 def _recognise(pixels: bytes, font: Font) -> _Found:

@@ -16,7 +16,7 @@ from obsdimg.console.vnc import CONNECT_SECONDS, Vnc
 from obsdimg.core.secret import Secret
 
 
-class Console(Protocol):
+class RemoteConsole(Protocol):
     """A connected console.  Every method but `close` raises ConsoleError when it has ended."""
 
     label: str
@@ -72,7 +72,7 @@ def open_console(
     password: Callable[[], Secret | None] = lambda: None,
     seconds: float = CONNECT_SECONDS,
     ca_file: Path | None = None,
-) -> Console:
+) -> RemoteConsole:
     """Connect within `seconds`; `password` is asked where the console wants one.
 
     Raises ConsoleError.
@@ -83,7 +83,7 @@ def open_console(
     return SerialConsole(stream)
 
 
-def type_text(console: Console, text: str) -> None:
+def type_text(console: RemoteConsole, text: str) -> None:
     """Type `text`, a key at a time.  Raises TypingError before the first key."""
     for keys in [chord(character) for character in text]:
         console.press(keys)

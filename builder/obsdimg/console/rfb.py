@@ -55,7 +55,7 @@ def challenge_response(password: str, challenge: bytes) -> bytes:
     return encryptor.update(challenge) + encryptor.finalize()
 
 
-class Transport:
+class RfbTransport:
     """Where the protocol class writes to."""
 
     def __init__(self, send: Callable[[bytes], None]) -> None:
@@ -99,7 +99,7 @@ with warnings.catch_warnings():
                 Encoding.PSEUDO_QEMU_EXTENDED_KEY_EVENT,
             ]
             self.factory = SimpleNamespace(shared=1)
-            self.makeConnection(Transport(send))
+            self.makeConnection(RfbTransport(send))
 
         def feed(self, data: bytes) -> None:
             """Take bytes from the server.  Raises ConsoleError for what is not VNC."""

@@ -112,7 +112,7 @@ _LATELY = (
     (Sight.BOOTING, r"^OpenBSD \d+\.\d|^root on sd\d+a|^starting |^Automatic boot in progress"),
     (
         Sight.BOOTING,
-        r"^reordering |^rebooting|^syncing disks|^running rc\.|^relinking|^Loading\.\.",
+        r"^reordering |^running rc\.|^relinking",
     ),
 )
 """What goes by; the lowest on the screen counts."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from obsdimg.console.errors import ConnectError, ConsoleError, LostError
-from obsdimg.console.remote import Console, type_text
+from obsdimg.console.remote import RemoteConsole, type_text
 from obsdimg.console.screen import Screen
 from obsdimg.console.states import REFUSAL, Seen, Sight, fingerprint, hostname, recognise
 from obsdimg.core.passphrase import Secret
@@ -37,7 +37,7 @@ class Outcome(enum.Enum):
 
 
 @dataclass(frozen=True)
-class Event:
+class UnlockEvent:
     """Something seen or done, and when: seconds since the start."""
 
     at: float
@@ -45,19 +45,19 @@ class Event:
 
 
 @dataclass
-class Report:
+class UnlockReport:
     """What came of it, and what was seen on the way; nothing in it is secret."""
 
     outcome: Outcome = Outcome.NO_PROMPT
     seen: Seen = field(default_factory=lambda: Seen(Sight.BLANK))
     tries: int = 0
-    events: list[Event] = field(default_factory=list)
+    events: list[UnlockEvent] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     """The last lines of the screen."""
 
 
 @dataclass(frozen=True)
-class Limits:
+class UnlockLimits:
     """Seconds."""
 
     prompt: float = 90.0
@@ -81,24 +81,24 @@ class Unlocking:
 
     def __init__(
         self,
-        open_again: Callable[[], Console],
+        open_again: Callable[[], RemoteConsole],
         *,
         host: str | None = None,
         restart: bool = False,
         tries: int = 2,
-        limits: Limits | None = None,
+        limits: UnlockLimits | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`host`: the name that a login prompt must show, if one is there; `restart`: wait for
         one that is still to come, whatever stands on the screen now.
         """
-        self.report = Report()
-        self.console: Console | None = None
+        self.report = UnlockReport()
+        self.console: RemoteConsole | None = None
         self._open, self._host, self._restart, self._tries = open_again, host, restart, tries
-        self._limits, self._tell = limits or Limits(), tell
+        self._limits, self._tell = limits or UnlockLimits(), tell
         self._start = time.monotonic()
 
-    def run(self, passphrase: Secret) -> Report:
+    def run(self, passphrase: Secret) -> UnlockReport:
         """Do it.
 
         Raises ConsoleError: no console, that of another machine, or lost after typing.
@@ -147,7 +147,7 @@ class Unlocking:
                 self.report.outcome = Outcome.UNREADABLE if unreadable else Outcome.NO_PROMPT
                 return False
 
-    def _connected(self, end: float) -> Console:
+    def _connected(self, end: float) -> RemoteConsole:
         while self.console is None:
             try:
                 self.console = self._open()
@@ -157,7 +157,7 @@ class Unlocking:
                 time.sleep(self._limits.reconnect)
         return self.console
 
-    def _look(self, console: Console) -> Seen:
+    def _look(self, console: RemoteConsole) -> Seen:
         screen = console.screen()
         self._refuse_other_machine(console, screen)
         seen = recognise(screen)
@@ -167,7 +167,7 @@ class Unlocking:
         self.report.lines = _evidence(screen)
         return seen
 
-    def _refuse_other_machine(self, console: Console, screen: Screen) -> None:
+    def _refuse_other_machine(self, console: RemoteConsole, screen: Screen) -> None:
         shown = hostname(screen)
         if self._host is None or shown is None or _short(shown) == _short(self._host):
             return
@@ -177,7 +177,7 @@ class Unlocking:
             "give the console of the right machine",
         )
 
-    def _settled(self, console: Console) -> Seen:
+    def _settled(self, console: RemoteConsole) -> Seen:
         """What is seen when the text has stopped changing for a moment, or within ten seconds."""
         end = time.monotonic() + 10
         quiet = time.monotonic()
@@ -252,7 +252,7 @@ class Unlocking:
             self.console = None
 
     def _note(self, what: str) -> None:
-        self.report.events.append(Event(round(time.monotonic() - self._start, 1), what))
+        self.report.events.append(UnlockEvent(round(time.monotonic() - self._start, 1), what))
         self._tell(what)
 
 
