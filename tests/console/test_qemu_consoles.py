@@ -12,6 +12,7 @@ import pytest
 
 from obsdimg.console.address import parse
 from obsdimg.console.errors import ConnectError, LoginError
+from obsdimg.console.keys import QUICK
 from obsdimg.console.remote import RemoteConsole, open_console, type_text
 from obsdimg.console.screen import Kind, Screen
 from obsdimg.core.passphrase import Secret
@@ -166,7 +167,7 @@ def test_a_genuine_openbsd_is_read_and_takes_keys(tmp_path: Path) -> None:
             type_text(console, "s\n")
             screen_when(console, lambda s: s.text.endswith("\n#"))
             signs = r"""~`!@#$%^&*()_+-={}[]|\:;"'<>,.?/ aZ09"""
-            type_text(console, "cat <<'END'\n" + signs + "\nEND\n")
+            type_text(console, "cat <<'END'\n" + signs + "\nEND\n", QUICK)
             screen = screen_when(console, lambda s: s.text.endswith("\n#"))
             assert signs in screen.lines
             assert screen.unknown == 0

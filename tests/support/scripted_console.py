@@ -48,7 +48,7 @@ class ScriptedConsole:
             return True
         return False
 
-    def press(self, keys: Chord) -> None:
+    def press(self, keys: Chord, pace: float = 0) -> None:
         text = bytes_of(keys).decode()
         self.typed += text
         if text != "\r":

@@ -23,6 +23,11 @@ class Key:
 Chord = tuple[Key, ...]
 """Keys pressed together, modifiers first."""
 
+QUICK, CAREFUL, SLOW = 0.03, 0.1, 0.25
+"""Seconds that a key is down, and as long until the next: for a person who sees what comes of
+it; for a passphrase that nobody sees; for the second try of one.  A BIOS keeps 15 keys, a PC's
+keyboard 16 bytes (a shifted key is 6), and the guest of a busy host stands still for moments."""
+
 SHIFT = Key(0xFFE1, 0x2A)
 CTRL = Key(0xFFE3, 0x1D)
 ALT = Key(0xFFE9, 0x38)

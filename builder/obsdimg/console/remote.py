@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from obsdimg.console.address import Address, VncTcp, VncUnix, VncWebSocket
 from obsdimg.console.connect import Stream, open_stream
-from obsdimg.console.keys import Chord, chord
+from obsdimg.console.keys import CAREFUL, QUICK, Chord, chord
 from obsdimg.console.reader import Reader
 from obsdimg.console.screen import Screen
 from obsdimg.console.serial import SerialConsole
-from obsdimg.console.vnc import CONNECT_SECONDS, Vnc
-from obsdimg.core.secret import Secret
+from obsdimg.core.passphrase import Secret
+
+if TYPE_CHECKING:
+    from obsdimg.console.vnc import Vnc
+
+CONNECT_SECONDS = 20.0
 
 
 class RemoteConsole(Protocol):
@@ -31,8 +35,8 @@ class RemoteConsole(Protocol):
         """Whether there are more than `after` changes, within `seconds`."""
         ...
 
-    def press(self, keys: Chord) -> None:
-        """Press keys together, at a pace that a boot loader follows."""
+    def press(self, keys: Chord, pace: float = QUICK) -> None:
+        """Press keys together; `pace` is how long they are down, and the time after them."""
         ...
 
     def png(self) -> bytes: ...
@@ -57,8 +61,8 @@ class VncConsole:
     def wait(self, after: int, seconds: float) -> bool:
         return self._vnc.wait(after, seconds)
 
-    def press(self, keys: Chord) -> None:
-        self._vnc.press(keys)
+    def press(self, keys: Chord, pace: float = QUICK) -> None:
+        self._vnc.press(keys, pace)
 
     def png(self) -> bytes:
         return self._vnc.picture().png()
@@ -79,11 +83,13 @@ def open_console(
     """
     stream: Stream = open_stream(address, seconds, ca_file)
     if isinstance(address, VncTcp | VncUnix | VncWebSocket):
+        from obsdimg.console.vnc import Vnc  # Twisted, which a serial line does not need
+
         return VncConsole(Vnc(stream, password, seconds))
     return SerialConsole(stream)
 
 
-def type_text(console: RemoteConsole, text: str) -> None:
+def type_text(console: RemoteConsole, text: str, pace: float = CAREFUL) -> None:
     """Type `text`, a key at a time.  Raises TypingError before the first key."""
     for keys in [chord(character) for character in text]:
-        console.press(keys)
+        console.press(keys, pace)

@@ -15,7 +15,7 @@ import pyte
 
 from obsdimg.console.connect import Stream
 from obsdimg.console.errors import ConsoleError, NoTextError
-from obsdimg.console.keys import Chord, bytes_of
+from obsdimg.console.keys import QUICK, Chord, bytes_of
 from obsdimg.console.screen import Cell, Kind, Screen
 
 COLUMNS, ROWS = 80, 25
@@ -141,10 +141,10 @@ class SerialConsole:
                 raise self._error
             return False
 
-    def press(self, keys: Chord) -> None:
+    def press(self, keys: Chord, pace: float = QUICK) -> None:
         """Send what the keys send, and give the other side time to take it."""
         self._stream.send(bytes_of(keys))
-        time.sleep(KEY_PAUSE)
+        time.sleep(max(KEY_PAUSE, pace))
 
     def png(self) -> bytes:
         """A serial line has no picture.  Raises NoTextError."""

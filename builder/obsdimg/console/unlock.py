@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from obsdimg.console.errors import ConnectError, ConsoleError, LostError
+from obsdimg.console.keys import CAREFUL, SLOW
 from obsdimg.console.remote import RemoteConsole, type_text
 from obsdimg.console.screen import Screen
 from obsdimg.console.states import REFUSAL, Seen, Sight, fingerprint, hostname, recognise
@@ -112,7 +113,7 @@ class Unlocking:
             if seen.sight is not Sight.REFUSED or self.report.tries >= self._tries:
                 break
             # A key may have been lost on the way: once more before it is called wrong.
-            self._note("typed once more")
+            self._note("once more, slowly")
         self.report.outcome = self._judge(seen)
         return self.report
 
@@ -201,7 +202,7 @@ class Unlocking:
                 "is somebody else at this console?",
             )
         before = fingerprint(self.console.screen())
-        type_text(self.console, passphrase.reveal() + "\n")
+        type_text(self.console, passphrase.reveal() + "\n", SLOW if self.report.tries else CAREFUL)
         self.report.tries += 1
         self._note("the passphrase is typed")
         return before

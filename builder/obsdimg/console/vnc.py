@@ -12,18 +12,15 @@ from collections.abc import Callable
 
 from obsdimg.console.connect import Stream
 from obsdimg.console.errors import ConsoleError, LostError, ProtocolError
-from obsdimg.console.keys import Chord
+from obsdimg.console.keys import QUICK, Chord
 from obsdimg.console.picture import Picture
 from obsdimg.console.rfb import Rfb
 from obsdimg.core.secret import Secret
 
-CONNECT_SECONDS = 20.0
 SILENCE = 15.0
 """Seconds without a byte until the server is asked for a pixel; as many again, and it is lost."""
 NEAR_INTERVAL, FAR_INTERVAL = 0.03, 0.1
 """Seconds between two requests for changes."""
-KEY_HOLD = 0.03
-KEY_PAUSE = 0.03
 HANDSHAKE_TOTAL = 1 << 18
 
 
@@ -34,7 +31,7 @@ class Vnc:
         self,
         stream: Stream,
         password: Callable[[], Secret | None] = lambda: None,
-        seconds: float = CONNECT_SECONDS,
+        seconds: float = 20.0,
     ) -> None:
         """Log in and wait for the first picture.  Raises ConsoleError, the stream then closed."""
         self.label = stream.label
@@ -132,16 +129,18 @@ class Vnc:
             self.check()
             return False
 
-    def press(self, keys: Chord, hold: float = KEY_HOLD) -> None:
-        """Press the keys in order, hold them, let go in reverse; the server has taken them."""
+    def press(self, keys: Chord, pace: float = QUICK) -> None:
+        """Press the keys in order, let go in reverse, each after `pace` seconds; at the end the
+        server has taken them.
+        """
         self.check()
         for key in keys:
             self._rfb.send_key(key.keysym, key.scancode, True)
-        time.sleep(hold)
+        time.sleep(pace)
         for key in reversed(keys):
             self._rfb.send_key(key.keysym, key.scancode, False)
         self.fence()
-        time.sleep(KEY_PAUSE)
+        time.sleep(pace)
 
     def fence(self, seconds: float = 5.0) -> None:
         """Wait until the server has read all that was sent: it is asked for a pixel and answers.
