@@ -167,7 +167,7 @@ def test_bad_input_is_one_line_each(
         (("console", "--text"), "there is no such configuration"),
         (("console", url), "needs a terminal"),
         (("console", url, "--json"), "--json goes with --text"),
-        ((*unlock, open_file), "others may read the passphrase (mode 0644)"),
+        ((*unlock, open_file), "others may read it (mode 0644)"),
         ((*unlock, umlaut), "is not on a US keyboard"),
         ((*unlock, tmp_path / "missing"), "cannot read the passphrase: no such file"),
         ((*unlock, good), "no console there: no such file"),

@@ -24,7 +24,7 @@ from obsdimg.console.errors import (
 )
 from obsdimg.console.rfb import Rfb
 from obsdimg.console.vnc import Vnc
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from support import hostile_vnc as hostile
 
 MEMORY = 150 << 20

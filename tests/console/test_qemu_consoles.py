@@ -15,7 +15,7 @@ from obsdimg.console.errors import ConnectError, LoginError
 from obsdimg.console.keys import QUICK
 from obsdimg.console.remote import RemoteConsole, open_console, type_text
 from obsdimg.console.screen import Kind, Screen
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from support import tls_files
 from support.console_machine import Qemu, qemu
 from support.loader_guest import make_disk

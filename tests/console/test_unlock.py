@@ -14,7 +14,7 @@ from obsdimg.console.remote import RemoteConsole, open_console
 from obsdimg.console.screen import Kind
 from obsdimg.console.states import Sight
 from obsdimg.console.unlock import Outcome, Unlocking, UnlockLimits
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 from support.console_machine import Qemu, qemu
 from support.loader_guest import make_disk
 from support.scripted_console import BANNER, LOGIN, PROMPT, Scene, ScriptedConsole, screen

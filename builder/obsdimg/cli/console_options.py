@@ -14,7 +14,8 @@ from obsdimg.console.address import Address, from_argument, is_address, parse
 from obsdimg.console.errors import AddressError
 from obsdimg.console.remote import RemoteConsole, open_console
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.passphrase import Secret, private_line
+from obsdimg.core.passphrase import private_line
+from obsdimg.core.secret import Secret
 from obsdimg.deploy.session import open_provider, store_of
 from obsdimg.deploy.state import State
 from obsdimg.project.folder import Project

@@ -14,10 +14,14 @@ from obsdimg.cli.options import flag, option
 from obsdimg.cli.ui import Ui
 from obsdimg.console.unlock import Outcome, Unlocking, UnlockLimits, UnlockReport
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.passphrase import VARIABLE, Secret, private_line, typed_line
-from obsdimg.deploy.handshake import DeploymentCaller, choose_caller
+from obsdimg.core.passphrase import VARIABLE, private_line, typed_line
+from obsdimg.core.secret import Secret
+from obsdimg.deploy.handshake import first_caller
+from obsdimg.site.clients import plan_clients
 from obsdimg.tunnel.endpoint import Endpoint
-from obsdimg.tunnel.report import ProbeResult
+from obsdimg.tunnel.identity import TunnelClient
+from obsdimg.tunnel.probe import Target
+from obsdimg.tunnel.report import ProbeResult, Role
 
 EXIT_CODES = {
     "no-prompt": 3,
@@ -130,18 +134,18 @@ def _passphrase(file: Path | None, ui: Ui) -> Secret:
     named = os.environ.get(VARIABLE)
     path = file or (Path(named) if named else None)
     if path is not None:
-        return typed_line(private_line(path.expanduser()), str(path))
+        return typed_line(private_line(path.expanduser(), "passphrase"), str(path))
     return typed_line(ui.ask_secret("Passphrase of the disk"), "passphrase")
 
 
-def _call(target: ConsoleTarget, options: Options) -> tuple[DeploymentCaller, Endpoint]:
+def _call(target: ConsoleTarget, options: Options) -> tuple[TunnelClient, Endpoint]:
     """As whom to call, and where.  Raises ObsdimgError: nothing says it."""
 
     hint = "--endpoint HOST:PORT with a project (-c FILE), or --no-probe"
     if target.project is None:
         raise TargetError("nothing says whose handshake to wait for", hint)
     config = target.project.config
-    caller = choose_caller(config, target.project.keys())
+    caller = first_caller(plan_clients(config, target.project.keys(make=False)))
     if caller is None:
         raise TargetError("no client of this project can call the server from here", hint)
     if options.endpoint:
@@ -193,14 +197,20 @@ def _failure(work: Unlocking, options: Options) -> UnlockError | None:
 
 
 def _await_handshake(
-    call: tuple[DeploymentCaller, Endpoint], work: Unlocking, limit: float, ui: Ui
+    call: tuple[TunnelClient, Endpoint], work: Unlocking, limit: float, ui: Ui
 ) -> tuple[ProbeResult | None, UnlockError | None]:
     """Call until the server answers, the boot fails, or `limit` seconds have passed."""
     caller, endpoint = call
     end = time.monotonic() + limit
     with ui.progress().step(f"Waiting for the handshake with {endpoint}"):
         while True:
-            found = caller.call_at(endpoint, max(1.0, min(CALL, end - time.monotonic())))
+            found = caller.call(
+                endpoint,
+                [Target(caller.inside[0], Role.SERVER)],
+                count=1,
+                interval=0.1,
+                timeout=max(1.0, min(CALL, end - time.monotonic())),
+            )
             if found.handshake.seconds is not None:
                 return found, None
             if work.crashed():

@@ -17,7 +17,7 @@ from obsdimg.console.keys import CAREFUL, SLOW
 from obsdimg.console.remote import RemoteConsole, type_text
 from obsdimg.console.screen import Screen
 from obsdimg.console.states import Sight, fingerprint, recognise
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 
 LOOK = 1.0
 SETTLE = 1.0
@@ -85,7 +85,8 @@ class Installing:
         Raises InstallError (failed, or a question for a person), ConsoleError (the console).
         """
         end = time.monotonic() + self._limits.whole
-        last, changed = (), time.monotonic()
+        last: tuple[str, ...] = ()
+        changed = time.monotonic()
         try:
             while time.monotonic() < end:
                 try:

@@ -37,7 +37,7 @@ def show(console: RemoteConsole) -> None:
     """Show `console` until LEAVE is pressed.  Raises ConsoleError when it ends."""
     locale.setlocale(locale.LC_ALL, "")
     with _terminal() as window:
-        View(console, window).run()
+        LiveView(console, window).run()
 
 
 @contextlib.contextmanager
@@ -63,7 +63,7 @@ def _terminal() -> Iterator[curses.window]:
         curses.endwin()
 
 
-class View:
+class LiveView:
     """The part of a console's screen that fits the terminal, and a line of help below it."""
 
     def __init__(self, console: RemoteConsole, window: curses.window) -> None:

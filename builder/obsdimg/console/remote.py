@@ -12,7 +12,7 @@ from obsdimg.console.keys import CAREFUL, QUICK, Chord, chord
 from obsdimg.console.reader import Reader
 from obsdimg.console.screen import Screen
 from obsdimg.console.serial import SerialConsole
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 
 if TYPE_CHECKING:
     from obsdimg.console.vnc import Vnc

@@ -16,7 +16,7 @@ from obsdimg.console.keys import CAREFUL, SLOW
 from obsdimg.console.remote import RemoteConsole, type_text
 from obsdimg.console.screen import Screen
 from obsdimg.console.states import REFUSAL, Seen, Sight, fingerprint, hostname, recognise
-from obsdimg.core.passphrase import Secret
+from obsdimg.core.secret import Secret
 
 LOOK = 0.5
 SETTLE = 0.7

@@ -23,6 +23,9 @@ MAX_LENGTH = 255
 bioctl(8) and the boot loader take 1023 (char passphrase[1024] in bioctl.c and libsa/softraid.c).
 """
 
+LOADER_LENGTH = 1023
+"""What the boot loader and bioctl(8) take at most."""
+
 ZXCVBN_LENGTH = 72
 """zxcvbn takes time that grows fast with the length; what follows only makes it stronger."""
 
@@ -69,17 +72,43 @@ def validate(text: str, where: str = "passphrase") -> Secret:
 
 
 def from_file(path: Path) -> Secret:
-    """The first and only line of a private file, without its newline.
+    """The passphrase in a private file, as `validate` takes it.
 
     Raises SecretFileError for a file that is not private, PassphraseError for what it holds.
     """
-    data = read_private(path, "passphrase")
+    return validate(private_line(path, "passphrase"), str(path))
+
+
+def private_line(path: Path, what: str) -> str:
+    """The first and only line of a private file, without its newline.
+
+    Raises SecretFileError for a file that is not private, PassphraseError for more than a line.
+    """
+    data = read_private(path, what)
     line, newline, rest = data.partition(b"\n")
     if rest:
-        raise PassphraseError(f"{path}: more than one line", "only the passphrase, on one line")
+        raise PassphraseError(f"{path}: more than one line", f"only the {what}, on one line")
     if newline and line.endswith(b"\r"):
         raise PassphraseError(f"{path}: the line ends with CR LF", "save it with LF line ends")
-    return validate(line.decode("latin-1"), str(path))
+    return line.decode("latin-1")
+
+
+def typed_line(text: str, where: str) -> Secret:
+    """A passphrase that exists already, whatever rules it was made by; typeable all the same.
+
+    Raises PassphraseError: empty, longer than the boot loader takes, or not on a US keyboard.
+    """
+    strange = next((i for i, c in enumerate(text, 1) if not " " <= c <= "~"), None)
+    if strange is not None:
+        raise PassphraseError(
+            f"{where}: character {strange} is not on a US keyboard",
+            "the boot loader knows the US layout only: use printable ASCII",
+        )
+    if not 1 <= len(text) <= LOADER_LENGTH:
+        raise PassphraseError(
+            f"{where}: {len(text)} characters", f"the boot loader takes 1 to {LOADER_LENGTH}"
+        )
+    return Secret(text)
 
 
 def from_prompt(ask: Callable[[str], str]) -> Secret:
