@@ -104,6 +104,8 @@ class ConsoleTarget:
         with open_provider(self.project, self._options.token_file) as provider:
             instance = provider.instance(self.state.instance.id or "")
         console = "" if instance is None else instance.console
+        if instance is not None and instance.console_password:
+            self._password = Secret(instance.console_password)
         if not console:
             raise TargetError(
                 f"{self.state.name}: {self.state.provider} gives no console for it",

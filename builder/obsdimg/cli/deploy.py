@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import select
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from obsdimg.cli.console_options import PASSWORD_VARIABLE
 from obsdimg.cli.hosting import WithHosting, hosting_choice
 from obsdimg.cli.options import argument, flag, option
 from obsdimg.cli.ui import Ui
+from obsdimg.console.address import Address, from_argument, parse
+from obsdimg.console.errors import AddressError
 from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.passphrase import obtain_once, private_line
+from obsdimg.core.secret import Secret
 from obsdimg.deploy import session
+from obsdimg.deploy.by_console import ByConsole
 from obsdimg.deploy.handshake import first_caller
 from obsdimg.deploy.image import load_image
 from obsdimg.deploy.provider import DeployError, Offer, Provider
@@ -55,6 +63,19 @@ class Options(WithHosting):
         type=float,
         metavar="MIN",
         help="how long to wait for each of the two handshakes (default: 180)",
+    )
+    console: str | None = option(
+        "--console",
+        metavar="URL",
+        help="the machine's console, as `obsdimg console` takes it (default: the provider's, where"
+        " it can be opened from here)",
+    )
+    passphrase_file: Path | None = option(
+        "--passphrase-file",
+        type=Path,
+        metavar="F",
+        help="typed on the console: the disk's passphrase (default: OBSDIMG_PASSPHRASE_FILE, or"
+        " asked for)",
     )
     confirm: str | None = option(
         "--confirm", metavar="NAME", help="with destroy: its name, beforehand"
@@ -101,16 +122,23 @@ def _deploy(project: Project, provider: Provider, name: str, options: Options, u
             image, hosting, settings.keep_object
         )
     work.create(wish)
-    _tell_console(work, project, ui)
     if caller is None:
+        _tell_console(work, project, ui)
         raise ObsdimgError(
             f"{state.label} runs at {state.address}, but no client here can call it",
             "obsdimg client --server-key KEY tells the key that its console shows; then run this"
             " again",
         )
-    work.await_installation(caller, _operator(options, ui))
+    typing = _by_console(work, project, options, ui)
+    if typing is not None:
+        typing.install()
+    else:
+        _tell_console(work, project, ui)
+        work.await_installation(caller, _operator(options, ui))
     work.detach(caller)
-    if not state.done:
+    if typing is not None:
+        typing.unlock()
+    elif not state.done:
         _tell_unlock(project, ui)
     work.await_service(caller)
     work.finish(settings.keep_iso)
@@ -147,6 +175,36 @@ def _agree(
         ui.warn("the firewall group keeps ssh out, which access.ssh_from lets in")
     if not options.yes and not ui.confirm("Make it?"):
         raise DeployError("nothing was made")
+
+
+def _by_console(work: Deployment, project: Project, options: Options, ui: Ui) -> ByConsole | None:
+    """Whoever types on the console for us; None: a person has to."""
+    if work.state.done or project.config.disk.encryption != "passphrase":
+        return None
+
+    def where() -> tuple[Address, Secret | None]:
+        if options.console is not None:
+            return from_argument(options.console), _console_password(ui)
+        instance = work.instance()
+        password = instance.console_password
+        return parse(instance.console), Secret(password) if password else None
+
+    if options.console is None:
+        try:
+            where()
+        except AddressError:
+            return None  # a web page, or nothing
+    else:
+        where()
+    passphrase = obtain_once(options.passphrase_file, ui.ask_secret)
+    return ByConsole(work, where, passphrase)
+
+
+def _console_password(ui: Ui) -> Secret | None:
+    named = os.environ.get(PASSWORD_VARIABLE)
+    if named:
+        return Secret(private_line(Path(named).expanduser(), "console's password"))
+    return None
 
 
 def _tell_console(work: Deployment, project: Project, ui: Ui) -> None:

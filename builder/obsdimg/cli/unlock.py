@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,7 @@ from obsdimg.cli.options import flag, option
 from obsdimg.cli.ui import Ui
 from obsdimg.console.unlock import Outcome, Unlocking, UnlockLimits, UnlockReport
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.passphrase import VARIABLE, private_line, typed_line
-from obsdimg.core.secret import Secret
+from obsdimg.core.passphrase import VARIABLE, obtain_once
 from obsdimg.deploy.handshake import first_caller
 from obsdimg.site.clients import plan_clients
 from obsdimg.tunnel.endpoint import Endpoint
@@ -95,7 +93,7 @@ def run(options: Options, ui: Ui) -> int:
 
     target = ConsoleTarget(options, ui)
     call = None if options.no_probe else _call(target, options)
-    secret = _passphrase(options.passphrase_file, ui)
+    secret = obtain_once(options.passphrase_file, ui.ask_secret)
     work = _unlocking(target, options, ui)
     found: ProbeResult | None = None
     result, failure = "unlocked", None
@@ -127,15 +125,6 @@ def _unlocking(target: ConsoleTarget, options: Options, ui: Ui) -> Unlocking:
     return Unlocking(
         target.open, host=host, restart=options.wait is not None, limits=limits, tell=ui.info
     )
-
-
-def _passphrase(file: Path | None, ui: Ui) -> Secret:
-
-    named = os.environ.get(VARIABLE)
-    path = file or (Path(named) if named else None)
-    if path is not None:
-        return typed_line(private_line(path.expanduser(), "passphrase"), str(path))
-    return typed_line(ui.ask_secret("Passphrase of the disk"), "passphrase")
 
 
 def _call(target: ConsoleTarget, options: Options) -> tuple[TunnelClient, Endpoint]:

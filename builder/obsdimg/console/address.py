@@ -94,7 +94,18 @@ class SerialCommand:
         return f"exec:{self.words[0]}"
 
 
-Address = VncTcp | VncUnix | VncWebSocket | SerialUnix | SerialDevice | SerialCommand
+@dataclass(frozen=True)
+class VncCommand:
+    """A program whose input and output are a VNC server: `ssh -W 127.0.0.1:5900 HOST`."""
+
+    words: tuple[str, ...]
+
+    @property
+    def label(self) -> str:
+        return f"vnc+exec:{self.words[0]}"
+
+
+Address = VncCommand | VncTcp | VncUnix | VncWebSocket | SerialUnix | SerialDevice | SerialCommand
 
 
 def parse(text: str) -> Address:
@@ -105,6 +116,8 @@ def parse(text: str) -> Address:
     scheme = text.partition(":")[0].lower()
     if scheme == "exec":
         return SerialCommand(_words(text.partition(":")[2]))
+    if scheme == "vnc+exec":
+        return VncCommand(_words(text.partition(":")[2]))
     try:
         parts = urlsplit(text)
         host, port = parts.hostname or "", parts.port

@@ -23,6 +23,7 @@ from obsdimg.console.address import (
     SerialCommand,
     SerialDevice,
     SerialUnix,
+    VncCommand,
     VncTcp,
     VncUnix,
     VncWebSocket,
@@ -283,7 +284,7 @@ class DeviceStream:
 class CommandStream:
     """A program that is the line; it ends with the stream, its whole process group."""
 
-    def __init__(self, address: SerialCommand) -> None:
+    def __init__(self, address: SerialCommand | VncCommand) -> None:
         self.label, self.near = address.label, False
         try:
             self._child = subprocess.Popen(

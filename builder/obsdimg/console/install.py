@@ -21,11 +21,13 @@ from obsdimg.core.secret import Secret
 
 LOOK = 1.0
 SETTLE = 1.0
+RESTART = 120.0
+"""Seconds that the machine has after `CONGRATULATIONS!` to show what it starts next."""
 MOST_ROUNDS = 3
 """How often a passphrase is typed again after `The two differ` or a wrong sealing passphrase."""
 
 
-class Installed(enum.Enum):
+class InstallEnd(enum.Enum):
     """How the end of the installation was seen."""
 
     SAID_SO = "the installer says so"
@@ -76,10 +78,10 @@ class Installing:
         self._limits = limits or InstallLimits()
         self._console: RemoteConsole | None = None
         self._rounds = {Sight.GUARD: 0, Sight.SEALED: 0}
-        self._begun = False
+        self._said_so: float | None = None
         self._told = ""
 
-    def run(self) -> Installed:
+    def run(self) -> InstallEnd:
         """Until the installation is over.
 
         Raises InstallError (failed, or a question for a person), ConsoleError (the console).
@@ -89,6 +91,8 @@ class Installing:
         changed = time.monotonic()
         try:
             while time.monotonic() < end:
+                if self._said_so is not None and time.monotonic() - self._said_so > RESTART:
+                    return InstallEnd.SAID_SO
                 try:
                     console = self._connected()
                     screen = console.screen()
@@ -108,7 +112,7 @@ class Installing:
                     console.wait(console.changes, LOOK)
                 except (LostError, ConnectError):
                     # The provider ends it when the machine restarts.
-                    if time.monotonic() - changed > self._limits.silence:
+                    if self._said_so is None and time.monotonic() - changed > self._limits.silence:
                         raise
                     self.close()
                     time.sleep(self._limits.reconnect)
@@ -126,7 +130,7 @@ class Installing:
             self._console = self._open()
         return self._console
 
-    def _step(self, console: RemoteConsole, screen: Screen) -> Installed | None:
+    def _step(self, console: RemoteConsole, screen: Screen) -> InstallEnd | None:
         """Answer, tell, or see the end."""
         seen = recognise(screen)
         self._progress(screen)
@@ -137,21 +141,22 @@ class Installing:
         elif seen.sight in (Sight.INSTALL_FAILED, Sight.PANIC):
             lines = _evidence(screen)
             raise InstallError(f"{console.label}: {seen.words}", "obsdimg console shows it", lines)
-        elif seen.sight is Sight.INSTALLER:
-            self._begun = True
         elif seen.sight is Sight.INSTALLED:
-            return Installed.SAID_SO
+            # The machine still writes and restarts by itself: better seen than cut short.
+            if self._said_so is None:
+                self._said_so = time.monotonic()
+                self._tell("the installer says that it is done")
         elif seen.sight in (Sight.PASSPHRASE, Sight.REFUSED):
-            return Installed.LOADER
+            return InstallEnd.LOADER
         elif seen.sight is Sight.LOGIN:
-            return Installed.LOGIN
+            return InstallEnd.LOGIN
         return None
 
-    def _guard(self, console: RemoteConsole, question: str) -> Installed | None:
+    def _guard(self, console: RemoteConsole, question: str) -> InstallEnd | None:
         if question == "Answer:":
             # A new disk is empty: this one holds what was just installed.
             self._tell("the disk is not empty: nothing is erased")
-            return Installed.ISO_AGAIN
+            return InstallEnd.ISO_AGAIN
         if question == "New passphrase:":
             self._answer(console, Sight.GUARD, self._passphrase, "the disk's passphrase")
         else:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from obsdimg.console.address import Address, VncTcp, VncUnix, VncWebSocket
+from obsdimg.console.address import Address, VncCommand, VncTcp, VncUnix, VncWebSocket
 from obsdimg.console.connect import Stream, open_stream
 from obsdimg.console.keys import CAREFUL, QUICK, Chord, chord
 from obsdimg.console.reader import Reader
@@ -82,7 +82,7 @@ def open_console(
     Raises ConsoleError.
     """
     stream: Stream = open_stream(address, seconds, ca_file)
-    if isinstance(address, VncTcp | VncUnix | VncWebSocket):
+    if isinstance(address, VncCommand | VncTcp | VncUnix | VncWebSocket):
         from obsdimg.console.vnc import Vnc  # Twisted, which a serial line does not need
 
         return VncConsole(Vnc(stream, password, seconds))

@@ -136,6 +136,22 @@ def obtain(
     return from_prompt(ask)
 
 
+def obtain_once(
+    file: Path | None,
+    ask: Callable[[str], str],
+    environ: Mapping[str, str] | None = None,
+) -> Secret:
+    """A passphrase that exists already: as `obtain`, but asked for once and not judged.
+
+    Raises PassphraseError, SecretFileError.
+    """
+    named = (os.environ if environ is None else environ).get(VARIABLE)
+    path = file or (Path(named) if named else None)
+    if path is not None:
+        return typed_line(private_line(path.expanduser(), "passphrase"), str(path))
+    return typed_line(ask("Passphrase of the disk"), "passphrase")
+
+
 @dataclass(frozen=True)
 class Strength:
     """How long a passphrase holds against somebody who has the ISO and guesses offline."""

@@ -76,6 +76,8 @@ class Instance:
     address: str | None
     """Its public address, once it has one."""
     console: str = field(default="", repr=False)
+    console_password: str = field(default="", repr=False)
+    """The console's own password, where it has one."""
 
 
 @dataclass(frozen=True)
