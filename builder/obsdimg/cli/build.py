@@ -19,7 +19,7 @@ from obsdimg.image.plan import BuildPlan, plan_build
 from obsdimg.image.write import write
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
-from obsdimg.site.sealing import ROUNDS
+from obsdimg.site.sealing import rounds_for
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,8 +110,9 @@ def ask_passphrase(
     if not plan.needs_passphrase:
         return None
     secret = phrases.obtain(file, ui.ask_secret)
-    found = phrases.strength(secret, ROUNDS)
-    for line in phrases.report(found, ROUNDS):
+    rounds = rounds_for(plan.hook.rounds)
+    found = phrases.strength(secret, rounds)
+    for line in phrases.report(found, rounds):
         (ui.warn if found.weak else ui.info)(line)
     if found.weak and not weak_allowed:
         raise phrases.PassphraseError(

@@ -35,7 +35,7 @@ from obsdimg.signify.signing import ramdisk_key, sign_list
 from obsdimg.site.clients import write_client
 from obsdimg.site.files import site_set, with_directories
 from obsdimg.site.plan import SEALED, install_site
-from obsdimg.site.sealing import ROUNDS, seal
+from obsdimg.site.sealing import rounds_for, seal
 
 _LAST_SECOND = (1 << 31) - 1
 """Of the times in an FFS1 inode, signed in 32 bits (sys/ufs/ufs/dinode.h 6.6)."""
@@ -145,7 +145,7 @@ def site_files(plan: BuildPlan, passphrase: Secret | None) -> list[Entry]:
     files = list(plan.site.files)
     sealed = None
     if plan.site.sealed and passphrase is not None:
-        rounds = max(ROUNDS, plan.hook.rounds or 0)
+        rounds = rounds_for(plan.hook.rounds)
         sealed = seal(
             plan.site.sealed.values(), passphrase, salt_key=plan.inputs.keys.seal, rounds=rounds
         )

@@ -31,10 +31,17 @@ from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.secret import Secret
 from obsdimg.site.opensshkey import MAX_ROUNDS, encrypted_key
 
-ROUNDS = 320
-"""Rounds of bcrypt_pbkdf for a new file: about a second on a processor of today, as bioctl(8)'s
-`-r auto` aims at for the disk (measured: docs/trust.md).  With more rounds on the disk, more here.
+ROUNDS = 160
+"""Rounds of bcrypt_pbkdf for a new file.  OpenSSH derives 48 bytes, which takes two blocks a round;
+softraid derives 32, one block.  So these cost as much as 320 rounds on the disk: about a second on a
+processor of today, which is what bioctl(8)'s `-r auto` aims at (measured: docs/trust.md).
 """
+
+
+def rounds_for(disk_rounds: int | None) -> int:
+    """Rounds that cost at least as much as `disk_rounds` on the disk (None: `auto`)."""
+    return max(ROUNDS, -(-(disk_rounds or 0) // 2))
+
 
 MAGIC = b"Salted__"
 HEADER = "obsdimg-sealed-2"
