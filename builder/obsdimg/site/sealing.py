@@ -33,8 +33,8 @@ from obsdimg.site.opensshkey import MAX_ROUNDS, encrypted_key
 
 ROUNDS = 160
 """Rounds of bcrypt_pbkdf for a new file.  OpenSSH derives 48 bytes, which takes two blocks a round;
-softraid derives 32, one block.  So these cost as much as 320 rounds on the disk: about a second on a
-processor of today, which is what bioctl(8)'s `-r auto` aims at (measured: docs/trust.md).
+softraid derives 32, one block.  So these cost as much as 320 rounds on the disk: about a second
+on a processor of today, which is what bioctl(8)'s `-r auto` aims at (measured: docs/trust.md).
 """
 
 
