@@ -87,6 +87,10 @@ class Options(WithConfig):
     identity: Path | None = option(
         "--identity", type=Path, metavar="KEY", help="with --login: the private key"
     )
+    idle: float = option(
+        "--idle", type=values.duration, default=0.0, metavar="TIME", group="the run",
+        help="leave the booted server alone for so long before its first client: 15m",
+    )  # fmt: skip
     keep: bool = flag("--keep", help="keep the installed disk for the next run", group="the run")
     trust_iso: bool = flag(
         "--trust-iso", help="also an ISO that is not the one that was built", group="the run"
@@ -129,8 +133,11 @@ class Options(WithConfig):
         help="reach the boot loader by keyboard and screen, without the BIOS's serial mirror",
         group="the machine",
     )
-    offline: bool = flag(
-        "--offline", help="the guest reaches nothing beyond its gateway", group="the machine"
+    online: bool = flag(
+        "--online",
+        help="the guest reaches the internet through this host, for packages and patches (and what"
+        " listens on this host's loopback)",
+        group="the machine",
     )
 
 
@@ -208,7 +215,8 @@ def _plan(
         disk_size=options.disk_size,
         memory_mib=options.memory,
         uefi=options.uefi,
-        offline=options.offline,
+        offline=not options.online,
+        idle_seconds=options.idle,
         board=options.board,
         login=_login(options),
     )

@@ -45,3 +45,11 @@ def seconds(low: float, high: float) -> Callable[[str], float]:
         return value
 
     return parse
+
+
+def duration(text: str) -> float:
+    """Seconds of a length of time such as `90s`, `15m` or `2h`."""
+    number, unit = text[:-1], text[-1:].lower()
+    if unit not in ("s", "m", "h") or not number.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}: give a time such as 90s or 15m")
+    return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]

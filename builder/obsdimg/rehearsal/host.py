@@ -35,7 +35,7 @@ TOOLS = _words(
 INSTALLED_TOOLS = _words(
     """
     awk basename cmp comm cut diff dirname env expr false find head id join mktemp nl od
-    openssl paste printf readlink sort tail test tr true tsort uniq wc xargs
+    openssl paste printf readlink sort ssh-keygen tail test tr true tsort uniq wc xargs
     """
 )
 """Tools that an installed system has and a ramdisk has not: the host's own."""

@@ -18,6 +18,9 @@ from obsdimg.core.process import run
 from obsdimg.smoke.result import SmokeCheck
 
 STEP = 4 * 1024 * 1024  # bytes read at a time
+SECTOR = 512
+EFI_SYSTEM = bytes.fromhex("28732ac11ff8d211ba4b00a0c93ec93b")
+"""C12A7328-F81F-11D2-BA4B-00A0C93EC93B as it stands on the disk."""
 SAMPLE = 65536  # bytes between two looks at how random the disk is
 PLAIN_START = 4 * 1024 * 1024
 """Bytes at the start of the disk that may be readable: partition table, label, boot loader
@@ -61,8 +64,9 @@ class Findings:
     readable: list[int] = field(default_factory=list)
     """Samples that compress, although not empty: not random, so not encrypted."""
 
-    def beyond_start(self) -> list[int]:
-        return [at for at in self.readable if at >= PLAIN_START]
+    def outside(self, areas: Sequence[tuple[int, int]]) -> list[int]:
+        """The readable samples that lie in none of `areas`."""
+        return [at for at in self.readable if not any(s <= at < e for s, e in areas)]
 
 
 def extents(image: Path, timeout: float = 120.0) -> tuple[list[DiskExtent], int]:
@@ -140,6 +144,48 @@ def search(
         below = lower
 
 
+def read_at(image: Path, start: int, length: int) -> bytes:
+    """Bytes of the guest's disk; what the file does not hold reads as zeros."""
+    below: Path | None = image
+    data = bytearray(length)
+    filled = [False] * length
+    while below is not None:
+        parts, _ = extents(below)
+        with below.open("rb") as stream:
+            for part in parts:
+                first, last = max(start, part.start), min(start + length, part.start + part.length)
+                if first < last:
+                    stream.seek(part.offset + first - part.start)
+                    piece = stream.read(last - first)
+                    for at, byte in enumerate(piece, first - start):
+                        if not filled[at]:
+                            data[at], filled[at] = byte, True
+        below = backing_file(below)
+    return bytes(data)
+
+
+def plain_areas(image: Path) -> tuple[tuple[int, int], ...]:
+    """Where an encrypted disk may be readable, (start, end) in bytes each.
+
+    Its start; with a GPT also the EFI System partition, the boot area at the start of the others
+    and the second copy of the table (UEFI 2.10, section 5.3).
+    """
+    head = read_at(image, 0, 34 * SECTOR)
+    areas = [(0, PLAIN_START)]
+    if head[SECTOR : SECTOR + 8] != b"EFI PART":
+        return tuple(areas)
+    alternate = int.from_bytes(head[SECTOR + 32 : SECTOR + 40], "little")
+    areas.append(((alternate - 32) * SECTOR, (alternate + 1) * SECTOR))
+    for at in range(2 * SECTOR, 34 * SECTOR, 128):
+        entry = head[at : at + 128]
+        if entry[:16] == bytes(16):
+            continue
+        first, last = (int.from_bytes(entry[n : n + 8], "little") * SECTOR for n in (32, 40))
+        end = last + SECTOR if entry[:16] == EFI_SYSTEM else first + PLAIN_START
+        areas.append((first, end))
+    return tuple(areas)
+
+
 def _look(
     findings: Findings, needles: Sequence[tuple[str, bytes]], start: int, data: bytes, again: int
 ) -> None:
@@ -155,8 +201,14 @@ def _look(
             findings.readable.append(start + at)
 
 
-def check_disk(findings: Findings, secrets: Sequence[str], encrypted: bool) -> list[SmokeCheck]:
-    """What the findings mean; `secrets` are the names of needles that are secrets.
+def check_disk(
+    findings: Findings,
+    secrets: Sequence[str],
+    encrypted: bool,
+    areas: Sequence[tuple[int, int]] = ((0, PLAIN_START),),
+) -> list[SmokeCheck]:
+    """What the findings mean; `secrets` are the names of needles that are secrets, `areas` what
+    may be readable (plain_areas).
 
     Every other needle is one of MUST_BE_THERE or a plain text of the installed system.
     """
@@ -174,7 +226,7 @@ def check_disk(findings: Findings, secrets: Sequence[str], encrypted: bool) -> l
         else:
             checks.append(SmokeCheck.of(f"{name}: not readable", not places, where))
     if encrypted:
-        beyond = findings.beyond_start()
+        beyond = findings.outside(areas)
         detail = (
             f"{findings.samples} samples of {findings.stored} bytes stored,"
             f" {len(findings.readable)} readable, {len(beyond)} of them beyond the boot area"

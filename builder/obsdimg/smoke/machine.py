@@ -121,7 +121,10 @@ class VirtualMachine:
         firmware = None
         if self.spec.uefi:
             code, variables = find_firmware()
-            firmware = (code, Path(shutil.copy(variables, self.folder / "uefi-vars.fd")))
+            own = self.spec.uefi_vars or self.folder / "uefi-vars.fd"
+            if not own.exists():
+                shutil.copy(variables, own)
+            firmware = (code, own)
         ours, theirs = socket.socketpair()
         self.serial, serial = socket.socketpair()
         with ours, theirs, serial:

@@ -81,6 +81,29 @@ def check_tunnel(
         name = f"tunnel of {peer.name}: handshake, pings{', NAT' if outside else ''}"
         detail = lines if result.works else f"{result.message} {lines}".strip()
         checks.append(SmokeCheck.of(name, result.works, detail, "E66 14"))
+        if result.works:
+            checks += _refused(peer, ports[peer.port], private, prober, timeout)
+    return checks
+
+
+def _refused(
+    peer: TunnelClient,
+    port: int,
+    private: Sequence[EmulatedNetwork],
+    prober: Prober,
+    timeout: float,
+) -> list[SmokeCheck]:
+    """A check for every private network that `peer` may not reach: its host must not answer."""
+    checks = []
+    for other in private:
+        host = ipaddress.ip_address(other.gateway)
+        if any(host in reach for reach in peer.reach):
+            continue
+        result = prober(peer, port, [other.gateway], timeout)
+        answered = [t for t in result.targets if t.address == host and t.received]
+        detail = "; ".join(t.line() for t in result.targets if t.address == host)
+        name = f"{peer.name} does not reach {other.gateway}, which it may not"
+        checks.append(SmokeCheck.of(name, not answered, detail))
     return checks
 
 

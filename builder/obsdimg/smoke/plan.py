@@ -87,7 +87,9 @@ class SmokePlan:
     """An installed disk is left alone; False where the configuration says to overwrite it."""
     halts: bool = False
     """After the installation the machine halts and waits instead of rebooting."""
-    offline: bool = False
+    offline: bool = True
+    idle_seconds: float = 0.0
+    """How long the server is left alone between its first boot and its first client."""
     """No network beyond the emulated gateway: first-boot downloads fail quickly."""
 
 

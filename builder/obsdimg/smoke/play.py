@@ -124,6 +124,7 @@ class Play:
             private_networks=self.plan.private_networks,
             board=self.plan.board,
             uefi=self.plan.uefi,
+            uefi_vars=self.options.folder / "uefi-vars.fd",
             offline=self.plan.offline,
             doomed=self.options.folder if self.options.folder_doomed else None,
         )

@@ -31,7 +31,8 @@ class SmokeOptions:
     disk_size: int
     memory_mib: int
     uefi: bool = False
-    offline: bool = False
+    offline: bool = True
+    idle_seconds: float = 0.0
     board: str = "q35"
     login: Login | None = None
 
@@ -152,4 +153,5 @@ def make_plan(
         guarded=found.hook.get("overwrite") != "yes",
         halts=found.hook.get("after") == "halt",
         offline=wishes.offline,
+        idle_seconds=wishes.idle_seconds,
     )

@@ -90,6 +90,8 @@ class MachineSpec:
     serial_mirror: bool = True
     """The BIOS shows its text on the serial line and reads keys from it (graphics=off)."""
     uefi: bool = False
+    uefi_vars: Path | None = None
+    """Where this machine's UEFI variables are kept from one start to the next."""
     board: str = "q35"
     """QEMU's machine type.  On `pc` OpenBSD spends 20 s a boot on looking for IDE drives (6.6
     without acceleration: 33 s to the installer, 13 s on q35).  A floppy needs `pc`."""
@@ -99,8 +101,8 @@ class MachineSpec:
     program: str = "qemu-system-x86_64"
     cd_inserted: bool = True
     """Whether the CD is in its drive at power-on; `Machine.insert` puts it there later."""
-    offline: bool = False
-    """The guest reaches the emulated gateway and nothing beyond it."""
+    offline: bool = True
+    """The guest reaches the emulated gateway and nothing else, this host's loopback neither."""
     doomed: Path | None = None
     """A folder that goes away, too, if this process dies (kill -9) while the machine runs."""
     extra: tuple[str, ...] = ()

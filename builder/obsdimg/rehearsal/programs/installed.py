@@ -105,7 +105,7 @@ def database(call: Call, world: World) -> Steps:
 
 @standin("ntpctl", "pfctl", "syspatch", "fw_update", "pkg_add", "pkg_info", "sysmerge",
          "useradd", "usermod", "userdel", "groupadd", "passwd", "chpass", "crontab", "mail",
-         "wg", "unbound-checkconf", "sshd", "ssh-keygen", phases=("installed",))  # fmt: skip
+         "wg", "unbound-checkconf", "sshd", phases=("installed",))  # fmt: skip
 def unknown(call: Call, world: World) -> Steps:
     """Exist in the installed system, and the rehearsal cannot say what they would do."""
     raise refuse(call)
