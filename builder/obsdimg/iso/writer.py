@@ -6,8 +6,8 @@ goes where is decided in edit.py.
 
 from __future__ import annotations
 
-import errno
 import hashlib
+import mmap
 import os
 import stat
 from collections.abc import Iterator, Mapping
@@ -26,7 +26,7 @@ from obsdimg.iso.records import long_date
 from obsdimg.iso.view import CHANGED, FIRST_DESCRIPTOR, SECTOR, sectors
 
 SLICE = 1 << 20
-"""Bytes copied by one call and hashed thereafter: what a processor's cache holds."""
+"""Bytes copied by one call and hashed thereafter: what a processor's cache holds; whole pages."""
 CHUNK = 128 << 10
 """Bytes read at a time."""
 
@@ -142,13 +142,15 @@ def _write(out: int, data: bytes, position: int) -> None:
 
 
 def _reread(digest: hashlib._Hash, descriptor: int, start: int, end: int) -> None:
-    """Feed `digest` what was just written: the processor's cache or the system's still has it."""
-    while start < end:
-        data = os.pread(descriptor, min(CHUNK, end - start), start)
-        if not data:
-            raise OSError(errno.EIO, "the file became shorter while it was written")
-        digest.update(data)
-        start += len(data)
+    """Feed `digest` bytes `start` to `end` of what was written, out of the system's own cache."""
+    for at in range(start - start % SLICE, end, SLICE):
+        length = min(SLICE, end - at)
+        with (
+            mmap.mmap(descriptor, length, access=mmap.ACCESS_READ, offset=at) as mapped,
+            memoryview(mapped) as whole,
+            whole[max(start - at, 0) :] as part,
+        ):
+            digest.update(part)
 
 
 def _chunks(content: bytes | Path, size: int) -> Iterator[bytes]:
