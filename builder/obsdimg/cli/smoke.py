@@ -6,7 +6,6 @@ import hashlib
 import os
 import platform
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from obsdimg.core import passphrase as phrases
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir
 from obsdimg.core.progress import Progress
+from obsdimg.core.scratch import run_folder
 from obsdimg.core.secret import Secret
 from obsdimg.fetch.cache import Cache
 from obsdimg.image.comparison import image_key, require_built, standing
@@ -304,9 +304,9 @@ def _workshop(
     def keep(disk: Path) -> Path:
         return disk.replace(kept) if options.keep else disk
 
-    with tempfile.TemporaryDirectory(prefix="run-", dir=root) as folder:
+    with run_folder(root) as folder:
         yield RunOptions(
-            folder=Path(folder),
+            folder=folder,
             qemu=qemu,
             accelerator=accelerator,
             serial_mirror=not options.keyboard,

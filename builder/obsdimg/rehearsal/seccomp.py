@@ -145,7 +145,7 @@ _ARM64 = {
 
 
 @dataclass(frozen=True)
-class Port:
+class CallTable:
     """A processor's calls: AUDIT_ARCH number, what is refused, the calls that are looked into.
 
     `second_table`: numbers from here on belong to another calling convention (x32), or 0.
@@ -160,8 +160,8 @@ class Port:
 
 
 PORTS = {
-    "x86_64": Port(0xC000003E, {**_X86_64, **_COMMON}, 56, 16, second_table=0x40000000),
-    "aarch64": Port(0xC00000B7, {**_ARM64, **_COMMON}, 220, 29),
+    "x86_64": CallTable(0xC000003E, {**_X86_64, **_COMMON}, 56, 16, second_table=0x40000000),
+    "aarch64": CallTable(0xC00000B7, {**_ARM64, **_COMMON}, 220, 29),
 }
 
 
