@@ -40,6 +40,8 @@ INSTALLED_TOOLS = _words(
 )
 """Tools that an installed system has and a ramdisk has not: the host's own."""
 
+_OPENERS = {"openssl": "openssl", "ssh-keygen": "openssh-client"}
+"""What install.site opens sealed secrets with, and its package."""
 _KSH = ("mksh", "oksh", "loksh", "ksh")
 OLDEST = (0, 8)
 """The first bubblewrap with `--size` and `--disable-userns`."""
@@ -113,6 +115,9 @@ def find_host() -> RehearsalHost:
     missing = [n for n in TOOLS if n not in tools]
     if missing:
         raise SandboxError(f"{missing[0]}: program not found", "install coreutils and util-linux")
+    for name, package in _OPENERS.items():
+        if name not in tools:
+            raise SandboxError(f"{name}: program not found", f"install the package {package}")
     uid, gid = _owner()
     _check_namespaces(bwrap, uid, gid)
     real = {n: Path(f).resolve() for n, f in tools.items()}

@@ -38,10 +38,12 @@ PAGE = os.sysconf("SC_PAGE_SIZE")
 
 @dataclass(frozen=True)
 class Usage:
-    """What a sandbox uses: processes, bytes of their own memory, files on its tmpfs."""
+    """What a sandbox uses: processes, bytes of their own memory, ticks of processor time that
+    those living have used, files on its tmpfs."""
 
     processes: int
     memory: int
+    ticks: int
     inodes: int
 
 
@@ -184,13 +186,15 @@ class Sandbox:
         """What it uses now."""
         # The kernel's count of files on a tmpfs holds even for those without a name.
         found = os.fstatvfs(self.folder)
-        processes = memory = 0
+        processes = memory = ticks = 0
         for pid in self._pids():
             with suppress(OSError, ValueError, IndexError):
                 words = Path(f"/proc/{pid}/statm").read_text().split()
                 processes += 1
                 memory += (int(words[1]) - int(words[2])) * PAGE
-        return Usage(processes, memory, found.f_files - found.f_ffree)
+                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                ticks += int(fields[11]) + int(fields[12])
+        return Usage(processes, memory, ticks, found.f_files - found.f_ffree)
 
     def _pids(self) -> list[int]:
         try:
@@ -205,18 +209,8 @@ class Sandbox:
                         found.append(int(name))
         return found
 
-    def computed(self) -> int:
-        """Processor time of its processes that are there, in ticks (proc(5), stat 14 and 15)."""
-        ticks = 0
-        for pid in self._pids():
-            with suppress(OSError, ValueError, IndexError):
-                words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-                ticks += int(words[11]) + int(words[12])
-        return ticks
-
-    def exceeded(self) -> str:
+    def exceeded(self, used: Usage) -> str:
         """The limit that it is over, in words, or nothing."""
-        used = self.usage()
         if used.memory > self.limits.memory:
             return f"its processes use more than {self.limits.memory >> 20} MB of memory"
         if used.inodes > self.limits.inodes:

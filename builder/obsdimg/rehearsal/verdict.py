@@ -181,7 +181,13 @@ def _stuck(e: Evidence) -> Finding:
                 "is this an ISO that obsdimg built?",
             )
         return RehearsalVerdict.WAITING, f"somebody must answer: {last}", "see the transcript"
-    if e.end in (End.WAITING, End.LIMIT):
+    if e.end is End.WAITING:
+        return (
+            RehearsalVerdict.TIME_LIMIT,
+            f"nothing happens any more; the last line: {last}",
+            "a command that waits: see the transcript",
+        )
+    if e.end is End.LIMIT:
         return (
             RehearsalVerdict.TIME_LIMIT,
             f"no end in sight after {e.limit:g} s; the last line: {last}",
