@@ -24,7 +24,7 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "obsdimg", *map(str, words)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=400,
         check=False,
     )
 

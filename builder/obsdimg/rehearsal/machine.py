@@ -170,7 +170,7 @@ class Operator:
         """Types `passphrase` wherever one is asked for (a made-up one if `typed` says so); agrees
         to erase a disk only with `wipe`."""
         phrase = passphrase if typed is TypedPassphrase.REAL else PASSPHRASE
-        answers = [Reply(r"(?i:passphrase[^\n]*|the same again): *", phrase, secret=True, times=8)]
+        answers = [Reply(r"(?i:passphrase[^\n]*|the same again): *", phrase, secret=True, times=4)]
         if not wipe:
             answers += [Reply(r"(?s:wipe sd\d+[a-p]?\b.*)Answer: ", "no")]
         else:
