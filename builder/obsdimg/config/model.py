@@ -316,13 +316,18 @@ class S3Settings(Section):
 
 
 class DeploySettings(Section):
-    """Where `obsdimg deploy` makes the server (docs/vultr.md)."""
+    """Where `obsdimg deploy` makes the server (docs/vultr.md, docs/providers.md)."""
 
-    provider: Literal["vultr"] = Field("vultr", description="The provider.")
+    provider: Literal["vultr", "libvirt"] = Field("vultr", description="The provider.")
     region: t.PlaceName | None = Field(
-        None, description="Region, as the provider calls it.", examples=["ams"]
+        None,
+        description="Region, as the provider calls it; libvirt: a storage pool (`default`).",
+        examples=["ams"],
     )
-    plan: t.PlaceName = Field("vc2-1c-1gb", description="Size of the machine, and its price.")
+    plan: t.PlaceName = Field(
+        "vc2-1c-1gb",
+        description="Size of the machine, and its price; libvirt: CPUs-MiB-GB (`1c-1024m-10g`).",
+    )
     label: t.HostName | None = Field(
         None,
         description="Name of the instance at the provider; default: host.name.",
@@ -339,6 +344,14 @@ class DeploySettings(Section):
     keep_iso: bool = Field(False, description="Keep the ISO in the account afterwards.")
     keep_object: bool = Field(False, description="Keep the object in the store afterwards.")
     api: t.Url = Field("https://api.vultr.com/v2", description="Address of the provider's API.")
+    uri: t.LibvirtUri = Field("qemu:///system", description="libvirt: where it is.")
+    network: t.PlaceName = Field(
+        "default", description="libvirt: the network of the machine; it must give addresses."
+    )
+    firmware: Literal["bios", "uefi"] = Field("bios", description="libvirt: what starts the disk.")
+    accelerator: Literal["auto", "none"] = Field(
+        "auto", description="libvirt: kvm where the host has it, or none (slow, works everywhere)."
+    )
     s3: S3Settings | None = Field(None, description="The object store, in [deploy.s3].")
 
 

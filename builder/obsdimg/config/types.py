@@ -110,6 +110,14 @@ Url = Annotated[
     str,
     *_pattern(r"https?://[A-Za-z0-9.\[\]:-]+(?:/[A-Za-z0-9._~%/-]*)?", "a URL", "https://host/p"),
 ]
+LibvirtUri = Annotated[
+    str,
+    *_pattern(
+        r"qemu(?:\+ssh)?://(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9.\[\]:-]*/(?:system|session)",
+        "an address of libvirt",
+        "qemu+ssh://root@host/system",
+    ),
+]
 PlaceName = Annotated[str, *_pattern(r"[a-z0-9][a-z0-9.-]{0,62}", "a provider's name", "ams")]
 BucketName = Annotated[str, *_pattern(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "a bucket", "my-isos")]
 KeyPrefix = Annotated[

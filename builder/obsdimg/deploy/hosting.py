@@ -142,3 +142,17 @@ class FromHere:
 
     def clean(self, state: State) -> None:
         return
+
+
+@dataclass(frozen=True)
+class Direct:
+    """The provider's tools take the file from this host: nothing is hosted."""
+
+    @contextlib.contextmanager
+    def offer(self, image: Image, state: State, save: Save, progress: Progress) -> Iterator[str]:
+        state.hosting, state.host_url = "direct", None
+        save()
+        yield f"{image.path.resolve().as_uri()}#{state.file_name}"
+
+    def clean(self, state: State) -> None:
+        return

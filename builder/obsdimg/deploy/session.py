@@ -11,15 +11,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from obsdimg.config import Config
-from obsdimg.deploy.api import Api
-from obsdimg.deploy.credentials import find_s3_keys, find_token
-from obsdimg.deploy.hosting import FromHere, Hosted, Hosting, InBucket
+from obsdimg.deploy.credentials import find_s3_keys
+from obsdimg.deploy.hosting import Direct, FromHere, Hosted, Hosting, InBucket
 from obsdimg.deploy.image import Image
 from obsdimg.deploy.provider import DeployError, Provider
+from obsdimg.deploy.registry import opener
 from obsdimg.deploy.s3 import Bucket
 from obsdimg.deploy.state import State, Store
 from obsdimg.deploy.steps import WantedInstance
-from obsdimg.deploy.vultr import Vultr
 from obsdimg.deploy.work import Waits
 from obsdimg.project.folder import Project
 
@@ -32,10 +31,10 @@ patches come on top."""
 
 @contextmanager
 def open_provider(project: Project, token_file: Path | None) -> Iterator[Provider]:
-    """The configured provider.  Raises TokenError without a token."""
-    settings = project.config.deploy
-    with Api("Vultr", settings.api, find_token(token_file)) as api:
-        yield Vultr(api)
+    """The configured provider.  Raises DeployError: unknown, or not to be reached."""
+    opened = opener(project.config.deploy.provider)
+    with opened(project.config, token_file) as provider:
+        yield provider
 
 
 def store_of(project: Project) -> Store:
@@ -84,6 +83,10 @@ def hosting_of(project: Project, choice: HostingChoice, state: State | None) -> 
     """How the provider gets the ISO.  Raises DeployError where nothing says it."""
     if choice.listen and not choice.serve:
         raise DeployError("--listen goes with --serve")
+    if project.config.deploy.provider == "libvirt":
+        if choice.url or choice.serve:
+            raise DeployError("libvirt takes the ISO from this host: leave --url and --serve away")
+        return Direct()
     if choice.url:
         return Hosted(choice.url)
     if choice.serve:
@@ -146,7 +149,9 @@ def wanted_instance(config: Config, region: str | None, plan: str | None) -> Wan
                 'add [[network.interfaces]] with name = "vio1" and ipv4 = "172.16.1.3/24"',
             )
         subnet = str(given[0].network)
-    ports = (config.tunnel.port, *config.tunnel.also_ports) if settings.firewall else ()
+    # Behind libvirt's NAT nobody gets in from outside, and pf filters on the server.
+    filtered = settings.firewall and settings.provider != "libvirt"
+    ports = (config.tunnel.port, *config.tunnel.also_ports) if filtered else ()
     return WantedInstance(
         region=region or settings.region or "",
         plan=plan or settings.plan,

@@ -62,7 +62,7 @@ class State(_Record):
     iso_sha512: str
     iso_size: int
     """Bytes."""
-    hosting: Literal["url", "s3", "serve"] | None = None
+    hosting: Literal["url", "s3", "serve", "direct"] | None = None
     host_url: str | None = None
     """Where the ISO is hosted, without any signature: a URL, or the store's."""
     host_path: str | None = None

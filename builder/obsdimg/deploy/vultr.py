@@ -8,22 +8,28 @@ docs/vultr.md has the table, and what could not be checked.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Any, TypeVar
 
+from obsdimg.config import Config
 from obsdimg.deploy.api import Api
+from obsdimg.deploy.credentials import find_token
 from obsdimg.deploy.provider import (
     Instance,
     InstanceSpec,
     MissingError,
     NamedThing,
     Offer,
+    Provider,
     ProviderError,
     RemoteIso,
     UdpRule,
     UncertainError,
 )
+from obsdimg.deploy.registry import register
 
 """[G] govultr.go: defaultBase; [O] servers."""
 PER_PAGE = "500"
@@ -285,3 +291,11 @@ def _some(names: list[str]) -> str:
     if not names:
         return "none"
     return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+@register("vultr")
+@contextlib.contextmanager
+def open_vultr(config: Config, token_file: Path | None) -> Iterator[Provider]:
+    """Vultr's API with the user's token.  Raises TokenError without one."""
+    with Api("Vultr", config.deploy.api, find_token(token_file)) as api:
+        yield Vultr(api)
