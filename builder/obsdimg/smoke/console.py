@@ -158,7 +158,8 @@ class Console:
     """A serial line that is being watched.
 
     `health` is called while waiting and raises when the machine itself is in trouble;
-    `screenshot` takes the picture that goes with a failure; `slowness` multiplies limits.
+    `screenshot` takes the picture and `screen` the text that go with a failure; `slowness`
+    multiplies limits.
     """
 
     def __init__(
@@ -169,6 +170,7 @@ class Console:
         slowness: float = 1.0,
         health: Callable[[], None] = lambda: None,
         screenshot: Callable[[], bytes] | None = None,
+        screen: Callable[[], list[str]] | None = None,
         on_line: Callable[[ConsoleLine], None] | None = None,
     ) -> None:
         self._serial = _Serial(sock, self._arrived)
@@ -176,6 +178,7 @@ class Console:
         self._slowness = slowness
         self._health = health
         self._screenshot = screenshot
+        self._screen = screen
         self._on_line = on_line
         self._start = time.monotonic()
         self._lines: list[ConsoleLine] = []
@@ -327,5 +330,16 @@ class Console:
         if failure is None:
             where += f"; last line: {last}" if last else "; the guest printed nothing"
         return ExpectationError(
-            message + where, hint, mark=mark, failure=failure, lines=lines, screenshot=picture
-        )
+            message + where, hint, mark=mark, failure=failure,
+            lines=(*lines, *self._on_screen(lines)), screenshot=picture,
+        )  # fmt: skip
+
+    def _on_screen(self, said: tuple[str, ...]) -> tuple[str, ...]:
+        """What the screen shows, where the serial line has not said it: secrets masked."""
+        shown: list[str] = []
+        if self._screen:
+            with contextlib.suppress(ObsdimgError, OSError):
+                shown = [mask(line, self._secrets) for line in self._screen() if line.strip()]
+        if not shown or shown[-1].strip() in (line.strip() for line in said):
+            return ()
+        return ("«the screen shows:»", *shown)

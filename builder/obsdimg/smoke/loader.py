@@ -11,6 +11,7 @@ import re
 import time
 from dataclasses import dataclass, replace
 
+from obsdimg.console.keys import CAREFUL
 from obsdimg.smoke.console import Console, Mark
 from obsdimg.smoke.expectations import (
     INCORRECT,
@@ -86,7 +87,7 @@ class Loader:
             self.console.note(f"typed on the keyboard: {text}")
             # What stands on the screen already is no answer to this.
             self._lines_before = len([line for line in self.machine.screen_text() if line])
-            self.machine.type_keys(text + "\n")
+            self.machine.type_keys(text + "\n", CAREFUL)
 
     def to_serial_line(self) -> None:
         """From power-on to the loader's prompt on the serial line.  Raises ExpectationError."""

@@ -11,16 +11,17 @@ import os
 import shlex
 import shutil
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
+from obsdimg.console.picture import Picture
+from obsdimg.console.reader import Reader
+from obsdimg.console.screen import Screen
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.process import ProcessError, run
 from obsdimg.smoke import supervisor
@@ -102,6 +103,7 @@ class VirtualMachine:
         self.pid = 0
         self._argv: tuple[str, ...] = ()
         self._shots = 0
+        self._reader = Reader()
         self._supervisor: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
@@ -312,12 +314,14 @@ class VirtualMachine:
 
     # -- keyboard and screen
 
-    def type_keys(self, text: str) -> None:
-        """Type `text` on the machine's keyboard (US layout), a key at a time."""
+    def type_keys(self, text: str, pace: float = KEY_HOLD) -> None:
+        """Type `text` on the machine's keyboard (US layout), a key at a time, each down for
+        `pace` seconds and followed by as much.
+        """
         for character in text:
             pressed = [{"type": "qcode", "data": name} for name in keys(character)]
-            self.qmp.execute("send-key", {"keys": pressed, "hold-time": int(KEY_HOLD * 1000)})
-            time.sleep(KEY_HOLD + KEY_PAUSE)
+            self.qmp.execute("send-key", {"keys": pressed, "hold-time": int(pace * 1000)})
+            time.sleep(2 * pace)
 
     def press(self, *names: str) -> None:
         """Press keys together by QEMU's names, e.g. `press("ctrl", "alt", "esc")`."""
@@ -325,16 +329,17 @@ class VirtualMachine:
         self.qmp.execute("send-key", {"keys": pressed, "hold-time": int(KEY_HOLD * 1000)})
         time.sleep(KEY_HOLD + KEY_PAUSE)
 
-    def screen_text(self) -> list[str]:
-        """The 25 lines of a VGA text screen, read from video memory at 0xb8000.
+    def screen(self) -> Screen:
+        """What stands on the screen, read from its picture: text mode, UEFI, efifb."""
+        path = self.folder / "picture"
+        self.qmp.execute("screendump", {"filename": str(path)})
+        data = path.read_bytes()
+        path.unlink()
+        return self._reader.read(picture_from_ppm(data))
 
-        What a graphics mode leaves there is nonsense; use it for the boot loader.
-        """
-        path = self.folder / "text"
-        self.qmp.execute("pmemsave", {"val": 0xB8000, "size": 4000, "filename": str(path)})
-        cells = path.read_bytes()[0::2]
-        lines = [cells[at : at + 80] for at in range(0, len(cells), 80)]
-        return [line.decode("cp437").replace("\0", " ").rstrip() for line in lines]
+    def screen_text(self) -> list[str]:
+        """The screen's rows of text; none where it is blank or shows no text."""
+        return self.screen().lines
 
     def screenshot(self) -> bytes:
         """The screen as a PNG file's bytes."""
@@ -349,32 +354,22 @@ class VirtualMachine:
         return data if self.qemu.has_png else png_from_ppm(data)
 
 
-def png_from_ppm(ppm: bytes) -> bytes:
-    """A binary PPM (P6, 8 bits a channel) as PNG, for QEMU before 7.1.
-
-    PNG: RFC 2083; every row with filter 0.  Raises MachineError for anything else.
-    """
+def picture_from_ppm(ppm: bytes) -> Picture:
+    """A binary PPM (P6, 8 bits a channel).  Raises MachineError for anything else."""
     fields = ppm.split(maxsplit=4)
     if len(fields) < 4 or fields[0] != b"P6" or fields[3] != b"255":
         raise MachineError("QEMU's screen dump is no 8-bit PPM")
     width, height = int(fields[1]), int(fields[2])
-    start = len(ppm) - width * height * 3
-    rows = b"".join(
-        b"\0" + ppm[start + y * width * 3 : start + (y + 1) * width * 3] for y in range(height)
-    )
+    colours = ppm[len(ppm) - width * height * 3 :]
+    pixels = bytearray(4 * width * height)
+    for channel in range(3):
+        pixels[channel::4] = colours[channel::3]
+    return Picture(width, height, bytes(pixels))
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(
-            ">I", zlib.crc32(kind + data)
-        )  # fmt: skip
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(rows))
-        + chunk(b"IEND", b"")
-    )
+def png_from_ppm(ppm: bytes) -> bytes:
+    """A binary PPM as PNG, for QEMU before 7.1.  Raises MachineError for anything else."""
+    return picture_from_ppm(ppm).png()
 
 
 __all__ = [
@@ -388,5 +383,6 @@ __all__ = [
     "VirtualMachine",
     "find_qemu",
     "make_disk",
+    "picture_from_ppm",
     "png_from_ppm",
 ]  # fmt: skip

@@ -143,6 +143,7 @@ class Play:
                 slowness=self.slowness,
                 health=machine.check,
                 screenshot=machine.screenshot,
+                screen=machine.screen_text,
                 on_line=self.options.on_line,
             )
             console.failures = (PANIC, DEBUGGER)
