@@ -113,6 +113,12 @@ def test_a_refusal_on_a_full_screen_is_not_seen_too_early() -> None:
     assert work.report.outcome is Outcome.REFUSED
 
 
+def test_the_loaders_spinner_says_nothing_yet() -> None:
+    said = (PROMPT + "\n-", PROMPT + "\n/", PROMPT + REFUSAL)
+    work, _ = run(ScriptedConsole(PROMPT, answer=lambda line: list(said)), tries=1)
+    assert work.report.outcome is Outcome.REFUSED
+
+
 def test_half_a_refusal_is_no_acceptance() -> None:
     said = (PROMPT + "\nincorr", PROMPT + "\nincorrect passphrase", REFUSED)
     console = ScriptedConsole(PROMPT, answer=lambda line: list(said))

@@ -271,9 +271,11 @@ def _short(name: str) -> str:
 
 
 def _half_said(seen: Seen) -> bool:
-    """A refusal of which the rest is still to come."""
+    """A refusal of which the rest is still to come, or the loader's spinner."""
     line = seen.line.strip()
-    return seen.sight is Sight.OTHER and bool(line) and REFUSAL.startswith(line)
+    if seen.sight is not Sight.OTHER or not line:
+        return False
+    return REFUSAL.startswith(line) or line in "|/-\\"
 
 
 def _evidence(screen: Screen) -> list[str]:
