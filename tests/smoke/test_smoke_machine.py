@@ -74,8 +74,8 @@ def test_nothing_is_left_after_an_exception() -> None:
 CHILD = """
     import sys, time
     from pathlib import Path
-    from obsdimg.smoke.machine import Machine, MachineSpec
-    with Machine(MachineSpec(memory_mib=64, doomed=Path(sys.argv[1]))) as machine:
+    from obsdimg.smoke.machine import MachineSpec, VirtualMachine
+    with VirtualMachine(MachineSpec(memory_mib=64, doomed=Path(sys.argv[1]))) as machine:
         print(machine.pid, machine._supervisor.pid, machine.folder, flush=True)
         time.sleep(60)
 """
@@ -163,7 +163,7 @@ def test_no_free_port_at_all_is_an_error() -> None:
         "from obsdimg.smoke.machine import *\n"
         "f = (Forward('tcp', 22), Forward('tcp', 25))\n"
         "try:\n"
-        "    with Machine(MachineSpec(memory_mib=64, forwards=f)): print('started')\n"
+        "    with VirtualMachine(MachineSpec(memory_mib=64, forwards=f)): print('started')\n"
         "except MachineError as error: print(error.message)\n"
     )
     if not (shutil.which("unshare") and shutil.which("ip")) or os.geteuid() != 0:
