@@ -115,7 +115,7 @@ class PfConf:
                 raise PfError(line)
             self.tables[match[1]] = [ipaddress.ip_network(n) for n in (match[2] or "").split()]
         elif words[0] == "set":
-            if words[1] not in ("block-policy", "skip"):
+            if words[1] not in ("block-policy", "skip", "limit"):
                 raise PfError(line)
             self.settings[words[1]] = " ".join(words[2:]).removeprefix("on ").replace("lo", "lo0")
         elif words[0] == "match":
@@ -180,7 +180,8 @@ class PfConf:
         if match := re.fullmatch(r"<(\w+)>", spec):
             return any(ip in net for net in self.tables[match[1]])
         if match := re.fullmatch(r"\((\w+)(:0)?\)", spec):
-            own = [a for i in self._interfaces(match[1]) for a in self.world.addresses[i]]
+            names = list(self.world.addresses) if match[1] == "self" else self._interfaces(match[1])
+            own = [a for i in names for a in self.world.addresses[i]]
             return any(ipaddress.ip_interface(a).ip == ip for a in own)
         return ip in ipaddress.ip_network(spec)
 
@@ -208,7 +209,7 @@ _RULE = re.compile(
     r"(?: to (?:port (?P<port_only>\d+)|(?P<dst>(?:! )?\S+)(?: port (?P<port>\d+))?))?"
     r"(?: icmp6?-type (?P<icmp>\w+))?"
     r"(?: tagged (?P<tagged>\w+))?(?: tag (?P<tag>\w+))?(?: rtable (?P<rtable>\d+))?"
-    r"(?: keep state(?P<state> \(.*\))?)?"
+    r"(?: keep state(?P<state> \(.*?\))?| (?P<no_state>no state))?"
     r"(?: (?P<translate>rdr-to|nat-to) (?P<target>\S+)(?: port (?P<target_port>\d+))?"
     r"(?: (?P<pool>round-robin))?)?"
 )
@@ -220,7 +221,7 @@ def _rule(line: str) -> Rule:
         raise PfError(f"not a rule of the subset: {line}")
     got = {k: v or "" for k, v in match.groupdict().items()}
     options = {got["translate"]: got["target"]} if got["translate"] else {}
-    for key in ("rtable", "target_port", "state"):
+    for key in ("rtable", "target_port", "state", "no_state"):
         if got[key]:
             options[key] = got[key]
     return Rule(

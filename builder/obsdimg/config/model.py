@@ -124,6 +124,11 @@ class AccessSettings(Section):
         0,
         description="Safety net: minutes after the first boot in which ssh is open to all.",
     )
+    rescue_minutes: Annotated[int, Field(ge=0, le=1440)] = Field(
+        0,
+        description="A way back in: after so many minutes since a boot in which no client was heard,"
+        " ssh opens outside to the administrator's keys for an hour; 0: never.",
+    )
 
 
 class DiskSettings(Section):

@@ -122,6 +122,15 @@ def _access(c: Config) -> Iterator[Conflict]:
         )
     if not c.access.sshd and c.access.ssh_window_minutes:
         yield Conflict("access.ssh_window_minutes", "needs access.sshd = true")
+    if c.access.rescue_minutes:
+        if not c.access.sshd:
+            yield Conflict("access.rescue_minutes", "needs access.sshd = true")
+        elif not (admin and admin.keys) and not c.access.root_keys:
+            yield Conflict(
+                "access.rescue_minutes",
+                "opens ssh to keys only, and nobody has one",
+                "add the line of your id_ed25519.pub to access.admin.keys",
+            )
 
 
 def _disk(c: Config) -> Iterator[Conflict]:

@@ -40,13 +40,5 @@ def changes_command(config: Config, release: Release) -> str | None:
     own = config.tunnel.ipv4 or config.tunnel.ipv6
     assert own is not None
     as_root = "" if config.access.admin.doas == "none" else "doas "
-    if release.wireguard.backend == "wireguard-go":
-        restart = f"{as_root}rcctl reload obsdimg_wg"
-    else:
-        # netstart only adds: without this a removed client would keep its way in.
-        restart = f"{as_root}ifconfig wg0 -wgpeerall && {as_root}sh /etc/netstart wg0"
-    remote = (
-        f"{as_root}tar -xzpf - -C / && {as_root}pfctl -nf /etc/pf.conf"
-        f" && {as_root}pfctl -f /etc/pf.conf && {restart}"
-    )
+    remote = f"{as_root}/usr/local/sbin/obsdimg-tunnel take"
     return f"ssh {config.access.admin.name}@{own.ip} '{remote}' <clients/{ARCHIVE}"

@@ -26,6 +26,8 @@ from obsdimg.site.tunnel import SERVER_KEY_MARK, TunnelPlan, plan_tunnel
 
 PACKAGES = "/var/obsdimg/packages"
 SEALED = "/obsdimg.sealed"
+RESCUE_OPEN = 60
+"""Minutes for which ssh is open outside when nobody was heard in the tunnel."""
 OUTSIDE6 = "<outside6>"
 """The pf table of the server's global IPv6 addresses, where they are not known beforehand."""
 
@@ -67,7 +69,6 @@ def plan_site(
     holding = _holding(config, release, tunnel, materials)
     rows = [row for row in site_table().files if row.applies(holding)]
     values = _values(config, release, tunnel, materials)
-    values["key_files"] = [row.path for row in rows if row.sealed]
     files: list[Entry] = []
     sealed: dict[str, Entry] = {}
     for row in rows:
@@ -90,7 +91,7 @@ def install_site(config: Config, sealed: bytes | None) -> Entry:
     """/install.site, which opens `sealed` (the bytes of /obsdimg.sealed), if there are any."""
     table, ssh, holding = site_table(), _ssh(config), _holding_access(config)
     texts = [
-        render("siteXX", part.template, ssh=ssh).decode()
+        render("siteXX", part.template, ssh=ssh, network=_named(config)).decode()
         for part in table.parts
         if part.applies(holding)
     ]
@@ -100,6 +101,12 @@ def install_site(config: Config, sealed: bytes | None) -> Entry:
         about = {"sha256": sha256, "header": HEADER, "seed_at": SEED_AT}
     data = render("siteXX", table.install_site, sealed=about, parts=texts)
     return Entry("/install.site", data, 0o700, f"siteXX/{table.install_site}")
+
+
+def _named(config: Config) -> dict[str, Any]:
+    """What install.site itself writes about the network."""
+    host = config.host
+    return {"name": f"{host.name}.{host.domain}", "dns": [str(a) for a in config.network.dns]}
 
 
 def _entry(
@@ -136,12 +143,11 @@ def _holding(
         "doas": admin is not None and admin.doas != "none",
         "first-boot-key": tunnel.first_boot_key,
         "multi-hop": tunnel.upstream is not None,
-        "outside6": _nat6(config) == OUTSIDE6,
+        "outside6": _outside6(config, tunnel),
         "own-dns": bool(config.network.dns) and config.network.ipv4 == "dhcp",
         "own-mirror": bool(materials.installurl),
         "unbound": tunnel.unbound,
         "upkeep": config.upkeep.schedule != "never",
-        "watched": tunnel.watched,
         "wg": tunnel.backend == "wg",
         "wireguard-go": tunnel.backend == "wireguard-go",
     }
@@ -153,6 +159,7 @@ def _holding_access(config: Config) -> frozenset[Condition]:
     conditions: dict[Condition, bool] = {
         "sshd": config.access.sshd,
         "further-keys": bool(_ssh(config)["further_keys"]),
+        "rescue": bool(_ssh(config)["rescue"]),
     }
     return frozenset(name for name, holds in conditions.items() if holds)
 
@@ -183,6 +190,11 @@ def _values(
         "tunnel": tunnel,
         "egress": network.interface,
         "egress_ipv6": network.ipv6 != "none",
+        "egress6": _outside_address6(config),
+        "outside6": _outside6(config, tunnel),
+        "daemons": list(tunnel.daemons.values()),
+        "key_files": list(tunnel.daemons.values()),
+        "resolvd_off": bool(network.dns) and release.number >= (7, 0),
         "private_interfaces": [i.name for i in network.interfaces],
         "private_ipv6": [_fixed(i.ipv6) for i in network.interfaces],
         "nat6": _nat6(config),
@@ -214,6 +226,18 @@ def _nat6(config: Config) -> str:
     return OUTSIDE6 if config.network.ipv6 == "autoconf" else _fixed(config.network.ipv6)
 
 
+def _outside_address6(config: Config) -> str:
+    """The server's own global IPv6 address outside, or the table that holds it; "" without."""
+    ipv6 = config.network.ipv6
+    return OUTSIDE6 if ipv6 == "autoconf" else _fixed(ipv6)
+
+
+def _outside6(config: Config, tunnel: TunnelPlan) -> bool:
+    """Whether pf.conf needs the table: for what leaves, or for a port that leads to another."""
+    led = bool(tunnel.redirected_ports) and _outside_address6(config) == OUTSIDE6
+    return led or _nat6(config) == OUTSIDE6
+
+
 def _fixed(address: IPv6Interface | str) -> str:
     """A static address without its prefix; nothing for `autoconf` and `none`."""
     return "" if isinstance(address, str) else str(address.ip)
@@ -231,6 +255,11 @@ def _ssh(config: Config) -> dict[str, Any]:
     return {
         "anywhere": access.sshd and anywhere,
         "window": access.ssh_window_minutes if access.sshd and not anywhere else 0,
+        "rescue": access.rescue_minutes if access.sshd and not anywhere else 0,
+        "rescue_open": RESCUE_OPEN,
+        "inside": [
+            str(a.network) for a in (config.tunnel.ipv4, config.tunnel.ipv6) if a is not None
+        ],
         "passwords": access.admin is not None and access.admin.password != DISABLED,
         "further_keys": further,
     }

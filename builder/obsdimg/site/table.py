@@ -15,7 +15,7 @@ TABLE = "files.toml"
 
 Condition = Literal[
     "audit", "blocked-names", "dhclient", "dhcpleased", "doas", "first-boot-key", "further-keys",
-    "multi-hop", "outside6", "own-dns", "own-mirror", "sshd", "unbound", "upkeep", "watched", "wg",
+    "multi-hop", "outside6", "own-dns", "own-mirror", "rescue", "sshd", "unbound", "upkeep", "wg",
     "wireguard-go",
 ]  # fmt: skip
 """What a row may depend on.  Which of them hold is decided in site/plan.py."""

@@ -78,11 +78,14 @@ class PlannedUpstream:
 
 @dataclass(frozen=True)
 class TunnelDaemon:
-    """A process of wireguard-go: for people what it does, its interface, its configuration."""
+    """One end of a tunnel: for people what it does, its rc.d service, interface and key file."""
 
     what: str
+    service: str
     interface: str
     config: str
+    port: int | None
+    """The UDP port that its key file must name; None where it takes any."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,6 @@ class TunnelPlan:
 
     backend: str
     interface: str
-    service: str
     listen_port: int
     redirected_ports: tuple[int, ...]
     addresses: tuple[Address, ...]
@@ -116,11 +118,6 @@ class TunnelPlan:
         return "inet6" in self.families
 
     @property
-    def watched(self) -> bool:
-        """Whether something of the tunnel can be down and be brought back by cron."""
-        return bool(self.service) or self.upstream is not None
-
-    @property
     def mss4(self) -> int:
         """The largest TCP segment that fits into a packet of the tunnel, bytes."""
         return self.mtu - _TCP_IP4
@@ -131,12 +128,24 @@ class TunnelPlan:
 
     @property
     def daemons(self) -> dict[str, TunnelDaemon]:
-        """The processes of wireguard-go, by the name that siteXX/files.toml uses."""
-        found = {"tunnel": TunnelDaemon("the tunnel", self.interface, "/etc/wireguard/server.conf")}
+        """The rc.d services, by the name that siteXX/files.toml uses."""
+        userland = self.backend == "wireguard-go"
+        conf = "/etc/wireguard/server.conf" if userland else f"/etc/hostname.{self.interface}"
+        found = {
+            "tunnel": TunnelDaemon(
+                "the tunnel", "obsdimg_wg", self.interface, conf, self.listen_port
+            )
+        }
         if self.upstream:
-            conf = "/etc/wireguard/upstream.conf"
-            found["next-server"] = TunnelDaemon("the next server", self.upstream.interface, conf)
+            to = self.upstream.interface
+            conf = "/etc/wireguard/upstream.conf" if userland else f"/etc/hostname.{to}"
+            found["next-server"] = TunnelDaemon("the next server", "obsdimg_wg_up", to, conf, None)
         return found
+
+    @property
+    def service(self) -> str:
+        """The rc.d services as rc.conf(8) names them in pkg_scripts: what is first starts first."""
+        return " ".join(reversed([daemon.service for daemon in self.daemons.values()]))
 
 
 def plan_tunnel(config: Config, keys: ProjectKeys, backend: str) -> TunnelPlan:
@@ -149,11 +158,9 @@ def plan_tunnel(config: Config, keys: ProjectKeys, backend: str) -> TunnelPlan:
     if unbound and listen == 53:
         listen = next((p for p in ports if p != 53), FREE_PORT)
     addresses = tuple(_address(a) for a in (tunnel.ipv4, tunnel.ipv6) if a is not None)
-    services = "obsdimg_wg_up obsdimg_wg" if tunnel.upstream else "obsdimg_wg"
     return TunnelPlan(
         backend=backend,
         interface="tun0" if userland else "wg0",
-        service=services if userland else "",
         listen_port=listen,
         redirected_ports=tuple(p for p in ports if p != listen),
         addresses=addresses,
