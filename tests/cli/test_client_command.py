@@ -329,24 +329,21 @@ class TestApplying:
         clients = [v.strip().encode() for n, v in folder.secrets().items() if n == "tablet.key"]
         assert not any(clients[0] in data for _, data in files.values())
 
-    def test_the_command_checks_pf_before_it_loads_it(self, folder: Folder) -> None:
+    def test_the_command_is_the_servers_own_which_checks_and_writes_whole(
+        self, folder: Folder
+    ) -> None:
         out, _ = folder.client("rotate", "phone")
         found = self.COMMAND.search(out)
         assert found is not None
-        assert found[1].split(" && ") == [
-            "doas tar -xzpf - -C /",
-            "doas pfctl -nf /etc/pf.conf",
-            "doas pfctl -f /etc/pf.conf",
-            "doas rcctl reload obsdimg_wg",
-        ]
+        assert found[1] == "doas /usr/local/sbin/obsdimg-tunnel take"
 
-    def test_from_6_8_the_old_peers_go_first(self, folder: Folder) -> None:
+    def test_from_6_8_it_is_the_same(self, folder: Folder) -> None:
         folder.edit('version = "6.6"', 'version = "7.5"')
         project = Project.open(folder.toml)
         release = load_release("7.5")
-        command = changes_command(project.config, release)
+        command = changes_command(project.config)
         assert command is not None
-        assert "ifconfig wg0 -wgpeerall && doas sh /etc/netstart wg0'" in command
+        assert "'doas /usr/local/sbin/obsdimg-tunnel take'" in command
         files = archive(changes_archive(project.config, release, project.keys()))
         assert files["/etc/hostname.wg0"][0] == 0o640
 

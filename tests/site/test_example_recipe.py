@@ -98,7 +98,7 @@ def test_check_accepts_it_and_shows_every_file(
 
 def test_it_is_the_recipe() -> None:
     pf = generated()["server/etc/pf.conf"].decode()
-    assert "proto udp to (egress:0) port 53" in pf
+    assert "proto udp to (egress) port 53 no state" in pf
     assert "from 10.0.0.2 to 172.16.1.0/24 tag TO_PRIVATE" in pf
     assert "from 10.0.0.3 to 172.16.1.0/24" not in pf
     assert generated()["server/etc/sysctl.conf"] == b"net.inet.ip.forwarding=1\n"

@@ -132,8 +132,7 @@ def test_a_raw_answer_that_a_question_takes_is_used() -> None:
 
 def test_from_6_8_there_is_no_package_and_no_daemon() -> None:
     plan = planned(version="6.8")
-    paths = {f.path for f in plan.files}
-    assert "/etc/rc.d/obsdimg_wg" not in paths
-    assert "/usr/local/sbin/obsdimg-watch" not in paths
+    assert "wireguard-go" not in content(plan, "/etc/rc.d/obsdimg_wg")
+    assert "pkg_add -I" not in content(plan, "/usr/local/sbin/obsdimg-firsttime")
     assert "/etc/hostname.wg0" in plan.sealed
     assert plan.sealed["/etc/hostname.wg0"].mode == 0o640

@@ -16,7 +16,7 @@ from obsdimg.core.resources import resource
 from obsdimg.site import table
 from obsdimg.site.plan import PACKAGES, Materials
 from obsdimg.site.table import Condition, FileRow, SiteTableError, site_table
-from support.site_fixtures import RECIPE, content, planned
+from support.site_fixtures import RECIPE, UPSTREAM, content, planned
 
 TOP = resource("siteXX")
 BEGIN, END = "<!-- from files.toml -->\n", "<!-- end -->\n"
@@ -53,9 +53,17 @@ def test_every_template_is_in_the_table_and_every_line_has_its_file() -> None:
     used |= {part.template for part in found.parts} | {found.install_site}
     others = {"README.md", "base-directories", table.TABLE}
     there = {str(p.relative_to(TOP)) for p in TOP.rglob("*") if p.is_file()} - others
+    there = {path for path in there if not path.startswith("remote/")}  # sent when it is needed
     assert used == there
-    paths = [row.path for row in found.files]
-    assert paths == sorted(set(paths)), "in order, none twice"
+    rows = [(row.path, row.when) for row in found.files]
+    assert rows == sorted(set(rows)), "in order, none twice"
+
+
+@pytest.mark.parametrize("version", ["6.6", "7.5"])
+@pytest.mark.parametrize("text", [RECIPE, RECIPE + UPSTREAM], ids=["one hop", "two hops"])
+def test_no_server_gets_a_file_twice(text: str, version: str) -> None:
+    paths = [f.path for f in planned(text, version).files]
+    assert len(paths) == len(set(paths))
 
 
 def test_a_file_ends_in_j2_if_and_only_if_it_has_something_to_fill_in() -> None:
@@ -86,9 +94,9 @@ def test_a_row_applies_when_all_its_conditions_hold() -> None:
     old = {f.path for f in planned(recipe, "6.6").files}
     new = {f.path for f in planned(recipe, "7.7").files}
     assert "/etc/dhclient.conf" in old - new
-    assert {"/etc/dhcpleased.conf", "/etc/resolv.conf"} <= new - old
+    assert "/etc/dhcpleased.conf" in new - old
     neither = {f.path for f in planned(RECIPE, "6.6").files}
-    assert not neither & {"/etc/dhclient.conf", "/etc/dhcpleased.conf", "/etc/resolv.conf"}
+    assert not neither & {"/etc/dhclient.conf", "/etc/dhcpleased.conf"}
     assert "/usr/local/sbin/obsdimg-upkeep" in neither
     never = {f.path for f in planned('[upkeep]\nschedule = "never"\n' + RECIPE).files}
     assert neither - never == {"/usr/local/sbin/obsdimg-upkeep"}

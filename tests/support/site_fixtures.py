@@ -35,6 +35,14 @@ name = "phone"
 ipv4 = "10.0.0.3"
 """
 
+UPSTREAM = """
+[tunnel.upstream]
+endpoint = "hop.example.net"
+public_key = "W2qfaT2eY2S8mcmmzQVCkFz4jSXFpwdgFMfjC2xTZV0="
+ipv4 = "10.9.0.2/24"
+"""
+"""A next server, to be put behind RECIPE."""
+
 
 def secret(name: str) -> bytes:
     """32 bytes that are always the same for a name."""

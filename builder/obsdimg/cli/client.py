@@ -247,7 +247,7 @@ def _what_next(project: Project, ui: Ui) -> None:
         ui.say("a running server takes it over through the tunnel: obsdimg apply")
     if project.config.tunnel.keys == "first-boot":
         return
-    command = changes_command(project.config, release)
+    command = changes_command(project.config)
     if command is not None:
         ui.say(f"or, from a computer in the tunnel:\n  {command}")
 

@@ -126,8 +126,8 @@ class AccessSettings(Section):
     )
     rescue_minutes: Annotated[int, Field(ge=0, le=1440)] = Field(
         0,
-        description="A way back in: after so many minutes since a boot in which no client was heard,"
-        " ssh opens outside to the administrator's keys for an hour; 0: never.",
+        description="A way back in: minutes since a boot without any client heard, after which ssh"
+        " opens outside for an hour, to keys only; 0: never.",
     )
 
 

@@ -33,7 +33,7 @@ def changes_archive(
     return site_set([*files, *plan.sealed.values()], 0)
 
 
-def changes_command(config: Config, release: Release) -> str | None:
+def changes_command(config: Config) -> str | None:
     """The shell command that sends the archive, or None where nobody can log in."""
     if config.access.admin is None or not config.access.sshd:
         return None
