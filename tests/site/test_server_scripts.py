@@ -1,22 +1,17 @@
-"""obsdimg-watch, -upkeep, -outside6 and -firsttime, run for real with stand-ins around them."""
+"""The scripts of siteXX/common/usr/local/sbin, run for real with stand-ins around them."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from obsdimg.tunnel.keys import WgPrivateKey
 from support.server_bench import SHELLS, ServerBench, program
-from support.site_fixtures import RECIPE, planned
+from support.site_fixtures import RECIPE, UPSTREAM
 
 FIRST_BOOT = RECIPE.replace("[tunnel]\n", '[tunnel]\nkeys = "first-boot"\n')
-UPSTREAM = """
-[tunnel.upstream]
-endpoint = "hop.example.net"
-public_key = "W2qfaT2eY2S8mcmmzQVCkFz4jSXFpwdgFMfjC2xTZV0="
-ipv4 = "10.9.0.2/24"
-"""
 SIX = RECIPE.replace("[tunnel]\n", '[tunnel]\nipv6 = "fd00:66::1/64"\n')
 SIX = SIX.replace('"10.0.0.2"', '"10.0.0.2"\nipv6 = "fd00:66::2"')
 SIX = SIX.replace('"10.0.0.3"', '"10.0.0.3"\nipv6 = "fd00:66::3"')
@@ -28,80 +23,133 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> ServerBench:
 
 
 class TestWatch:
-    """obsdimg-watch brings a dead daemon back."""
+    """obsdimg-watch brings back what does not work, and keeps what does."""
 
-    @pytest.fixture
-    def script(self, bench: ServerBench) -> Path:
+    @pytest.fixture(params=["6.6", "7.5"])
+    def script(self, bench: ServerBench, request: pytest.FixtureRequest) -> Path:
         bench.stand_in("logger")
-        bench.stand_in("rcctl", '[ "$1" = restart ] || ! [ -e $T/dead.$2 ]')
-        return bench.install("/usr/local/sbin/obsdimg-watch", RECIPE + UPSTREAM)
+        bench.stand_in("pfctl")
+        bench.stand_in("pgrep")
+        bench.stand_in("rcctl", '[ "$1" = start ] || ! [ -e $T/dead.$2 ]')
+        bench.stand_in("obsdimg-tunnel", "exit $(cat $T/$1.$2 2>/dev/null || echo 0)")
+        return bench.install("/usr/local/sbin/obsdimg-watch", RECIPE + UPSTREAM, request.param)
 
-    def test_what_runs_is_left_alone(self, bench: ServerBench, script: Path) -> None:
+    def spoil(self, bench: ServerBench, script: Path, code: int) -> str:
+        """Make the check of the tunnel's interface end with `code`; its name."""
+        name = "tun0" if "tun0" in script.read_text() else "wg0"
+        (bench.root / f"check.{name}").write_text(f"{code}\n")
+        return name
+
+    def said(self, bench: ServerBench) -> list[str]:
+        return [line for line in bench.journal() if line.startswith(("logger", "rcctl", "pfctl"))]
+
+    def test_what_works_is_left_alone_and_kept(self, bench: ServerBench, script: Path) -> None:
         assert bench.run(script) == ""
-        assert bench.journal() == ["rcctl check obsdimg_wg_up", "rcctl check obsdimg_wg"]
+        kept = [line.split()[-1] for line in bench.journal() if "obsdimg-tunnel keep" in line]
+        assert kept in (["pf", "tun0", "tun1"], ["pf", "wg0", "wg1"])
+        assert self.said(bench) == ["rcctl check unbound"]
 
-    def test_what_died_is_started_again_and_that_is_logged(
+    def test_what_does_not_work_is_started_again_and_that_is_logged(
         self, bench: ServerBench, script: Path
     ) -> None:
-        (bench.root / "dead.obsdimg_wg").touch()
+        name = self.spoil(bench, script, 1)
         bench.run(script)
-        assert bench.journal()[1:] == [
-            "rcctl check obsdimg_wg",
-            "rcctl restart obsdimg_wg",
-            "logger -t obsdimg-watch -p daemon.warning obsdimg_wg had died; started again",
+        assert self.said(bench) == [
+            "rcctl start obsdimg_wg",
+            "logger -t obsdimg-watch -p daemon.warning obsdimg_wg did not work; it does again",
+            "pfctl -f " + str(bench.root / "etc/pf.conf"),
+            "rcctl check unbound",
         ]
+        assert f"obsdimg-tunnel keep {name}" not in bench.journal(), "only what works is kept"
 
     def test_what_does_not_start_is_an_error_in_the_log(
         self, bench: ServerBench, script: Path
     ) -> None:
         bench.stand_in("rcctl", "exit 1")
+        self.spoil(bench, script, 1)
         bench.run(script)
-        assert [line for line in bench.journal() if "does not start" in line] == [
-            "logger -t obsdimg-watch -p daemon.err obsdimg_wg_up does not start",
-            "logger -t obsdimg-watch -p daemon.err obsdimg_wg does not start",
-        ]
+        assert "logger -t obsdimg-watch -p daemon.err obsdimg_wg does not work" in self.said(bench)
+
+    def test_a_server_without_its_key_yet_is_no_error(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        self.spoil(bench, script, 3)
+        bench.run(script)
+        assert self.said(bench) == ["rcctl check unbound"]
+
+    def test_a_pf_conf_that_was_mended_is_loaded(self, bench: ServerBench, script: Path) -> None:
+        (bench.root / "choose.pf").write_text("2\n")
+        bench.run(script)
+        assert f"pfctl -f {bench.root}/etc/pf.conf" in bench.journal()
+
+    def test_a_change_that_is_being_tried_is_not_undone(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        self.spoil(bench, script, 1)
+        (bench.root / "var/db/obsdimg/apply").mkdir()
+        (bench.root / "var/db/obsdimg/apply/pid").write_text(f"{os.getpid()}\n")
+        bench.run(script)
+        assert bench.journal() == []
 
     def test_what_was_stopped_on_purpose_stays_stopped(
         self, bench: ServerBench, script: Path
     ) -> None:
-        (bench.root / "dead.obsdimg_wg").touch()
+        self.spoil(bench, script, 1)
         (bench.root / "etc/wireguard/stopped").touch()
         bench.run(script)
         assert bench.journal() == []
 
 
-class TestWatchWg:
-    """From 6.8 there is no daemon; what can be missing is the next server's address."""
+class TestRescue:
+    """obsdimg-rescue opens ssh once where nobody is heard, and closes it again."""
 
-    @pytest.fixture
-    def script(self, bench: ServerBench) -> Path:
+    OPEN = "pfctl -q -a obsdimg-rescue -f -"
+    SHUT = "pfctl -q -a obsdimg-rescue -F rules"
+
+    @pytest.fixture(params=["6.6", "7.5"])
+    def script(self, bench: ServerBench, request: pytest.FixtureRequest) -> Path:
         bench.stand_in("logger")
-        bench.stand_in("ifconfig", "cat $T/ifconfig 2>/dev/null")
-        (bench.root / "etc/netstart").write_text(
-            f'echo "netstart $*" >>{bench.root}/journal\n'
-            f"[ -e {bench.root}/resolves ] && echo wgpeer >{bench.root}/ifconfig\n"
-            "echo 'ifconfig: wgkey SECRET' >&2\n"
-        )
-        return bench.install("/usr/local/sbin/obsdimg-watch", RECIPE + UPSTREAM, "7.5")
+        bench.stand_in("pfctl", "cat >$T/rules")
+        bench.stand_in("wg", 'echo "KEY $(cat $T/heard 2>/dev/null || echo 0)"')
+        bench.stand_in("ifconfig", "[ -e $T/heard ] && echo 'last handshake: 3 seconds ago'")
+        text = RECIPE.replace("[access.admin]", "[access]\nrescue_minutes = 3\n[access.admin]")
+        return bench.install("/usr/local/sbin/obsdimg-rescue", text, request.param)
 
-    def test_a_peer_that_is_there_is_left_alone(self, bench: ServerBench, script: Path) -> None:
-        (bench.root / "ifconfig").write_text("wg1: flags=80c3\n\twgpeer x\n")
-        bench.run(script)
-        assert bench.journal() == ["ifconfig wg1"]
+    def minutes(self, bench: ServerBench, script: Path, count: int) -> list[str]:
+        """Run it so often; what pf was told in these minutes."""
+        before = len(bench.journal())
+        for _ in range(count):
+            assert bench.run(script) == ""
+        return [line for line in bench.journal()[before:] if line.startswith("pfctl")]
 
-    def test_a_missing_one_is_tried_again_every_minute(
+    def test_before_the_time_nothing_is_open(self, bench: ServerBench, script: Path) -> None:
+        assert self.minutes(bench, script, 2) == []
+
+    def test_it_opens_to_the_minute_and_closes_after_an_hour_for_good(
         self, bench: ServerBench, script: Path
     ) -> None:
-        assert bench.run(script) == "", "no key reaches cron's mail"
-        assert bench.journal()[1] == "netstart wg1"
-        assert "is not known (does its name resolve?)" in bench.journal()[-1]
-        (bench.root / "resolves").touch()
-        assert bench.run(script) == ""
-        assert "it is now" in bench.journal()[-1]
+        assert self.minutes(bench, script, 3) == [self.OPEN]
+        assert "to (egress) port 22 keep state (max-src-conn 5" in bench.read("rules")
+        assert set(self.minutes(bench, script, 59)) == {self.OPEN}
+        assert self.minutes(bench, script, 1) == [self.SHUT]
+        assert self.minutes(bench, script, 5) == [], "once for each boot"
+        logged = [line for line in bench.journal() if line.startswith("logger")]
+        assert len(logged) == 2
 
-    def test_one_hop_needs_no_watch(self) -> None:
-        paths = {f.path for f in planned(RECIPE, "7.5").files}
-        assert "/usr/local/sbin/obsdimg-watch" not in paths
+    def test_a_handshake_closes_it_and_nothing_opens_it_again(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        self.minutes(bench, script, 4)
+        (bench.root / "heard").write_text("1700000000\n")
+        assert self.minutes(bench, script, 1) == [self.SHUT]
+        (bench.root / "heard").unlink()
+        assert self.minutes(bench, script, 9) == []
+
+    def test_a_server_that_was_reached_never_opens(self, bench: ServerBench, script: Path) -> None:
+        (bench.root / "heard").write_text("1700000000\n")
+        self.minutes(bench, script, 1)
+        (bench.root / "heard").unlink()
+        assert self.minutes(bench, script, 9) == []
 
 
 class TestUpkeep:
@@ -197,6 +245,10 @@ class TestFirstTime:
     """obsdimg-firsttime: packages, the key, the safety window, patches; then it is gone."""
 
     def prepare(self, bench: ServerBench, text: str = RECIPE, version: str = "6.6") -> Path:
+        (bench.root / "usr/bin").mkdir(exist_ok=True)
+        (bench.root / "usr/bin/perl").touch()
+        (bench.root / "usr/bin/perl").chmod(0o755)
+        bench.stand_in("obsdimg-tunnel")
         for name in ("pkg_add", "syspatch", "at", "pfctl"):
             bench.stand_in(name, f"cat >>$T/{name}.stdin 2>/dev/null")
         (bench.root / "var/obsdimg/packages").mkdir(parents=True)
@@ -275,6 +327,24 @@ class TestFirstTime:
         assert f"obsdimg client --server-key {public}" in console
         if version != "6.6":
             assert f"netstart wg0{' wg1' if more else ''}" in bench.journal()
+
+    def test_without_perl_the_key_is_shown_and_the_missing_code_is_explained(
+        self, bench: ServerBench
+    ) -> None:
+        script, _ = self.with_key(bench)
+        (bench.root / "usr/bin/perl").unlink()
+        assert "not found" not in bench.run(script)
+        console = bench.read("dev/console")
+        assert bench.read("etc/wireguard/server.pub").strip() in console
+        assert "(no QR code: " in console
+
+    def test_what_draws_the_code_is_gone_afterwards_and_the_key_file_is_kept_as_good(
+        self, bench: ServerBench
+    ) -> None:
+        script, _ = self.with_key(bench)
+        bench.run(script)
+        assert not (bench.root / "usr/local/sbin/obsdimg-qr").exists()
+        assert "obsdimg-tunnel keep tun0" in bench.journal()
 
     def test_the_rest_of_the_key_file_is_as_it_was(self, bench: ServerBench) -> None:
         script, files = self.with_key(bench)

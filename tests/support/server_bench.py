@@ -25,8 +25,11 @@ _PATHS = (
     "/etc/wireguard",
     "/etc/hostname.",
     "/etc/netstart",
+    "/etc/pf.conf",
     "/var/db/obsdimg",
     "/var/obsdimg",
+    "/var/run/obsdimg",
+    "/usr/bin/perl",
     "/dev/console",
     "/usr/local/sbin/obsdimg-",
 )
@@ -49,14 +52,21 @@ class ServerBench:
     awk: str = "original-awk"
 
     def __post_init__(self) -> None:
-        for folder in ("bin", "etc/wireguard", "var/db/obsdimg", "usr/local/sbin", "dev"):
+        for folder in (
+            "bin",
+            "etc/wireguard",
+            "var/db/obsdimg",
+            "usr/local/sbin",
+            "dev",
+            "var/run",
+        ):
             (self.root / folder).mkdir(parents=True)
         (self.root / "bin/awk").symlink_to(program(self.awk))
         (self.root / "bin/sh").symlink_to(program(self.shell))
 
     def stand_in(self, name: str, body: str = ":") -> None:
         """A program: it notes its arguments, then does `body` ($T is the root)."""
-        path = self.root / "bin" / name
+        path = self.root / ("bin" if not name.startswith("obsdimg-") else "usr/local/sbin") / name
         path.write_text(f'#!/bin/sh\nT={self.root}\necho "{name} $*" >>$T/journal\n{body}\n')
         path.chmod(0o755)
 

@@ -1,0 +1,237 @@
+"""obsdimg-tunnel: which file holds after a power failure, and what a healthy tunnel is."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from support.server_bench import SHELLS, ServerBench, program
+from support.site_fixtures import RECIPE, UPSTREAM
+
+WG_GO, WG = "6.6", "7.5"
+NAMES = {
+    WG_GO: ("tun0", "etc/wireguard/server.conf"),
+    WG: ("wg0", "etc/hostname.wg0"),
+}
+SCRIPT = "/usr/local/sbin/obsdimg-tunnel"
+
+
+class Tunnel:
+    """A server in a folder whose interface has what `runs` says."""
+
+    def __init__(self, root: Path, shell: str, version: str) -> None:
+        self.bench = ServerBench(root, shell)
+        self.version = version
+        self.name, self.path = NAMES[version]
+        self.script = self.bench.install(SCRIPT, RECIPE + UPSTREAM, version)
+        self.file = self.bench.install(f"/{self.path}", RECIPE, version)
+        self.pf = self.bench.install("/etc/pf.conf", RECIPE, version)
+        self.text = self.file.read_text()
+        self.good = root / "etc/wireguard/good"
+        self.good.mkdir()
+        for name in ("logger", "sync", "rcctl"):
+            self.bench.stand_in(name)
+        self.bench.stand_in("pfctl", "! grep -q BAD $T/etc/pf.conf")
+        self.bench.stand_in(
+            "wg", "case $3 in listen-port) cat $T/port;; peers) cat $T/peers;; esac"
+        )
+        self.bench.stand_in(
+            "ifconfig",
+            'case "$*" in wg?) cat $T/up 2>/dev/null; sed "s/^/\twgport /" $T/port;'
+            ' sed "s/^/\twgpeer /" $T/peers;; esac',
+        )
+        self.runs()
+
+    def runs(self, port: str = "51820", peers: list[str] | None = None) -> None:
+        """What the interface has: by default what the file says."""
+        root = self.bench.root
+        words = self.text.replace("=\n", "=\n").split()
+        marks = ("PublicKey", "wgpeer")
+        found = [
+            words[i + (2 if w == "PublicKey" else 1)] for i, w in enumerate(words) if w in marks
+        ]
+        assert len(found) == 2
+        (root / "port").write_text(f"{port}\n")
+        (root / "peers").write_text("".join(f"{key}\n" for key in found if peers is None))
+        if peers:
+            (root / "peers").write_text("".join(f"{key}\n" for key in peers))
+        (root / "up").write_text(f"{self.name}: flags=80c3<UP,RUNNING> mtu 1420\n")
+        self.peers = found
+
+    def call(self, action: str, thing: str | None = None) -> int:
+        done = subprocess.run(
+            [program(self.bench.shell), str(self.script), action, thing or self.name],
+            capture_output=True,
+            timeout=20,
+            env={"PATH": "/nowhere"},
+        )
+        self.output = (done.stdout + done.stderr).decode()
+        return done.returncode
+
+
+@pytest.fixture(params=[(s, v) for s in SHELLS for v in NAMES], ids=str)
+def tunnel(tmp_path: Path, request: pytest.FixtureRequest) -> Tunnel:
+    return Tunnel(tmp_path, *request.param)
+
+
+def test_what_has_its_port_and_its_peers_is_healthy(tunnel: Tunnel) -> None:
+    assert tunnel.call("check") == 0
+    tunnel.runs(peers=[*tunnel.peers, "another-one="])
+    assert tunnel.call("check") == 0, "a peer that was added by hand does no harm"
+
+
+def test_another_port_or_a_missing_peer_is_not(tunnel: Tunnel) -> None:
+    tunnel.runs(port="40123")
+    assert tunnel.call("check") == 1
+    tunnel.runs(peers=tunnel.peers[:1])
+    assert tunnel.call("check") == 1
+
+
+@pytest.mark.parametrize("left", [0, 10, 0.5, 0.99])
+def test_an_empty_or_cut_file_is_not_healthy_though_what_runs_may_fit(
+    tunnel: Tunnel, left: float
+) -> None:
+    tunnel.file.write_text(tunnel.text[: int(left * len(tunnel.text)) if left < 1 else int(left)])
+    (tunnel.bench.root / "peers").write_text("")
+    assert tunnel.call("check") == 1
+
+
+def test_a_server_without_its_key_yet_says_so(tunnel: Tunnel) -> None:
+    tunnel.file.write_text(tunnel.text + "# @SERVER-KEY@\n")
+    assert tunnel.call("check") == 3
+    assert tunnel.call("keep") == 1
+
+
+def test_a_peer_added_behind_the_mark_by_hand_is_fine(tunnel: Tunnel) -> None:
+    tunnel.file.write_text(tunnel.text + "# my own\n")
+    assert tunnel.call("choose") == 0
+    assert tunnel.file.read_text() == tunnel.text + "# my own\n"
+
+
+@pytest.mark.parametrize("spoilt", ["", "PrivateKey = x\n", "# nothing\n"])
+def test_a_cut_file_gives_way_to_the_last_good_one_and_that_is_logged(
+    tunnel: Tunnel, spoilt: str
+) -> None:
+    assert tunnel.call("keep") == 0
+    tunnel.file.write_text(spoilt)
+    assert tunnel.call("choose") == 2
+    assert tunnel.file.read_text() == tunnel.text
+    refused = tunnel.bench.root / f"etc/wireguard/{tunnel.file.name}.refused"
+    assert refused.read_text() == spoilt
+    (line,) = [one for one in tunnel.bench.journal() if one.startswith("logger")]
+    assert "was cut off or empty: the last good one holds again" in line
+    assert not list(tunnel.file.parent.glob(".obsdimg.*"))
+
+
+def test_a_missing_file_is_put_back(tunnel: Tunnel) -> None:
+    tunnel.call("keep")
+    tunnel.file.unlink()
+    assert tunnel.call("choose") == 2
+    assert tunnel.file.read_text() == tunnel.text
+
+
+def test_without_a_good_copy_nothing_is_touched(tunnel: Tunnel) -> None:
+    tunnel.file.write_text("")
+    assert tunnel.call("choose") == 1
+    assert tunnel.file.read_text() == ""
+    (tunnel.good / tunnel.file.name).write_text("cut")
+    assert tunnel.call("choose") == 1
+
+
+def test_a_refused_file_gives_way_once_and_the_good_one_never_to_itself(tunnel: Tunnel) -> None:
+    tunnel.call("keep")
+    tunnel.file.write_text(tunnel.text.replace("# phone", "# Gibberish"))
+    assert tunnel.call("fallback") == 2
+    assert tunnel.file.read_text() == tunnel.text
+    assert tunnel.call("fallback") == 1
+
+
+def test_a_copy_is_on_the_disk_before_it_has_its_name(tunnel: Tunnel) -> None:
+    tunnel.bench.stand_in("mv", 'exec /bin/mv "$@"')
+    tunnel.call("keep")
+    order = [line.split()[0] for line in tunnel.bench.journal()]
+    assert order == ["sync", "mv", "sync"]
+    assert (tunnel.good / tunnel.file.name).stat().st_mode & 0o777 in (0o600, 0o640)
+
+
+def test_a_copy_that_fails_leaves_the_old_one(tunnel: Tunnel) -> None:
+    tunnel.call("keep")
+    tunnel.bench.stand_in("cp", "exit 1")
+    tunnel.file.write_text(tunnel.text + "# new\n")
+    assert tunnel.call("keep") == 1
+    assert (tunnel.good / tunnel.file.name).read_text() == tunnel.text
+    assert [p.name for p in tunnel.good.iterdir()] == [tunnel.file.name]
+
+
+def test_an_empty_pf_conf_gives_way_and_one_that_pf_refuses_is_not_kept(tunnel: Tunnel) -> None:
+    rules = tunnel.pf.read_text()
+    assert tunnel.call("keep", "pf") == 0
+    tunnel.pf.write_text(rules + "BAD\n")
+    assert tunnel.call("keep", "pf") == 1
+    tunnel.pf.write_text("")
+    assert tunnel.call("choose", "pf") == 2
+    assert tunnel.pf.read_text() == rules
+
+
+def take(tunnel: Tunnel, files: dict[Path, str]) -> tuple[int, str]:
+    """Send these files as `obsdimg client` does."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        for path, text in files.items():
+            info = tarfile.TarInfo(str(path)[1:])
+            info.size, info.mode = len(text), 0o600
+            tar.addfile(info, io.BytesIO(text.encode()))
+    done = subprocess.run(
+        [program(tunnel.bench.shell), str(tunnel.script), "take"],
+        input=out.getvalue(),
+        capture_output=True,
+        timeout=20,
+        env={"PATH": "/nowhere"},
+    )
+    return done.returncode, (done.stdout + done.stderr).decode()
+
+
+def test_a_change_is_written_whole_then_loaded(tunnel: Tunnel) -> None:
+    rules = tunnel.pf.read_text()
+    less = "\n".join(one for one in rules.splitlines() if "10.0.0.3 to ! <inside>" not in one)
+    tunnel.bench.stand_in("mv", 'exec /bin/mv "$@"')
+    code, said = take(tunnel, {tunnel.pf: less, tunnel.file: tunnel.text + "# more\n"})
+    assert (code, said) == (0, "obsdimg-tunnel: a change is made and written\n")
+    assert tunnel.pf.read_text() == less
+    assert tunnel.file.read_text() == tunnel.text + "# more\n"
+    done = [line.split()[0] for line in tunnel.bench.journal()]
+    assert done == ["pfctl", "sync", "mv", "mv", "sync", "pfctl", "rcctl", "pfctl", "logger"] or (
+        done == ["pfctl", "sync", "mv", "mv", "sync", "pfctl", "rcctl", "rcctl", "pfctl", "logger"]
+    )
+    assert "pfctl -q -k 10.0.0.3" in tunnel.bench.journal(), "what it lost, it loses at once"
+    assert "pfctl -q -k 10.0.0.2" not in tunnel.bench.journal()
+
+
+@pytest.mark.parametrize("fault", ["pf", "cut", "room"])
+def test_a_change_that_is_not_good_changes_nothing(tunnel: Tunnel, fault: str) -> None:
+    rules = tunnel.pf.read_text()
+    if fault == "pf":
+        tunnel.bench.stand_in("pfctl", "echo syntax error; exit 1")
+    if fault == "room":
+        tunnel.bench.stand_in("cp", "exit 1")
+    text = tunnel.text[:99] if fault == "cut" else tunnel.text + "# more\n"
+    code, said = take(tunnel, {tunnel.pf: rules + "# new\n", tunnel.file: text})
+    assert code == 1
+    assert "a change was refused, nothing is changed: " in said
+    assert tunnel.pf.read_text() == rules
+    assert tunnel.file.read_text() == tunnel.text
+    assert not list(tunnel.file.parent.glob(".obsdimg*"))
+    assert not list((tunnel.bench.root / "var/db/obsdimg").glob("take.*"))
+
+
+def test_no_key_is_printed_by_any_action(tunnel: Tunnel) -> None:
+    words = tunnel.text.split()
+    private = words[words.index("PrivateKey") + 2 if tunnel.version == WG_GO else 1]
+    for action in ("check", "choose", "keep", "fallback"):
+        tunnel.call(action)
+        assert private not in tunnel.output
+    assert not any(private in line for line in tunnel.bench.journal())
