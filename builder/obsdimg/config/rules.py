@@ -51,6 +51,11 @@ def warnings(config: Config) -> list[str]:
         found.append("upkeep.reboot = true: after a reboot the disk waits for its passphrase")
     if config.access.ssh_from == "anywhere":
         found.append("access.ssh_from = anywhere: ssh is open to the internet")
+    if config.host.console == "com0" and config.disk.encryption == "passphrase":
+        found.append(
+            "host.console = com0: if the machine has a screen, the boot loader asks for the disk's"
+            " passphrase there, and the serial line stays silent until somebody types it"
+        )
     if config.tunnel.peers and config.tunnel.endpoint is None:
         found.append(
             "tunnel.endpoint is not set: the clients' files will not say where the server is"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,7 @@ from obsdimg.core.files import read_file
 from obsdimg.fetch.packages import VerifiedPackage
 from obsdimg.project.folder import Project, ProjectKeys
 from obsdimg.releases.release import Port, Release
+from obsdimg.releases.support import support
 from obsdimg.response.disklabel_template import validate as validate_template
 from obsdimg.site.blocklists import read_block_lists
 from obsdimg.site.overlay import read_overlay
@@ -38,6 +40,8 @@ class BuildInputs:
     port: Port = field(repr=False)
     keys: ProjectKeys = field(repr=False)
     mirrors: tuple[str, ...] = ()
+    support: str | None = None
+    """What is to be said of the release's support on this day, if anything."""
     overlay: tuple[Entry, ...] = ()
     blocked: tuple[str, ...] = field(default=(), repr=False)
     """Names that unbound does not resolve."""
@@ -77,6 +81,7 @@ def read_inputs(
         port=port,
         keys=keys,
         mirrors=release.mirror_urls((*mirrors, *config.release.mirrors)),
+        support=support(release.version, datetime.date.today()).sentence,
         overlay=tuple(_overlay(project, keys)),
         blocked=read_block_lists(project.root / p for p in config.tunnel.block_lists),
         layout=_layout(project, release),

@@ -53,7 +53,8 @@ def plan_build(inputs: BuildInputs) -> BuildPlan:
     with_directories((*site.files, install_site(config, None)))  # raises where two are in conflict
     response = check_response(config, release, inputs.port, inputs.layout is not None)
     settings = hook_settings(config, release)
-    notes = (*hook.warnings(settings), *warnings(config), *response.remarks)
+    about = (inputs.support,) if inputs.support else ()
+    notes = (*about, *hook.warnings(settings), *warnings(config), *response.remarks)
     clients = plan_clients(config, inputs.keys)
     return BuildPlan(inputs, site, response, settings, clients, notes)
 
