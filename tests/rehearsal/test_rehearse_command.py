@@ -66,7 +66,7 @@ def test_the_demo_installs_with_the_hook_and_opens_its_sealed_secrets(
     assert [a["stdin"] for a in bioctl] == ["<passphrase>"]
     assert "new CRYPTO volume" in bioctl[0]["detail"]
     by_hook = [q["answer"] for q in found["questions"] if q["line"] == 0]
-    assert by_hook == ["sd1"]
+    assert by_hook == ["sd1", "whole"]
     files = {f["path"]: f for f in found["site_files"]}
     assert files["/etc/wireguard/server.conf"]["mode"] == "0600"
     assert files["/obsdimg.sealed"]["gone"]
