@@ -25,7 +25,7 @@ limited() {
 section time
 date +%s
 section boot
-TZ=UTC sysctl -n kern.boottime
+sysctl -n kern.boottime
 section release
 uname -r
 section running

@@ -56,7 +56,7 @@ EXPECTED = ExpectedServer(
 
 
 def test_a_server_as_it_should_be_has_no_findings() -> None:
-    assert judge(GOOD, EXPECTED, NOW) == []
+    assert judge(GOOD, EXPECTED, NOW, NOW) == []
     text = screen("vpn", GOOD, EXPECTED, [])
     assert "ok: nothing to do" in text
     assert re.search(r"laptop +31 s ago \* +192\.0\.2\.7:51000 +11\.6 kB +4\.1 kB", text)
@@ -101,7 +101,7 @@ def test_a_server_as_it_should_be_has_no_findings() -> None:
 def test_everything_wrong_is_said_with_its_level(
     change: dict[str, object], level: Level, topic: str, says: str
 ) -> None:
-    findings = judge(replace(GOOD, **change), EXPECTED, NOW)
+    findings = judge(replace(GOOD, **change), EXPECTED, NOW, NOW)
     (found,) = [one for one in findings if one.level > Level.FINE]
     assert (found.level, found.topic) == (level, topic)
     assert says in found.text
@@ -109,24 +109,29 @@ def test_everything_wrong_is_said_with_its_level(
 
 def test_what_a_hand_changed_is_told_from_what_the_project_changed() -> None:
     state = replace(GOOD, files={"/etc/pf.conf": FileState("2" * 64, "600")})
-    ours = judge(state, replace(EXPECTED, applied={"/etc/pf.conf": "2" * 64}), NOW)
+    ours = judge(state, replace(EXPECTED, applied={"/etc/pf.conf": "2" * 64}), NOW, NOW)
     assert [one.topic for one in ours] == ["project"]
-    theirs = judge(state, replace(EXPECTED, applied={"/etc/pf.conf": "3" * 64}), NOW)
+    theirs = judge(state, replace(EXPECTED, applied={"/etc/pf.conf": "3" * 64}), NOW, NOW)
     assert [one.topic for one in theirs] == ["changed there"]
+
+
+def test_a_slow_answer_is_no_wrong_clock() -> None:
+    assert judge(GOOD, EXPECTED, NOW - 5, NOW + 170) == []
+    assert judge(GOOD, EXPECTED, NOW + 100, NOW + 170)[0].topic == "clock"
 
 
 def test_a_release_without_support_is_bad() -> None:
     ended = Support("7.7", False, datetime.date(2026, 5, 1), "the release of 7.9")
-    (found,) = judge(GOOD, replace(EXPECTED, support=ended), NOW)
+    (found,) = judge(GOOD, replace(EXPECTED, support=ended), NOW, NOW)
     assert found.level is Level.BAD
     assert "2026-05-01" in found.text
 
 
 def test_the_worst_stands_first() -> None:
     state = replace(GOOD, missing=("1",), pf_enabled=False)
-    levels = [one.level for one in judge(state, EXPECTED, NOW)]
+    levels = [one.level for one in judge(state, EXPECTED, NOW, NOW)]
     assert levels == [Level.BAD, Level.WARN]
-    assert worst(judge(state, EXPECTED, NOW)) is Level.BAD
+    assert worst(judge(state, EXPECTED, NOW, NOW)) is Level.BAD
 
 
 def test_ifconfig_of_7_7_is_read() -> None:
@@ -152,20 +157,20 @@ def test_any_section_may_hold_anything(lines: list[str]) -> None:
     for number, line in enumerate(lines):
         text += f"@@{names[number % len(names)]}\n{line}\n"
     state = parse_state((text + "@@end\n").encode())
-    screen("vpn", state, EXPECTED, judge(state, EXPECTED, NOW))
+    screen("vpn", state, EXPECTED, judge(state, EXPECTED, NOW, NOW))
 
 
 def test_what_a_server_says_cannot_move_the_cursor() -> None:
     report = b"@@time\n5\n@@release\n\x1b[2J7.7\n@@failed\na\x1b]0;x\x07b\n@@end\n"
     state = parse_state(report)
-    text = screen("vpn", state, EXPECTED, judge(state, EXPECTED, NOW))
+    text = screen("vpn", state, EXPECTED, judge(state, EXPECTED, NOW, NOW))
     assert "\x1b" not in text
     assert "\x07" not in text
 
 
 def test_the_text_format_of_prometheus_is_well_formed() -> None:
     state = replace(GOOD, peers=(PeerState('x"\\' + "A" * 40, "1.2.3.4:5", 7, 1, 2),))
-    text = prometheus('v"pn', state, EXPECTED, judge(state, EXPECTED, NOW))
+    text = prometheus('v"pn', state, EXPECTED, judge(state, EXPECTED, NOW, NOW))
     assert text.endswith("\n")
     families = set()
     for line in text.splitlines():
@@ -184,7 +189,7 @@ def test_the_text_format_of_prometheus_is_well_formed() -> None:
 
 
 def test_json_holds_what_the_screen_holds() -> None:
-    findings = judge(replace(GOOD, pf_enabled=False), EXPECTED, NOW)
+    findings = judge(replace(GOOD, pf_enabled=False), EXPECTED, NOW, NOW)
     value = json.loads(json.dumps(as_dict("vpn", GOOD, EXPECTED, findings), default=str))
     assert value["level"] == "bad"
     assert value["peers"][0]["handshake_seconds_ago"] == 31

@@ -72,7 +72,7 @@ fi
 PROGRAMS = {
     "sysctl": """
 case $2 in
-kern.boottime) echo 'Thu Oct 17 12:00:00 2019' ;;
+kern.boottime) echo 1571313600 ;;  # with -n: seconds
 kern.version) cat "$T/kern.version" ;;
 vm.loadavg) echo '0.10 0.20 0.30' ;;
 esac""",

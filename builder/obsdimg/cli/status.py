@@ -87,7 +87,9 @@ def _look(
     keys = project.keys(make=False)
     kept = kept_files(project, keys)
     memory = ServerMemory.load(project)
+    asked = time.time()
     state = ask_state(access, kept, updates=updates)
+    answered = time.time()
     if memory.port is None:
         memory = memory.with_port(access.endpoint.port)
         memory.save(project)
@@ -99,7 +101,7 @@ def _look(
         path = memory.save(project)
         ui.info(f"{path}: the boot area as it is now is what later ones are compared with")
     expected = expect(access, keys, kept, memory)
-    return state, expected, judge(state, expected, time.time())
+    return state, expected, judge(state, expected, asked, answered)
 
 
 def _show(

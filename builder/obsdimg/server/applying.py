@@ -22,8 +22,8 @@ from obsdimg.server.asking import ServerAskError, ask_state, run_script
 from obsdimg.server.change import FOLDER, Change, change_archive, plan_change, remote_script
 from obsdimg.server.kept import KeptFiles, ServerMemory
 
-FETCH_SECONDS: Final = 60.0
-BEGIN_SECONDS: Final = 90.0
+FETCH_SECONDS: Final = 120.0
+BEGIN_SECONDS: Final = 120.0
 ACTIVATION_SECONDS: Final = 3.0
 """The server makes the change two seconds after it has said that it would."""
 CONFIRM_SECONDS: Final = 60

@@ -16,7 +16,7 @@ from obsdimg.server.findings import ExpectedServer
 from obsdimg.server.kept import KeptFiles, ServerMemory
 from obsdimg.server.state import ServerState, parse_state
 
-ASK_SECONDS: Final = 60.0
+ASK_SECONDS: Final = 180.0
 MIRROR_SECONDS: Final = 45
 
 

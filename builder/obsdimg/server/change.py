@@ -96,7 +96,7 @@ def plan_change(
         forward = _commands(tunnel.interface, there, wanted, running)
         back = _commands(tunnel.interface, wanted, there, ())
         check = _check(wanted)
-    late = ("/etc/hostname.tun", "/etc/sysctl", *kept.key_files[1:])
+    late = ("/etc/hostname.tun", *kept.key_files[1:])
     at_restart = tuple(path for path in different if path.startswith(late))
     if there.rest != wanted.rest:
         at_restart = (*at_restart, key_file)

@@ -58,8 +58,14 @@ class ExpectedServer:
     encrypted: bool
 
 
-def judge(state: ServerState, expected: ExpectedServer, now: float) -> list[Finding]:
-    """Everything worth a line, worst first."""
+def judge(
+    state: ServerState, expected: ExpectedServer, asked: float, answered: float
+) -> list[Finding]:
+    """Everything worth a line, worst first.
+
+    `asked` and `answered`: this host's clock, seconds since 1970, around the report; a slow
+    server's clock is somewhere in between.
+    """
     findings = [
         *_updates(state),
         *_kernel(state),
@@ -69,7 +75,7 @@ def judge(state: ServerState, expected: ExpectedServer, now: float) -> list[Find
         *_disks(state),
         *_disk_secrets(state, expected),
         *_differences(state, expected),
-        *_clock(state, now),
+        *_clock(state, asked, answered),
     ]
     if state.failed:
         findings.append(
@@ -261,10 +267,10 @@ def _differences(state: ServerState, expected: ExpectedServer) -> list[Finding]:
     return found
 
 
-def _clock(state: ServerState, now: float) -> list[Finding]:
+def _clock(state: ServerState, asked: float, answered: float) -> list[Finding]:
     if state.clock is None:
         return []
-    off = abs(state.clock - now)
+    off = max(asked - state.clock, state.clock - answered, 0.0)
     if off < CLOCK_SECONDS:
         return []
     shown = datetime.timedelta(seconds=round(off))

@@ -36,14 +36,14 @@ _KEPT: Final = (
     "/etc/pf.conf",
     "/etc/rc.d/obsdimg_wg",
     "/etc/rc.d/obsdimg_wg_up",
-    "/etc/sysctl.conf",
     "/etc/wireguard/names",
     "/usr/local/sbin/obsdimg-audit",
     "/usr/local/sbin/obsdimg-outside6",
     "/usr/local/sbin/obsdimg-upkeep",
     "/usr/local/sbin/obsdimg-watch",
 )
-"""Written at installation and by nobody else: not rc.conf.local, which rcctl(8) edits."""
+"""Written at installation and by nobody else: not rc.conf.local, which rcctl(8) edits, and not
+sysctl.conf, to which the installer adds a line for X."""
 
 
 class MemoryFileError(ObsdimgError):

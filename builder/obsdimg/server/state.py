@@ -6,7 +6,6 @@ says is longer than REPORT_BYTES.
 
 from __future__ import annotations
 
-import datetime
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -107,7 +106,7 @@ def parse_state(report: bytes) -> ServerState:
     crypto = re.search(r"^softraid0 \d+ (\w+) .* CRYPTO", raid, re.M)
     return ServerState(
         clock=clock,
-        booted=_boottime(_first(sections, "boot")),
+        booted=_number(_first(sections, "boot")),
         release=_first(sections, "release"),
         running=_first(sections, "running"),
         installed=_first(sections, "installed"),
@@ -155,15 +154,6 @@ def _number(text: str | None) -> int | None:
 def _found(pattern: str, text: str) -> int | None:
     match = re.search(pattern, text, re.M)
     return _number(match[1]) if match else None
-
-
-def _boottime(text: str | None) -> int | None:
-    """`Thu Oct 17 12:00:00 2019` in UTC, as sysctl(8) writes it, as seconds since 1970."""
-    try:
-        made = datetime.datetime.strptime(" ".join((text or "").split()), "%a %b %d %H:%M:%S %Y")
-    except ValueError:
-        return None
-    return int(made.replace(tzinfo=datetime.UTC).timestamp())
 
 
 def _known(lines: Sequence[str] | None) -> tuple[str, ...] | None:
