@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_network
 
 import pytest
 
@@ -263,6 +264,72 @@ def test_packets_are_cut_to_what_fits_the_tunnel() -> None:
     scrubs = pf().scrubs
     assert "match on tun0 inet proto tcp scrub (max-mss 1380)" in scrubs
     assert "match in all scrub (no-df random-id)" in scrubs
+
+
+EVERY_ADDRESS = ["10.0.0.1", "fd00:66::1", SERVER, "2001:db8::5", "172.16.1.3", "127.0.0.1"]
+
+
+@pytest.mark.parametrize("address", EVERY_ADDRESS)
+@pytest.mark.parametrize("meet", ["false", "true"])
+def test_from_the_tunnel_to_the_server_itself_only_what_is_named_passes(
+    address: str, meet: str
+) -> None:
+    text = six(STATIC6).replace("[tunnel]\n", f"[tunnel]\nclients_meet = {meet}\n")
+    rules = pf(text.replace('name = "phone"', 'name = "phone"\nssh = false'), WORLD6)
+    source = "fd00:66::3" if ":" in address else "10.0.0.3"
+    inside = address in ("10.0.0.1", "fd00:66::1")
+    for port in (22, 80, 443, 53):
+        packet = Packet("in", "tun0", source, address, "tcp", port)
+        assert rules.decide(packet).passed is (inside and port == 53), (address, port)
+    laptop = Packet("in", "tun0", source[:-1] + "2", address, "tcp", 22)
+    assert rules.decide(laptop).passed is inside
+
+
+def test_ssh_false_holds_for_the_private_address_of_a_peer_that_reaches_that_network() -> None:
+    rules = pf(RECIPE.replace('name = "laptop"', 'name = "laptop"\nssh = false'))
+    for address in ("172.16.1.3", SERVER, "10.0.0.1"):
+        assert not rules.decide(Packet("in", "tun0", "10.0.0.2", address, "tcp", 22)).passed
+    assert rules.decide(Packet("in", "tun0", "10.0.0.2", "172.16.1.9", "tcp", 22)).passed
+
+
+def test_the_tunnels_own_port_makes_no_states_and_those_of_other_ports_have_a_share() -> None:
+    rules = pf(six(STATIC6).replace("[tunnel]\n", "[tunnel]\nalso_ports = [443]\n"), WORLD6)
+    for source, own in (("198.51.100.9", SERVER), ("2001:db8:9::1", "2001:db8::5")):
+        direct = rules.decide(Packet("in", "vio0", source, own, "udp", 443))
+        assert direct.passed
+        assert direct.options == {"no_state": "no state"}
+        back = rules.decide(Packet("out", "vio0", own, source, "udp", 40000, 443))
+        assert back.options == {"no_state": "no state"}
+        led = rules.decide(Packet("in", "vio0", source, own, "udp", 53))
+        assert "max 20000, udp.first 5" in led.options["state"]
+        assert led.options["target_port"] == "443"
+
+
+@pytest.mark.parametrize("network", [STATIC6, 'ipv6 = "autoconf"'], ids=["static", "autoconf"])
+@pytest.mark.parametrize("dns", ['"unbound"', '"none"'])
+@pytest.mark.parametrize("ports", [(53, []), (53, [443, 51820]), (443, [53])], ids=str)
+def test_every_port_of_the_settings_reaches_the_daemon_over_both_families(
+    network: str, dns: str, ports: tuple[int, list[int]]
+) -> None:
+    port, also = ports
+    text = six(network).replace(
+        "[tunnel]\n", f"[tunnel]\ndns = {dns}\nport = {port}\nalso_ports = {also}\n"
+    )
+    daemon = planned(text).tunnel.listen_port
+    rules = pf(text, WORLD6)
+    rules.tables.setdefault("outside6", []).append(ip_network("2001:db8::5"))
+    for source, own in (("198.51.100.9", SERVER), ("2001:db8:9::1", "2001:db8::5")):
+        for public in (port, *also):
+            verdict = rules.decide(Packet("in", "vio0", source, own, "udp", public))
+            assert verdict.passed, (own, public)
+            assert int(verdict.options.get("target_port", public)) == daemon
+
+
+def test_the_rescue_is_an_anchor_that_starts_empty() -> None:
+    rules = pf(RECIPE + "[access]\nrescue_minutes = 30\n")
+    assert not rules.decide(Packet("in", "vio0", "198.51.100.9", SERVER, "tcp", 22)).passed
+    assert rules.anchors == ['anchor "obsdimg-rescue" in on egress proto tcp']
+    assert "intruders" in rules.tables
 
 
 def test_from_6_8_the_same_rules_hold_on_wg0() -> None:

@@ -50,6 +50,8 @@ STAND_INS = {
     "su": 'for last; do :; done; exec sh -c "$last"',
     "getcap": "exit 1",
     "id": "echo 0",
+    "logger": 'echo "$*" >>${0%/*}/journal',
+    "sync": ":",
 }
 
 
@@ -59,7 +61,7 @@ class Server:
     def __init__(self, root: Path, subr: str, shell: str) -> None:
         self.root, self.shell = root, shell
         self.namespace = f"obsdrc{os.getpid() % 100000}x{os.urandom(2).hex()}"
-        for folder in ("bin", "etc/rc.d", "etc/wireguard", "var/run/rc.d"):
+        for folder in ("bin", "etc/rc.d", "etc/wireguard/good", "var/run/rc.d", "usr/local/sbin"):
             (root / folder).mkdir(parents=True)
         for name, body in STAND_INS.items():
             path = root / "bin" / name
@@ -69,15 +71,26 @@ class Server:
             (root / "bin" / name).symlink_to(program(name))
         self.put("/etc/rc.d/rc.subr", subr)
         self.script = self.put("/etc/rc.d/obsdimg_wg", content(planned(), "/etc/rc.d/obsdimg_wg"))
+        self.put(
+            "/usr/local/sbin/obsdimg-tunnel", content(planned(), "/usr/local/sbin/obsdimg-tunnel")
+        )
         self.conf = self.put(
             "/etc/wireguard/server.conf", content(planned(), "/etc/wireguard/server.conf")
         )
 
     def put(self, path: str, text: str) -> Path:
-        for name in ("/etc/rc.d/", "/etc/rc.conf", "/var/run/rc.d", "/etc/wireguard"):
+        for name in (
+            "/etc/rc.d/",
+            "/etc/rc.conf",
+            "/var/run/rc.d",
+            "/etc/wireguard",
+            "/usr/local/sbin/",
+        ):
             text = text.replace(name, f"{self.root}{name}")
         text = text.replace("/usr/local/bin/", f"{self.root}/bin/")
-        text = text.replace("#!/bin/ksh", f"#!{program(self.shell)}")
+        text = text.replace("PATH=/bin:", f"PATH={self.root}/bin:/usr/bin:/bin:", 1)
+        for shell in ("#!/bin/ksh", "#!/bin/sh"):
+            text = text.replace(shell, f"#!{program(self.shell)}", 1)
         target = self.root / path[1:]
         target.write_text(text)
         target.chmod(0o755 if text.startswith("#!") else 0o600)
@@ -183,6 +196,36 @@ def test_a_configuration_that_wg_refuses_leaves_no_daemon_and_shows_no_key(
     assert server.call("start")[0] == 0, "and the next start works"
 
 
+@pytest.mark.parametrize("spoilt", ["", "[Interface]\n", None], ids=["empty", "cut", "refused"])
+def test_an_empty_cut_or_refused_configuration_gives_way_to_the_last_good_one(
+    server: Server, spoilt: str | None
+) -> None:
+    text = server.conf.read_text()
+    good = server.root / "etc/wireguard/good/server.conf"
+    good.write_text(text)
+    server.call("start")
+    bad = text.replace("[Peer]", "[Gibberish]") if spoilt is None else spoilt
+    server.conf.write_text(bad)
+    if spoilt is not None:
+        assert server.call("check") == (1, "obsdimg_wg(failed)\n")
+    assert server.call("restart")[0] == 0
+    assert set(server.peers()) == NAMES
+    assert server.call("check") == (0, "obsdimg_wg(ok)\n")
+    assert server.conf.read_text() == text
+    assert (server.root / "etc/wireguard/server.conf.refused").read_text() == bad
+    assert "the last good one holds again" in (server.root / "bin/journal").read_text()
+
+
+def test_a_daemon_without_its_peers_is_not_healthy_and_start_mends_it(server: Server) -> None:
+    server.call("start")
+    for key in NAMES:
+        run("ip", "netns", "exec", server.namespace, "wg", "set", "tun0", "peer", key, "remove")
+    assert server.call("check") == (1, "obsdimg_wg(failed)\n")
+    assert server.call("start")[0] == 0
+    assert set(server.peers()) == NAMES
+    assert len(server.pids()) == 1
+
+
 def test_a_missing_configuration_leaves_no_daemon(server: Server) -> None:
     server.conf.unlink()
     assert server.call("start") == (1, "obsdimg_wg(failed)\n")
@@ -192,10 +235,10 @@ def test_a_reload_takes_peers_in_and_out_and_keeps_the_daemon(server: Server) ->
     server.call("start")
     before = server.pids()
     text = server.conf.read_text()
-    head, laptop, phone = text.split("\n# ")
+    head, laptop, phone, _ = text.split("\n# ")
     new = WgPrivateKey(secret("tablet")).public().text()
     server.conf.write_text(
-        f"{head}\n# {laptop}\n[Peer]\nPublicKey = {new}\nAllowedIPs = 10.0.0.4/32\n"
+        f"{head}\n# {laptop}\n# end\n[Peer]\nPublicKey = {new}\nAllowedIPs = 10.0.0.4/32\n"
     )
     assert server.call("reload") == (0, "obsdimg_wg(ok)\n")
     assert server.pids() == before

@@ -22,6 +22,11 @@ _TAKEN_LOGINS = re.compile(
     "n|no|y|yes|done|root|daemon|operator|bin|build|sshd|www|nobody|ftp|wheel|kmem|sys|tty|wsrc"
     "|users|auth|games|staff|wobj|guest|utmp|crontab|network|authpf|dialer|nogroup"
 )
+_PRIVATE: tuple[Any, ...] = tuple(
+    ipaddress.ip_network(n)
+    for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+)
+"""What a tunnel may use: RFC 1918, 6598 and 4193."""
 _TAKEN_PEERS = frozenset({"server", "seal", "image"})
 """Names of the project's own files in secrets/."""
 
@@ -159,6 +164,12 @@ def _tunnel(c: Config) -> Iterator[Conflict]:
             yield Conflict(f"tunnel.{key}", f"{own} leaves no room for peers", "use a /24 or so")
         elif own.is_loopback or own.is_multicast or own.is_unspecified or own.network.prefixlen < 8:
             yield Conflict(f"tunnel.{key}", f"{own} is no private network", "like 10.0.0.1/24")
+        elif not any(own.version == n.version and own.network.subnet_of(n) for n in _PRIVATE):
+            yield Conflict(
+                f"tunnel.{key}",
+                f"{own.network} is public: what is there could not be reached from the tunnel",
+                "take a network of 10.0.0.0/8, 172.16.0.0/12, 192.168.0.0/16 or fc00::/7",
+            )
         elif own.ip in (own.network.network_address, own.network.broadcast_address):
             yield Conflict(f"tunnel.{key}", f"{own.ip} is the network's own address")
         for index, outer in enumerate((c.network, *c.network.interfaces)):

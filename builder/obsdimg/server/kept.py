@@ -39,6 +39,8 @@ _KEPT: Final = (
     "/etc/wireguard/names",
     "/usr/local/sbin/obsdimg-audit",
     "/usr/local/sbin/obsdimg-outside6",
+    "/usr/local/sbin/obsdimg-rescue",
+    "/usr/local/sbin/obsdimg-tunnel",
     "/usr/local/sbin/obsdimg-upkeep",
     "/usr/local/sbin/obsdimg-watch",
 )
