@@ -11,6 +11,7 @@ from obsdimg.image.inputs import read_inputs
 from obsdimg.image.plan import BuildPlan, plan_build
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
+from obsdimg.site.ways import ways_in
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,7 @@ def as_json(plan: BuildPlan) -> dict[str, Any]:
         ],
         "packages": list(plan.inputs.package_stems),
         "packages_carried": plan.inputs.config.packages.carry,
+        "ways_in": list(ways_in(plan.inputs.config)),
         "warnings": list(plan.warnings),
     }
 
@@ -95,6 +97,10 @@ def show(plan: BuildPlan, version: str, ui: Ui) -> None:
         how = "carried in the site set" if carried else "from a mirror, at the first boot"
         ui.say()
         ui.say(f"Packages ({how}): {', '.join(stems)} and what they need")
+    ui.say()
+    ui.say("Ways in:")
+    for way in ways_in(plan.inputs.config):
+        ui.say(f"  {way}")
     for text in plan.warnings:
         ui.warn(text)
 
