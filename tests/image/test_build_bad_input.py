@@ -210,9 +210,10 @@ def test_an_extract_never_leaves_its_folder(tmp_path: Path) -> None:
 def test_what_an_iso_says_moves_no_cursor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    standin.build_iso(tmp_path / "install66.iso")
+    standin.build_iso(tmp_path / "x")
     hostile = Inspection(tmp_path / "x", boot_conf="set image /a\x1b[2J\n", response=["a = \x9b1m"])
-    monkeypatch.setattr("obsdimg.image.inspection.inspect", lambda path, progress: hostile)
+    monkeypatch.setattr("obsdimg.cli.inspect.inspect", lambda path, progress: hostile)
+    monkeypatch.setenv("OBSDIMG_CACHE", str(tmp_path / "cache"))
     assert main(["inspect", str(tmp_path / "x")]) == 0
     out = capsys.readouterr().out
     assert r"set image /a\x1b[2J" in out

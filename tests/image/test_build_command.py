@@ -191,8 +191,8 @@ def test_an_embedded_passphrase_is_said_loudly_and_marked(
     assert main(words(project, medium)) == 0
     assert "embedded in the ISO" in capsys.readouterr().err
     assert json.loads(Path(f"{result(project)}.json").read_text())["secrets_in_clear"] is True
-    assert main(["inspect", str(result(project)), "-q"]) == 0
-    assert "FAIL no passphrase in the ISO" in capsys.readouterr().out
+    assert main(["inspect", str(result(project)), "-q"]) == 1
+    assert "FAIL         no passphrase in the ISO" in capsys.readouterr().out
     assert search(result(project), {"passphrase": PASSPHRASE.encode()}).findings
 
 
