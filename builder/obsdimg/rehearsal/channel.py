@@ -21,7 +21,8 @@ from obsdimg.rehearsal.inside import open_inside
 from obsdimg.rehearsal.root import REPLY_SLOTS, copy_descriptor
 from obsdimg.rehearsal.sandbox import OURS, Sandbox
 
-REPLY_SECONDS = 0.5
+REPLY_SECONDS = 5.0
+"""For a client to open its FIFO: a busy machine may not let it run for a while."""
 _NAME = re.compile(r"\d{1,9}\.\d{1,9}")
 MAX_WAITING = 64
 """Calls that wait for their next piece at a time."""
