@@ -36,16 +36,7 @@ grep -ao 'OpenBSD [0-9.]*[-a-z]* ([A-Z.]*) #[0-9]*: ' /bsd | sed 1q
 section load
 sysctl -n vm.loadavg
 section wireguard
-if [ "$backend" = wireguard-go ]; then
-	WG_COLOR_MODE=never
-	export WG_COLOR_MODE
-	for what in listen-port latest-handshakes endpoints transfer allowed-ips; do
-		echo "= $what"
-		wg show "$interface" $what 2>/dev/null
-	done
-else
-	ifconfig "$interface" 2>/dev/null
-fi
+wireguard
 section pf
 pfctl -s info 2>/dev/null
 section limits

@@ -18,9 +18,10 @@ from obsdimg.core.process import ProcessError
 from obsdimg.core.progress import Progress
 from obsdimg.project.folder import Project, ProjectKeys
 from obsdimg.server.access import ServerAccess, join_hub
-from obsdimg.server.asking import ServerAskError, ask_state, run_script
-from obsdimg.server.change import FOLDER, Change, change_archive, plan_change, remote_script
+from obsdimg.server.asking import ServerAskError, remote_script, run_script
+from obsdimg.server.change import FOLDER, Change, change_archive, plan_change
 from obsdimg.server.kept import KeptFiles, ServerMemory
+from obsdimg.server.state import parse_state
 
 FETCH_SECONDS: Final = 120.0
 BEGIN_SECONDS: Final = 120.0
@@ -56,20 +57,27 @@ def _first_boot(project: Project) -> bool:
 
 def fetch_files(access: ServerAccess, kept: KeptFiles) -> ServerFiles:
     """The kept files as they are on the server.  Raises ServerAskError, ApplyError."""
-    state = ask_state(access, kept, updates=False)
-    script = remote_script("fetch.sh", files=" ".join(kept.files))
-    said = run_script(access, script, FETCH_SECONDS).decode("ascii", "replace")
-    running = tuple(peer.public_key for peer in state.peers or ())
-    return ServerFiles(_unpacked(said), running)
+    script = remote_script(
+        "wireguard.sh",
+        "fetch.sh",
+        interface=kept.tunnel.interface,
+        backend=kept.tunnel.backend,
+        files=" ".join(kept.files),
+    )
+    said = run_script(access, script, FETCH_SECONDS)
+    if len(said) > FILE_BYTES:
+        raise ApplyError(f"the server's files are larger than {FILE_BYTES} bytes", "look there")
+    running = tuple(peer.public_key for peer in parse_state(said).peers or ())
+    return ServerFiles(_unpacked(said.decode("ascii", "replace")), running)
 
 
 def _unpacked(said: str) -> dict[str, bytes]:
     lines = said.splitlines()
-    if "@@files" not in lines or "@@end" not in lines:
+    if "@@contents" not in lines or "@@end" not in lines:
         raise ApplyError("the server's files did not come whole", "try again")
     files: dict[str, bytes] = {}
     path, text = "", ""
-    for line in [*lines[lines.index("@@files") + 1 : lines.index("@@end")], "@ "]:
+    for line in [*lines[lines.index("@@contents") + 1 : lines.index("@@end")], "@ "]:
         if not line.startswith("@ "):
             text += line.strip()
             continue

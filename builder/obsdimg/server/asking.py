@@ -29,16 +29,22 @@ def ask_state(access: ServerAccess, kept: KeptFiles, *, updates: bool) -> Server
 
     Raises ServerAskError, StateError and what reaching the server raises.
     """
-    values = {
-        "interface": kept.tunnel.interface,
-        "backend": kept.tunnel.backend,
-        "updates": "yes" if updates else "no",
-        "seconds": str(MIRROR_SECONDS),
-        "files": " ".join(kept.files),
-    }
-    script = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
-    script += resource("siteXX", "remote/status.sh").read_text()
+    script = remote_script(
+        "wireguard.sh",
+        "status.sh",
+        interface=kept.tunnel.interface,
+        backend=kept.tunnel.backend,
+        updates="yes" if updates else "no",
+        seconds=str(MIRROR_SECONDS),
+        files=" ".join(kept.files),
+    )
     return parse_state(run_script(access, script, ASK_SECONDS + 2 * MIRROR_SECONDS * updates))
+
+
+def remote_script(*names: str, **values: str) -> str:
+    """The scripts siteXX/remote/NAME one after another, with shell variables in front."""
+    front = "".join(f"{key}={shlex.quote(value)}\n" for key, value in values.items())
+    return front + "".join(resource("siteXX", f"remote/{name}").read_text() for name in names)
 
 
 def run_script(access: ServerAccess, script: str, timeout: float, *words: str) -> bytes:

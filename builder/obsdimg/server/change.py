@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import difflib
 import io
-import shlex
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,6 @@ from typing import Final
 
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.resources import resource
 from obsdimg.core.templates import render
 from obsdimg.server.kept import KeptFiles, digest
 from obsdimg.server.wgfiles import WgFile, WgPeerEntry, read_wg_file
@@ -272,9 +270,3 @@ def _check_script(lines: Sequence[str]) -> bytes:
     body = "".join(f"{line} || failed=1\n" for line in lines)
     gone = f"ifconfig {CHECK_INTERFACE} destroy\n"
     return f"failed=0\n{body}{gone}exit $failed\n".encode()
-
-
-def remote_script(name: str, **values: str) -> str:
-    """siteXX/remote/NAME with shell variables in front."""
-    front = "".join(f"{key}={shlex.quote(value)}\n" for key, value in values.items())
-    return front + resource("siteXX", f"remote/{name}").read_text()
