@@ -43,6 +43,8 @@ SCREENS = [
     ("obsdimg: this medium installs OpenBSD\nNew passphrase: ", Sight.GUARD),
     ("New passphrase: \nThe same again: ", Sight.GUARD),
     ("Passphrase of the sealed secrets: ", Sight.SEALED),
+    ("running rc.firsttime\nobsdimg: installing patches\nsyspatch: none", Sight.BOOTING),
+    ("obsdimg: sd1 is the encrypted volume on sd0a\nnewfs: sd1a", Sight.INSTALLER),
     ("obsdimg: random data: 100 of 2048 MB", Sight.INSTALLER),
     ("(I)nstall, (U)pgrade, (A)utoinstall or (S)hell? ", Sight.INSTALLER),
     ("Installing base77.tgz  45% |****    | 100 MB", Sight.INSTALLER),

@@ -23,6 +23,8 @@ LOOK = 1.0
 SETTLE = 1.0
 RESTART = 120.0
 """Seconds that the machine has after `CONGRATULATIONS!` to show what it starts next."""
+ANSWER = 30.0
+"""Seconds until Enter must have changed the screen."""
 MOST_ROUNDS = 3
 """How often a passphrase is typed again after `The two differ` or a wrong sealing passphrase."""
 
@@ -146,6 +148,8 @@ class Installing:
             if self._said_so is None:
                 self._said_so = time.monotonic()
                 self._tell("the installer says that it is done")
+        elif seen.sight is Sight.HALTED:
+            return InstallEnd.SAID_SO  # after = "halt": it waits for the ISO to be taken out
         elif seen.sight in (Sight.PASSPHRASE, Sight.REFUSED):
             return InstallEnd.LOADER
         elif seen.sight is Sight.LOGIN:
@@ -160,8 +164,7 @@ class Installing:
         if question == "New passphrase:":
             self._answer(console, Sight.GUARD, self._passphrase, "the disk's passphrase")
         else:
-            type_text(console, self._passphrase.reveal() + "\n", self._pace(Sight.GUARD))
-            self._await_change(console)
+            self._type(console, Sight.GUARD, self._passphrase)
         return None
 
     def _answer(self, console: RemoteConsole, kind: Sight, secret: Secret, what: str) -> None:
@@ -174,16 +177,14 @@ class Installing:
                 _evidence(console.screen()),
             )
         self._tell(f"types {what}")
-        type_text(console, secret.reveal() + "\n", self._pace(kind))
-        self._await_change(console)
+        self._type(console, kind, secret)
 
-    def _pace(self, kind: Sight) -> float:
-        return CAREFUL if self._rounds[kind] <= 1 else SLOW
-
-    def _await_change(self, console: RemoteConsole) -> None:
-        """Until the question has gone: Enter takes a moment."""
+    def _type(self, console: RemoteConsole, kind: Sight, secret: Secret) -> None:
+        """Type it and Enter, and wait until the question has gone: that takes a moment."""
         before = fingerprint(console.screen())
-        end = time.monotonic() + 30
+        pace = CAREFUL if self._rounds[kind] <= 1 else SLOW
+        type_text(console, secret.reveal() + "\n", pace)
+        end = time.monotonic() + ANSWER
         while time.monotonic() < end and fingerprint(console.screen()) == before:
             console.wait(console.changes, SETTLE / 4)
         time.sleep(SETTLE)

@@ -105,7 +105,13 @@ _LAST = (
 
 _LATELY = (
     (Sight.INSTALLED, r"^CONGRATULATIONS! "),
-    (Sight.INSTALLER, r"^obsdimg: |Welcome to the OpenBSD/\S+ \S+ installation program\."),
+    # Not every line of ours: the first boot of the installed system has some, too.
+    (
+        Sight.INSTALLER,
+        r"^obsdimg: (?:this medium installs|random data:|making the |(?:opening )?the sealed)",
+    ),
+    (Sight.INSTALLER, r"^obsdimg: \S+ (?:holds|is NOT EMPTY|is the encrypted volume)"),
+    (Sight.INSTALLER, r"Welcome to the OpenBSD/\S+ \S+ installation program\."),
     (Sight.INSTALLER, r"^Starting non-interactive mode|^Performing non-interactive install"),
     (Sight.INSTALLER, r"^(?:Installing|Verifying|Get/Verify) \S+|^Available disks are:"),
     (Sight.BOOTING, r"^booting \S+:|^entry point at|^[a-z]+\d+ at [a-z]+\d+\b"),

@@ -153,7 +153,7 @@ def wanted_instance(config: Config, region: str | None, plan: str | None) -> Wan
     filtered = settings.firewall and settings.provider != "libvirt"
     ports = (config.tunnel.port, *config.tunnel.also_ports) if filtered else ()
     return WantedInstance(
-        region=region or settings.region or "",
+        region=region or settings.region or ("default" if settings.provider == "libvirt" else ""),
         plan=plan or settings.plan,
         hostname=config.host.name,
         ipv6=config.network.ipv6 == "autoconf",
