@@ -14,7 +14,9 @@ setup_venv() {
 		} || fail "python cannot make a virtual environment: install python3-venv"
 	fi
 	uv=$(command -v uv || echo "$1/.venv/bin/uv")
-	[ -x "$uv" ] || "$1/.venv/bin/python" -m pip install -q uv ||
+	# One version, with the hash of each of its files; a wheel only, since a source would be built.
+	[ -x "$uv" ] || "$1/.venv/bin/python" -m pip install -q --no-deps --only-binary :all: \
+		--require-hashes -r "$1/.ci/uv.txt" ||
 		fail "uv is missing and cannot be installed: see https://docs.astral.sh/uv"
 	groups=--no-dev
 	[ "$2" = dev ] && groups=
