@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from obsdimg.project.folder import Project
+from obsdimg.signify.message import SignifySecretKey
 from support import fake_vultr
 from support.fake_vultr import FakeVultr, WireGuardMachine
 from support.responder import ResponderCore, ResponderPeer
@@ -94,7 +95,13 @@ class Bench:
             },
             "secrets_in_clear": secrets,
         }
-        self.iso.with_name(self.iso.name + ".json").write_text(json.dumps(manifest))
+        text = json.dumps(manifest).encode()
+        beside = self.iso.with_name(self.iso.name + ".json")
+        beside.write_bytes(text)
+        key = self.root / "secrets" / "image.sec"
+        if key.exists():
+            signature = SignifySecretKey.parse(key.read_text()).sign(text)
+            beside.with_name(beside.name + ".sig").write_bytes(signature.text.encode())
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
