@@ -31,7 +31,7 @@ def _result(*, failed: bool) -> SmokeResult:
     if failed:
         stages.append(
             Stage("unlock", "boots from the disk", 79.2, 9.0, SmokeVerdict.FAILED, [], [],
-                  "waited 90 s for the boot loader's prompt [T E66 13]", "use a better one",
+                  "waited 90 s for the boot loader's prompt", "use a better one",
                   ("probing: pc0 com0", EVIL, "bell \x07 and escape \x1b"))
         )  # fmt: skip
     return SmokeResult(
@@ -86,6 +86,13 @@ def test_the_reports_are_written_with_the_pictures(tmp_path: Path) -> None:
     data = json.loads((tmp_path / "r/report.json").read_text())
     assert data["verdict"] == "failed" and data["stages"][3]["evidence"][1] == EVIL
     assert (tmp_path / "r").stat().st_mode & 0o777 == 0o700
+
+
+def test_no_report_shows_where_an_expectation_comes_from() -> None:
+    result = _result(failed=True)
+    assert result.stages[0].checks[0].source == "E66 13"
+    shown = [as_text(result), as_html(result), as_junit(result).decode(), str(result.as_dict())]
+    assert not [text for text in shown if "E66" in text or "R66" in text]
 
 
 def test_the_page_needs_nothing_from_elsewhere_and_escapes_the_guest() -> None:

@@ -41,8 +41,8 @@ class Failure:
 class Mark:
     """A text that the guest is known to print.
 
-    `limit` is seconds with hardware acceleration, `source` where it is known from; both the
-    report and a failure show the source, so that a wrong assumption is named.
+    `limit` is seconds with hardware acceleration, `source` where it is known from
+    (docs/openbsd.md): for readers of the code, never shown.
     """
 
     name: str
@@ -323,12 +323,11 @@ class Console:
         if self._screenshot:
             with contextlib.suppress(ObsdimgError, OSError):
                 picture = self._screenshot()
-        source = (failure.source if failure else None) or (mark.source if mark else "")
         lines = self.last()
         last = next((text.strip() for text in reversed(lines) if text.strip()), "")
-        where = f" [{source}]" if source else ""
+        where = ""
         if failure is None:
-            where += f"; last line: {last}" if last else "; the guest printed nothing"
+            where = f"; last line: {last}" if last else "; the guest printed nothing"
         return ExpectationError(
             message + where, hint, mark=mark, failure=failure,
             lines=(*lines, *self._on_screen(lines)), screenshot=picture,

@@ -10,7 +10,6 @@ from pathlib import Path
 import jinja2
 
 from obsdimg.core.files import PUBLIC_FILE, private_dir, write_file
-from obsdimg.smoke.expectations import SOURCES
 from obsdimg.smoke.result import SmokeCheck, SmokeResult, SmokeVerdict, Stage
 
 _SIGNS = {SmokeVerdict.PASSED: "ok  ", SmokeVerdict.FAILED: "FAIL", SmokeVerdict.SKIPPED: "--  "}
@@ -131,7 +130,6 @@ def as_html(result: SmokeResult) -> str:
     return environment.get_template("report.html.j2").render(
         result=result,
         total=total,
-        sources=SOURCES,
         reason=reason,
         shots=[(stage, shot) for stage in result.stages for shot in stage.screenshots],
     )

@@ -20,7 +20,10 @@ class SmokeVerdict(StrEnum):
 
 @dataclass(frozen=True)
 class SmokeCheck:
-    """One thing that was looked at; `verdict` says whether it is as it should be."""
+    """One thing that was looked at; `verdict` says whether it is as it should be.
+
+    `source`: where that is known from (docs/openbsd.md), for readers of the code; never shown.
+    """
 
     name: str
     verdict: SmokeVerdict
@@ -36,7 +39,6 @@ class SmokeCheck:
             "name": self.name,
             "verdict": self.verdict.value,
             "detail": self.detail,
-            "source": self.source,
         }
 
 
