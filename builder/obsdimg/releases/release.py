@@ -159,6 +159,8 @@ class Release(_Frozen):
     wireguard: Wireguard
     package_directories: tuple[str, ...]
     """Folders of packages below a mirror's base; `{port}` is the port.  The first wins."""
+    proven: tuple[str, ...] = ()
+    """What was run of this release, with the day and what it ran on; empty: nothing was."""
     traps: tuple[str, ...] = ()
     """Notes for people: what bites in this release."""
 
