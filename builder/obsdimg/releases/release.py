@@ -137,6 +137,8 @@ class Installer(_Frozen):
     """Whether `bioctl -s` reads the passphrase twice."""
     gpt_default: str
     """When the installer makes GPT its own default (MDEFI)."""
+    efi_loaders: tuple[str, ...]
+    """What installboot(8) copies from /usr/mdec to an EFI System partition."""
     native_encryption: bool
     """Whether an unattended installation can answer the installer's own encryption question."""
     source: str

@@ -134,7 +134,7 @@ def _holding(
 ) -> frozenset[Condition]:
     """The conditions of siteXX/files.toml that hold for these settings."""
     admin = config.access.admin
-    old_dhcp = release.number < (7, 0)
+    old_dhcp = release.installer.dhcp_client == "dhclient"
     conditions: dict[Condition, bool] = {
         "audit": tunnel.audit,
         "blocked-names": bool(materials.blocked),
@@ -186,7 +186,6 @@ def _values(
     stems = package_stems(config, release)
     return {
         "host": config.host.name,
-        "release": release.number,
         "tunnel": tunnel,
         "egress": network.interface,
         "egress_ipv6": network.ipv6 != "none",
@@ -194,7 +193,7 @@ def _values(
         "outside6": _outside6(config, tunnel),
         "daemons": list(tunnel.daemons.values()),
         "key_files": list(tunnel.daemons.values()),
-        "resolvd_off": bool(network.dns) and release.number >= (7, 0),
+        "resolvd_off": bool(network.dns) and release.installer.dhcp_client == "dhcpleased",
         "private_interfaces": [i.name for i in network.interfaces],
         "private_ipv6": [_fixed(i.ipv6) for i in network.interfaces],
         "nat6": _nat6(config),

@@ -37,14 +37,16 @@ from obsdimg.rehearsal.disks import (
 )
 from obsdimg.rehearsal.machine import SECTOR
 from obsdimg.rehearsal.world import World
+from obsdimg.releases.release import Installer, known_releases, load_release
 
 _TYPES = {0x00: "unused", 0x83: "Linux files*", 0xA6: "OpenBSD", 0xEE: "EFI GPT", 0xEF: "EFI Sys"}
 
 
-def release(world: World) -> tuple[int, int]:
-    """The release as a pair of numbers."""
-    major, _, minor = world.machine.version.partition(".")
-    return int(major), int(minor)
+def facts(world: World) -> Installer:
+    """What images/ says of the release that is installed; of the newest for an unknown one."""
+    version = world.machine.version
+    known = known_releases()
+    return load_release(version if version in known else known[-1]).installer
 
 
 @standin("fdisk")
@@ -63,7 +65,7 @@ def fdisk(call: Call, world: World) -> Steps:
     if "y" not in options or not {"i", "g"} & set(options):
         raise refuse(call, "only -iy and -gy are known, and printing")
     if "g" in options:
-        if "i" not in options and release(world) < (7, 1):
+        if "i" not in options and "i" in facts(world).fdisk_gpt:
             raise refuse(call, "-gy is newer than this release")
         if "b" not in options:
             raise refuse(call, "-g without -b")
@@ -162,7 +164,7 @@ def disklabel(call: Call, world: World) -> Steps:
             return fail(f"disklabel: Cannot open {options['T']}")
         source = f"layout from template {options['T']}"
         try:
-            raid = release(world) >= (7, 3)
+            raid = facts(world).template_raid
             layouts = (label.parse_template(found.decode(errors="replace"), raid=raid),)
         except label.LabelError as error:
             world.act("disklabel", disk.name, str(error), status=1)
@@ -222,7 +224,7 @@ def newfs(call: Call, world: World) -> Steps:
     if disk.label[letter].fstype != "4.2BSD":
         return fail(f"newfs: {operands[0]}: {disk.label[letter].fstype} partition")
     disk.filesystems[letter] = "ffs"
-    kind = f"FFS{options.get('O', '2' if release(world) >= (6, 7) else '1')}"
+    kind = f"FFS{options['O']}" if "O" in options else facts(world).newfs
     world.act("newfs", f"{disk.name}{letter}", f"{kind} for {disk.label[letter].mounted or '?'}")
     return Done()
     yield Stdin()
@@ -364,11 +366,11 @@ def installboot(call: Call, world: World) -> Steps:
     efi = efi_system_partition(physical)
     names: tuple[str, ...] = ("boot", "biosboot")
     if efi:
-        names = ("BOOTX64.EFI", "BOOTIA32.EFI") if release(world) >= (7, 0) else ("BOOTX64.EFI",)
+        names = facts(world).efi_loaders
     for name in names:
         if (yield Exists(f"{root}/usr/mdec/{name}")) is None:
             return fail(f"installboot: {root}/usr/mdec/{name}: No such file or directory")
-    if efi and not world.machine.efi and release(world) >= (7, 0):
+    if efi and not world.machine.efi and facts(world).dhcp_client == "dhcpleased":
         world.act("installboot", disk.name, "no /dev/efi: the BIOS started this", status=1)
         return fail("installboot: open: Device not configured")
     physical.bootable = efi == world.machine.efi

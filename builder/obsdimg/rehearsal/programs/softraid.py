@@ -23,7 +23,7 @@ from obsdimg.rehearsal.call import (
 )
 from obsdimg.rehearsal.disks import CRYPTO_OFFSET, SoftraidVolume, StandInDisk, digest, duid
 from obsdimg.rehearsal.machine import SECTOR
-from obsdimg.rehearsal.programs.disk import release
+from obsdimg.rehearsal.programs.disk import facts
 from obsdimg.rehearsal.world import World
 
 CONTROLLER = "softraid0"
@@ -88,8 +88,8 @@ def _create(call: Call, world: World, options: dict[str, str], target: str) -> S
         return fail(f"{CONTROLLER}: {disk.name}{letter} is not of type RAID: invalid metadata")
     if any(d.chunk == f"{disk.name}{letter}" for d in world.disks.values()):
         return fail(f"{CONTROLLER}: chunk {disk.name}{letter} already in use")
-    rounds = options.get("r", "16" if release(world) < (7, 4) else "auto")
-    least = 4 if release(world) < (7, 0) else 16
+    rounds = options.get("r", facts(world).kdf_rounds)
+    least = facts(world).kdf_least
     if rounds != "auto" and (not rounds.isdigit() or int(rounds) < least):
         return fail(f"bioctl: number of KDF rounds is too small: {rounds}")
     secret = b""
@@ -132,7 +132,7 @@ def _passphrase(
     if "s" not in options:
         raise refuse(call, "a passphrase without -s or -p comes from the terminal")
     lines = ((yield Stdin()) or b"").split(b"\n")
-    if release(world) < (7, 4) and (len(lines) < 3 or lines[0] != lines[1]):
+    if facts(world).passphrase_twice and (len(lines) < 3 or lines[0] != lines[1]):
         return fail("Passphrases did not match")
     if not lines[0]:
         return fail("bioctl: invalid passphrase length")
