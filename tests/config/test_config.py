@@ -197,7 +197,7 @@ def test_the_commented_file_shows_every_setting_and_each_is_valid_when_uncomment
 def test_the_schema_is_json_and_forbids_unknown_keys() -> None:
     value = json.loads(schema())
     assert value["additionalProperties"] is False
-    assert "timezone" in value["$defs"]["Host"]["properties"]
+    assert "timezone" in value["$defs"]["HostSettings"]["properties"]
 
 
 def test_what_leaves_a_door_open_is_warned_about() -> None:

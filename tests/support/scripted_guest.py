@@ -26,6 +26,11 @@ from typing import Any
 
 from obsdimg.smoke.keys import keys
 
+try:
+    from support import screens
+except ImportError:  # run as a program
+    import screens  # type: ignore[no-redef]
+
 PASSPHRASE = os.environ.get("SCRIPTED_PASSPHRASE", "correct horse battery")
 SEALING = "another staple entirely"
 LOADER_TEXT = b">> OpenBSD/amd64 %s %s\0"
@@ -161,7 +166,8 @@ class Guest:
         if command == "query-blockstats":
             return [{"node-name": "disk", "stats": {"wr_operations": self.writes}}]
         if command == "screendump":
-            Path(arguments["filename"]).write_bytes(picture())
+            drawn = picture() if arguments.get("format") == "png" else self.ppm()
+            Path(arguments["filename"]).write_bytes(drawn)
         if command == "pmemsave":
             lines = (self.screen + [""] * 25)[-25:] if len(self.screen) > 25 else self.screen
             cells = b"".join(
@@ -192,6 +198,16 @@ class Guest:
         for code in (*range(32, 127), 10):
             if keys(chr(code)) == names:
                 self.typed.put(chr(code))
+
+    def ppm(self) -> bytes:
+        """The screen in the VGA's text mode, as QEMU dumps it (P6)."""
+        known = set(screens.font("vga-8x16").glyphs.values())
+        rows = ["".join(c if c in known else " " for c in row)[:80] for row in self.screen[-25:]]
+        drawn = screens.draw(rows, screens.font("vga-8x16"), 640, 400)
+        pixels = bytearray(640 * 400 * 3)
+        for channel in range(3):
+            pixels[channel::3] = drawn.pixels[channel::4]
+        return b"P6\n640 400\n255\n" + bytes(pixels)
 
     def packets(self) -> bytes:
         """What the guest answers to connections, as pcap."""
