@@ -5,7 +5,8 @@ mkdir -p "${dir%/*}"
 if ! mkdir "$dir" 2>/dev/null; then
 	pid=$(cat "$dir/pid" 2>/dev/null)
 	fresh=$(find "$dir" -prune -mmin -2 2>/dev/null)
-	if { [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; } || { [ -z "$pid" ] && [ -n "$fresh" ]; }; then
+	[ -n "$pid" ] || [ -e "$dir/result" ] || [ -z "$fresh" ] || pid=$$
+	if [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then
 		echo "@ busy"
 		exit 0
 	fi

@@ -121,6 +121,8 @@ def test_a_client_is_added_rotated_and_removed_while_another_s_stream_goes_on(
         assert done.returncode == 0, done.stderr
         assert second not in peers(ssh_world)
         assert b"tablet" not in key_file(ssh_world, root).read_bytes()
+        assert "pfctl -q -k 10.0.0.4" in (root / "journal").read_text()
+        assert not (root / "var/db/obsdimg/apply/pid").exists()
     assert len(pauses) > 50
     left = [path.name for path in (root / "etc").rglob(".obsdimg*")]
     assert left == []

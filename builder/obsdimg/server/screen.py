@@ -77,7 +77,7 @@ def _numbers(state: ServerState, expected: ExpectedServer) -> list[str]:
     missing = "not known" if state.missing is None else str(len(state.missing))
     packages = "not known" if state.packages is None else str(len(state.packages))
     lines = [
-        f"patches   {len(state.patches)} installed, {missing} missing; packages to update:"
+        f"patches   {len(state.patches)} installed; missing: {missing}; packages to update:"
         f" {packages}",
         f"support   until {expected.support.until}"
         if expected.support.ended is None
