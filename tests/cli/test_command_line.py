@@ -21,7 +21,9 @@ def test_without_a_word_it_explains_itself_and_exits_2(capsys: pytest.CaptureFix
     assert "Start with `obsdimg demo`" in said.err
 
 
-@pytest.mark.parametrize("words", [["fly"], ["build", "--fly"], ["client", "-c"], ["inspect"]])
+@pytest.mark.parametrize(
+    "words", [["fly"], ["build", "--fly"], ["client", "-c"], ["inspect", "-c"]]
+)
 def test_wrong_usage_exits_2_with_the_usage_of_that_command(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -30,6 +32,23 @@ def test_wrong_usage_exits_2_with_the_usage_of_that_command(
     assert ended.value.code == 2
     name = f"obsdimg {words[0]}" if words[0] in COMMANDS else "obsdimg"
     assert capsys.readouterr().err.startswith(f"usage: {name} [-h]")
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("biuld", "biuld: no such command; did you mean build?"),
+        ("chekc", "did you mean check?"),
+        ("fly", "fly: no such command; obsdimg --help lists them"),
+    ],
+)
+def test_a_mistyped_command_is_told_which_one_was_meant(
+    word: str, says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([word])
+    assert ended.value.code == 2
+    assert says in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import io
 import os
@@ -55,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not words:
         top.print_help(sys.stderr)
         return 2
+    if words[0] not in COMMANDS and not words[0].startswith("-"):
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        meant = f"did you mean {near[0]}?" if near else "obsdimg --help lists them"
+        top.error(f"{printable(words[0])}: no such command; {meant}")
     args, unknown = top.parse_known_args(words)
     if unknown:
         # By the command itself, so that its own usage is shown.
