@@ -120,9 +120,8 @@ def obtain_iso(
         found = cache.hash_file(iso, again=reverify, progress=progress)
         evidence = "--unverified: nobody vouches for this ISO"
         return UnverifiedIso(iso, found.sha256, found.size, evidence, found.identity)
-    with Downloader(
-        limits, progress, "give the file with --iso F, or a mirror with --mirror URL"
-    ) as net:
+    mine = "give the file with --iso F" if iso is None else f"put {LIST} beside {iso}"
+    with Downloader(limits, progress, f"{mine}, or give a mirror with --mirror URL") as net:
         finder = _Finder(source, cache, None if offline else net, progress)
         if iso is None:
             return finder.fetch(reverify)
