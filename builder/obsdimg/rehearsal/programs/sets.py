@@ -303,7 +303,7 @@ def _unpack(world: World, stream: BinaryIO, place: _Place) -> Steps:
             yield Shell('$H/cp -Rlnp /.rehearsal/skeleton/. "$1"/', (place.folder,))
         if state.name.startswith("site"):
             world.landed += found
-    elif place.inside:
+    elif place.inside and place.folder == "/":  # elsewhere it is scratch, not what lands
         world.landed += found
     return Done()
 
