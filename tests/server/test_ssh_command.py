@@ -61,7 +61,7 @@ def test_two_at_once_share_one_tunnel_which_ends_by_itself(ssh_world: SshWorld) 
     while hubs(ssh_world) and time.monotonic() < end:
         time.sleep(0.2)
     assert hubs(ssh_world) == []
-    left = [path.suffix for path in (ssh_world.folder / "home" / "obsdimg").iterdir()]
+    left = [path.suffix for path in (ssh_world.runtime() / "obsdimg").iterdir()]
     assert left in ([], [".lock"])
 
 

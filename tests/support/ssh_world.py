@@ -6,10 +6,12 @@ is the way there.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -164,6 +166,13 @@ class SshWorld:
             *words[1:],
         ]
 
+    def runtime(self) -> Path:
+        """A folder with a short name: a socket lies in it (a worker's own folder is too deep)."""
+        name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]
+        folder = Path(tempfile.gettempdir()) / f"obsdimg-test-{name}"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        return folder
+
     def environment(self) -> dict[str, str]:
         """No ssh agent and no settings of whoever runs the tests; the project's login key."""
         home = self.folder / "home"
@@ -180,7 +189,7 @@ class SshWorld:
         environment = {
             **own_environment(),
             "PATH": f"{wrapper.parent}{os.pathsep}{os.environ['PATH']}",
-            "XDG_RUNTIME_DIR": str(home),
+            "XDG_RUNTIME_DIR": str(self.runtime()),
         }
         environment.pop("SSH_AUTH_SOCK", None)
         return environment

@@ -51,12 +51,16 @@ class HubError(TunnelError):
     """The hub cannot be started or asked."""
 
 
+LONGEST_BASE = 64
+"""Bytes: the name of a socket may have 103 (sun_path of the BSDs), and ours adds 38."""
+
+
 def hub_folder() -> Path:
     """A folder of this user alone, short enough for a socket's name.  Raises HubError."""
     base = os.environ.get("XDG_RUNTIME_DIR")
     folder = (
         Path(base) / "obsdimg"
-        if base and Path(base).is_dir()
+        if base and len(os.fsencode(base)) <= LONGEST_BASE and Path(base).is_dir()
         else Path(tempfile.gettempdir()) / f"obsdimg-{os.getuid()}"
     )
     with contextlib.suppress(FileExistsError):
