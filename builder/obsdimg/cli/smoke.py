@@ -133,10 +133,10 @@ class Options(WithConfig):
         help="reach the boot loader by keyboard and screen, without the BIOS's serial mirror",
         group="the machine",
     )
-    online: bool = flag(
-        "--online",
-        help="the guest reaches the internet through this host, for packages and patches (and what"
-        " listens on this host's loopback)",
+    offline: bool = flag(
+        "--offline",
+        help="the guest reaches nothing beyond its gateway; DHCP then names no router, so only for"
+        " servers with a fixed address and gateway",
         group="the machine",
     )
 
@@ -215,7 +215,7 @@ def _plan(
         disk_size=options.disk_size,
         memory_mib=options.memory,
         uefi=options.uefi,
-        offline=not options.online,
+        offline=options.offline,
         idle_seconds=options.idle,
         board=options.board,
         login=_login(options),

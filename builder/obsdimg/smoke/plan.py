@@ -87,7 +87,7 @@ class SmokePlan:
     """An installed disk is left alone; False where the configuration says to overwrite it."""
     halts: bool = False
     """After the installation the machine halts and waits instead of rebooting."""
-    offline: bool = True
+    offline: bool = False
     idle_seconds: float = 0.0
     """How long the server is left alone between its first boot and its first client."""
     """No network beyond the emulated gateway: first-boot downloads fail quickly."""

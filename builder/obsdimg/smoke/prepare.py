@@ -31,7 +31,7 @@ class SmokeOptions:
     disk_size: int
     memory_mib: int
     uefi: bool = False
-    offline: bool = True
+    offline: bool = False
     idle_seconds: float = 0.0
     board: str = "q35"
     login: Login | None = None

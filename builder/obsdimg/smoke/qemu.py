@@ -101,7 +101,7 @@ class MachineSpec:
     program: str = "qemu-system-x86_64"
     cd_inserted: bool = True
     """Whether the CD is in its drive at power-on; `Machine.insert` puts it there later."""
-    offline: bool = True
+    offline: bool = False
     """The guest reaches the emulated gateway and nothing else, this host's loopback neither."""
     doomed: Path | None = None
     """A folder that goes away, too, if this process dies (kill -9) while the machine runs."""

@@ -339,7 +339,7 @@ def boot_checks(lines: list[str], *, offline: bool = False) -> list[SmokeCheck]:
     checks = [SmokeCheck.of("every daemon started", not failed, ", ".join(failed), "E66 14")]
     if offline and (patches := [text for text in steps if "patches FAILED" in text]):
         steps = [text for text in steps if text not in patches]
-        why = "the guest has no network (--online gives it one)"
+        why = "the guest has no network (--offline)"
         checks.append(SmokeCheck("patches at the first boot", SmokeVerdict.SKIPPED, why))
     if steps:
         checks.append(SmokeCheck.of("every step of the first boot worked", False, steps[0], "OURS"))
