@@ -93,6 +93,7 @@ def run(options: Options, ui: Ui) -> int:
         ui.json(built.manifest)
     else:
         report(built, ui)
+        ui.info("next: obsdimg rehearse, obsdimg smoke; then upload it and boot it")
     if options.rehearse:
         from obsdimg.cli.rehearsing import rehearse_built
 

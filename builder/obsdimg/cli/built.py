@@ -7,10 +7,9 @@ from obsdimg.image.write import Built
 
 
 def report(built: Built, ui: Ui) -> None:
-    """Where things are, and what comes next."""
+    """Where things are, and what they are."""
     ui.say(f"{built.iso}")
     ui.say(f"  {built.size} bytes, sha256 {built.sha256}")
     ui.say(f"  manifest {built.iso.name}.json, checksum {built.iso.name}.sha256")
     for path in built.clients:
         ui.say(f"  client {path}")
-    ui.info("next: obsdimg rehearse, obsdimg smoke; then upload it and boot it")

@@ -96,8 +96,9 @@ def run(options: Options, ui: Ui) -> int:
     report(built, ui)
     ui.say()
     ui.say(f"the passphrase of this demo: {PASSPHRASE}")
-    ui.say(f"look into it: obsdimg inspect {shlex.quote(str(output))}")
-    ui.say(f"what was asked and answered: obsdimg check -c {shlex.quote(str(config))}")
+    of_it = f"-c {shlex.quote(str(config))}"
+    ui.say(f"look into it: obsdimg inspect {of_it}")
+    ui.say(f"what was asked and answered: obsdimg check {of_it}")
     reason = why_not()
     if reason is None:
         return rehearse_built(output, ui, secret)
