@@ -180,8 +180,9 @@ def test_a_bad_passphrase_file_is_refused(
 def test_the_stock_medium_is_not_ours(
     demo: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = _refused(capsys, "d/upstream/install66.iso", "--passphrase-file", "pass")
-    assert "was not made by obsdimg" in said
+    stock = ("d/upstream/install66.iso", "--passphrase-file", "pass")
+    assert "nobody vouches for it" in _refused(capsys, *stock)
+    assert "was not made by obsdimg" in _refused(capsys, *stock, "--trust-iso")
 
 
 def test_the_plan_comes_from_the_project(demo: Path, folder: Path) -> None:
