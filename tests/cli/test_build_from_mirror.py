@@ -23,8 +23,6 @@ from support.standin_release import DIRECTORY, StandInRelease, standin_release
 
 SIGNIFY = shutil.which("signify-openbsd") or shutil.which("signify")
 CONFIG = """
-[release]
-version = "6.6"
 [tunnel]
 endpoint = "vpn.example.net"
 
@@ -43,7 +41,7 @@ def world(tmp_path: Path) -> Iterator[StandInRelease]:
         iso.unlink()
         made.publish(data, hashlib.sha256(data).hexdigest())
         assert made.run("init", "project").returncode == 0
-        config = f'[release]\nmirrors = ["{made.url}"]\n{CONFIG}'
+        config = f'[release]\nversion = "6.6"\nmirrors = ["{made.url}"]\n{CONFIG}'
         (tmp_path / "project/obsdimg.toml").write_text(config)
         phrase = tmp_path / "phrase"
         phrase.write_text("correct horse battery staple\n")

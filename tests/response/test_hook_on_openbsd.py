@@ -26,6 +26,7 @@ AI=false UU=false VERSION=66
 . /tmp/s/obsdimg.conf
 . /tmp/s/obsdimg.sh
 bioctl() { :; }
+obsdimg_choose_table
 """
 
 

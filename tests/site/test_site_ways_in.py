@@ -61,14 +61,19 @@ def test_the_window_is_opened_only_where_ssh_is_closed(settings: str, window: bo
     ("version", "files"),
     [
         ("6.9", {"/etc/dhclient.conf"}),
-        ("7.0", {"/etc/dhcpleased.conf", "/etc/resolv.conf"}),
-        ("7.5", {"/etc/dhcpleased.conf", "/etc/resolv.conf"}),
+        ("7.0", {"/etc/dhcpleased.conf"}),
+        ("7.5", {"/etc/dhcpleased.conf"}),
     ],
 )
 def test_given_resolvers_win_over_those_of_dhcp(version: str, files: set[str]) -> None:
-    paths = {f.path for f in planned('[network]\ndns = ["9.9.9.9"]\n' + PEER, version).files}
+    settings = '[network]\ndns = ["9.9.9.9"]\n' + PEER
+    paths = {f.path for f in planned(settings, version).files}
     known = {"/etc/dhclient.conf", "/etc/dhcpleased.conf", "/etc/resolv.conf"}
     assert paths & known == files
+    # The installer writes over /etc/resolv.conf after the sets: the script has the last word.
+    script = install_site(parse(settings.encode()), None).data.decode()
+    assert "print 'nameserver 9.9.9.9'" in script
+    assert ">/etc/resolv.conf" in script
 
 
 @pytest.mark.parametrize("version", ["6.6", "7.5"])

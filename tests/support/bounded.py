@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +12,17 @@ from pathlib import Path
 
 MOST_SECONDS = 30.0
 MOST_MEMORY = 256 << 20
+
+# A process counts as as large as the one that started it, until it has grown beyond (getrusage(2),
+# ru_maxrss is kept over execve): between a large pytest and the command stands a small one.
+_FORK = """
+import json, os, sys
+told = int(os.environ.pop("TOLD"))
+child = os.posix_spawn(sys.argv[1], sys.argv[1:], os.environ)
+_, status, used = os.wait4(child, 0)
+seconds = used.ru_utime + used.ru_stime
+os.write(told, json.dumps([os.waitstatus_to_exitcode(status), seconds, used.ru_maxrss]).encode())
+"""
 
 
 @dataclass(frozen=True)
@@ -34,24 +46,27 @@ class Measured:
 
 def run_measured(*words: object) -> Measured:
     """`obsdimg WORDS`; the processor time is counted, not the clock's: others may be busy."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+    new = tempfile.TemporaryFile
+    with new() as out, new() as err, new() as told:
         child = subprocess.Popen(
-            [sys.executable, "-m", "obsdimg", *map(str, words)],
+            [sys.executable, "-c", _FORK, sys.executable, "-m", "obsdimg", *map(str, words)],
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TOLD": str(told.fileno())},
+            pass_fds=(told.fileno(),),
         )
-        _, status, used = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
+        child.wait()
+        told.seek(0)
+        status, seconds, kilobytes = json.loads(told.read())
         out.seek(0)
         err.seek(0)
         return Measured(
-            child.returncode,
+            status,
             out.read().decode(errors="replace"),
             err.read().decode(errors="replace"),
-            used.ru_utime + used.ru_stime,
-            used.ru_maxrss * 1024,
+            seconds,
+            kilobytes * 1024,
         )
 
 

@@ -141,8 +141,10 @@ class Deployment(Work):
         """Take the ISO out, which restarts the machine, and see it go silent."""
         state = self.state
         assert state.instance.id is not None
+        limit = self.limits.missed_silence
         if not state.detached:
             if self.provider.attached_iso(state.instance.id) is not None:
+                limit = self.limits.silence
                 self.provider.detach_iso(state.instance.id)
                 for _ in self.looks(self.limits.activate, "the ISO to be detached"):
                     if self.provider.attached_iso(state.instance.id) is None:
@@ -152,9 +154,7 @@ class Deployment(Work):
         if state.handshake_before is not None and state.rebooted is None:
             with self.progress.step("Waiting for the restart"):
                 waiting = self._waiting(caller)
-                state.rebooted = waiting.for_silence(
-                    self.limits.silence, min(1.0, self.limits.longest_pause)
-                )
+                state.rebooted = waiting.for_silence(limit, min(1.0, self.limits.longest_pause))
             self.did("it restarts" if state.rebooted else "no restart was seen")
 
     def await_service(self, caller: TunnelClient) -> None:

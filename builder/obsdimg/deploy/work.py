@@ -36,6 +36,8 @@ class Waits:
     install: float = 3 * 3600.0
     """The disk is filled with random data first."""
     silence: float = 180.0
+    missed_silence: float = 20.0
+    """For a restart that an earlier run asked for: it may be over."""
     unlock: float = 3 * 3600.0
     """Somebody has to type the passphrase on the console."""
     release: float = 600.0

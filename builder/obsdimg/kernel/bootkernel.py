@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from obsdimg.core.archive import gzip
+from obsdimg.core.archive import LEVEL, gzip
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.ffs.errors import FfsError, UnsupportedError
 from obsdimg.ffs.layout import (
@@ -77,8 +77,8 @@ class BootKernel:
         """The image, as long as rd_root_size says."""
         return self.kernel[self.ramdisk_offset : self.ramdisk_offset + self.ramdisk_size]
 
-    def with_ramdisk(self, image: bytes) -> bytes:
-        """The whole file with `image` in place of the ramdisk; gzip-compressed if it was.
+    def with_ramdisk(self, image: bytes, level: int = LEVEL) -> bytes:
+        """The whole file with `image` in place of the ramdisk; gzip-compressed (`level`) if it was.
 
         Decompressed, it is as long as before; the same image gives the same bytes.
         Raises BootKernelError unless `image` is as long as the ramdisk.
@@ -90,7 +90,7 @@ class BootKernel:
         end = self.ramdisk_offset + self.ramdisk_size
         whole = memoryview(self.kernel)
         kernel = b"".join((whole[: self.ramdisk_offset], image, whole[end:]))
-        return gzip(kernel) if self.gzipped else kernel
+        return gzip(kernel, level) if self.gzipped else kernel
 
 
 def gunzip(data: bytes) -> bytes:

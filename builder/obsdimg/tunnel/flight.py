@@ -118,6 +118,11 @@ class Flight:
         return self.una > self._end
 
     @property
+    def only_fin_waits(self) -> bool:
+        """Whether all data are acknowledged, and the FIN that was sent is not."""
+        return self.una == self._end and self.fin_sent
+
+    @property
     def _end(self) -> int:
         """The offset behind the last byte of data: that of the FIN."""
         return self._base + len(self._data)

@@ -404,6 +404,9 @@ class TcpConnection:
         flight = self.flight
         assert flight is not None
         if now - self._heard >= SILENCE:
+            if self.reading.finished and flight.only_fin_waits:
+                self._close(None)  # LAST-ACK: everything arrived both ways, they forgot us
+                return
             self.abort(
                 TcpError(
                     f"{self.ends}: no sign from there for {SILENCE:.0f} s",
