@@ -37,7 +37,7 @@ def vnc_port() -> int:
 
 
 def screen_when(
-    console: RemoteConsole, wanted: Callable[[Screen], bool], seconds: float = 60.0
+    console: RemoteConsole, wanted: Callable[[Screen], bool], seconds: float = 180.0
 ) -> Screen:
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -12,11 +12,10 @@ import socket
 import ssl
 import subprocess
 import termios
-import threading
 import time
 import tty
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, Protocol
 
 from obsdimg.console.address import (
     Address,
@@ -28,19 +27,13 @@ from obsdimg.console.address import (
     VncUnix,
     VncWebSocket,
 )
-from obsdimg.console.errors import ConnectError, LostError, ProtocolError
+from obsdimg.console.errors import ConnectError, LostError
 from obsdimg.core.errors import printable
 from obsdimg.core.files import describe
 from obsdimg.core.process import kill_group
 
-if TYPE_CHECKING:
-    from websockets.sync.client import ClientConnection
-
 CHUNK = 1 << 16
-LARGEST_MESSAGE = 32 << 20
-"""Bytes of one WebSocket message: a server sends at most one picture in it."""
 SEND_SECONDS = 20.0
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 NO_CONSOLE = "is the machine running, and is its console there? `obsdimg deploy status` may know"
 
 
@@ -76,7 +69,9 @@ def open_stream(address: Address, seconds: float, ca_file: Path | None = None) -
     if isinstance(address, VncUnix | SerialUnix):
         return _unix(address.path, address.label, seconds)
     if isinstance(address, VncWebSocket):
-        return _websocket(address, seconds, ca_file)
+        from obsdimg.console.websocket import open_websocket  # a library that others do not need
+
+        return open_websocket(address, seconds, ca_file)
     if isinstance(address, SerialDevice):
         return DeviceStream(address)
     return CommandStream(address)
@@ -86,7 +81,7 @@ def _tcp(address: VncTcp, seconds: float) -> Stream:
     try:
         sock = socket.create_connection((address.host, address.port), timeout=seconds)
     except (OSError, UnicodeError) as error:
-        raise _nothing(address.label, error) from error
+        raise nothing_there(address.label, error) from error
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     peer = str(sock.getpeername()[0])
@@ -100,7 +95,7 @@ def _unix(path: Path, label: str, seconds: float) -> Stream:
         sock.connect(str(path))
     except OSError as error:
         sock.close()
-        raise _nothing(label, error) from error
+        raise nothing_there(label, error) from error
     return SocketStream(sock, label, near=True)
 
 
@@ -116,7 +111,7 @@ class SocketStream:
         try:
             self._socket.sendall(data)
         except OSError as error:
-            raise LostError(f"{self.label}: connection lost: {_why(error)}") from error
+            raise LostError(f"{self.label}: connection lost: {why(error)}") from error
 
     def receive(self, seconds: float) -> bytes:
         try:
@@ -124,7 +119,7 @@ class SocketStream:
                 return b""
             data = self._socket.recv(CHUNK)
         except (OSError, ValueError) as error:
-            raise LostError(f"{self.label}: connection lost: {_why(error)}") from error
+            raise LostError(f"{self.label}: connection lost: {why(error)}") from error
         if not data:
             raise LostError(f"{self.label}: the other side closed the connection")
         return data
@@ -133,119 +128,6 @@ class SocketStream:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
-
-
-# -- WebSocket
-
-
-def _websocket(address: VncWebSocket, seconds: float, ca_file: Path | None) -> Stream:
-    from websockets.exceptions import InvalidHandshake, InvalidStatus, InvalidURI, ProxyError
-    from websockets.sync.client import connect
-    from websockets.typing import Subprotocol
-
-    label = address.label
-    stack = contextlib.ExitStack()
-    try:
-        connecting = connect(
-            address.url,
-            ssl=_tls(label, ca_file) if address.secure else None,
-            subprotocols=[Subprotocol("binary")],
-            compression=None,
-            open_timeout=seconds,
-            close_timeout=2,
-            ping_interval=20,
-            ping_timeout=20,
-            max_size=LARGEST_MESSAGE,
-            max_queue=4,
-            user_agent_header=None,
-        )
-        connection = stack.enter_context(connecting)
-    except ssl.SSLCertVerificationError as error:
-        raise ConnectError(
-            f"{label}: its certificate is not valid: {printable(error.verify_message)}",
-            "is it the right host? --ca FILE trusts the certificate authority in FILE",
-        ) from error
-    except InvalidStatus as error:
-        status = error.response.status_code
-        raise ConnectError(
-            f"{label}: the server refused the WebSocket with status {status}",
-            "a ticket in the address may have expired: ask the provider for a new one"
-            if status in (401, 403, 404)
-            else NO_CONSOLE,
-        ) from error
-    except (InvalidHandshake, InvalidURI, ProxyError, EOFError) as error:
-        raise ConnectError(
-            f"{label}: no WebSocket there: {type(error).__name__}",
-            "the address is that of the WebSocket, not of the web page around it",
-        ) from error
-    except (OSError, UnicodeError) as error:
-        raise _nothing(label, error) from error
-    return WebSocketStream(connection, stack, label, near=address.host in LOOPBACK)
-
-
-def _tls(label: str, ca_file: Path | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=None if ca_file is None else str(ca_file))
-    except (OSError, ssl.SSLError) as error:
-        raise ConnectError(
-            f"{ca_file}: no certificates can be read there: {_why(error)}",
-            f"--ca takes a PEM file; it is for {label}",
-        ) from error
-
-
-class WebSocketStream:
-    """Binary messages of a WebSocket as a stream."""
-
-    def __init__(
-        self, connection: ClientConnection, closing: contextlib.ExitStack, label: str, near: bool
-    ) -> None:
-        self.label, self.near = label, near
-        self._connection, self._closing = connection, closing
-
-    def send(self, data: bytes) -> None:
-        from websockets.exceptions import ConnectionClosed
-
-        try:
-            self._connection.send(data)
-        except (ConnectionClosed, OSError) as error:
-            raise self._lost(error) from error
-
-    def receive(self, seconds: float) -> bytes:
-        from websockets.exceptions import ConnectionClosed
-
-        try:
-            data = self._connection.recv(timeout=seconds)
-        except TimeoutError:
-            return b""
-        except (ConnectionClosed, OSError) as error:
-            raise self._lost(error) from error
-        if isinstance(data, str):
-            raise ProtocolError(
-                f"{self.label}: the WebSocket sends text, not a console's bytes",
-                "the address must be that of the VNC WebSocket (sub-protocol `binary`)",
-            )
-        return data
-
-    def _lost(self, error: Exception) -> LostError:
-        from websockets.exceptions import ConnectionClosed
-
-        sent = error.sent if isinstance(error, ConnectionClosed) else None
-        if sent is not None and sent.code == 1009:
-            size = f"{LARGEST_MESSAGE >> 20} MiB"
-            return LostError(f"{self.label}: a message of more than {size} came")
-        if isinstance(error, ConnectionClosed):
-            return LostError(f"{self.label}: the other side closed the connection")
-        return LostError(f"{self.label}: connection lost: {_why(error)}")
-
-    def close(self) -> None:
-        # It waits for the other side's goodbye; a hostile one says none.
-        closing = threading.Thread(target=self._close, daemon=True)
-        closing.start()
-        closing.join(3)
-
-    def _close(self) -> None:
-        with contextlib.suppress(Exception):
-            self._closing.close()
 
 
 # -- serial lines
@@ -259,7 +141,7 @@ class DeviceStream:
         try:
             self._fd = os.open(address.path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError as error:
-            raise _nothing(self.label, error) from error
+            raise nothing_there(self.label, error) from error
         if not os.isatty(self._fd):
             os.close(self._fd)
             raise ConnectError(
@@ -296,7 +178,7 @@ class CommandStream:
             )
         except OSError as error:
             raise ConnectError(
-                f"{self.label}: cannot be started: {_why(error)}", "exec: takes a program's words"
+                f"{self.label}: cannot be started: {why(error)}", "exec: takes a program's words"
             ) from error
         self._in, self._out = _pipe(self._child.stdin), _pipe(self._child.stdout)
         self._err = _pipe(self._child.stderr)
@@ -343,7 +225,7 @@ def _read(fd: int, seconds: float, label: str) -> bytes:
     except BlockingIOError:
         return b""
     except (OSError, ValueError) as error:
-        raise LostError(f"{label}: connection lost: {_why(error)}") from error
+        raise LostError(f"{label}: connection lost: {why(error)}") from error
     if not data:
         raise LostError(f"{label}: the other side closed the connection")
     return data
@@ -359,14 +241,14 @@ def _write(fd: int, data: bytes, label: str) -> None:
         except BlockingIOError:
             continue
         except (OSError, ValueError) as error:
-            raise LostError(f"{label}: connection lost: {_why(error)}") from error
+            raise LostError(f"{label}: connection lost: {why(error)}") from error
 
 
-def _nothing(label: str, error: Exception) -> ConnectError:
-    return ConnectError(f"{label}: no console there: {_why(error)}", NO_CONSOLE)
+def nothing_there(label: str, error: Exception) -> ConnectError:
+    return ConnectError(f"{label}: no console there: {why(error)}", NO_CONSOLE)
 
 
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return f"TLS: {printable(error.reason or 'failed')}".lower().replace("_", " ")
     if isinstance(error, TimeoutError):

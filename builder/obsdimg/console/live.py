@@ -138,7 +138,7 @@ class LiveView:
             with contextlib.suppress(curses.error):
                 self._window.addnstr(room // 2, 2, words(screen), width - 3)
         if room < height:
-            help_ = self._note or f"{self._console.label}   {LEAVE_NAME} leaves"
+            help_ = self._note or f"{LEAVE_NAME} leaves   {self._console.label}"
             with contextlib.suppress(curses.error):
                 self._window.addnstr(height - 1, 0, help_.ljust(width), width - 1, curses.A_REVERSE)
         cursor = screen.cursor
