@@ -11,6 +11,7 @@ from obsdimg.tunnel.keys import WgPrivateKey
 from support.server_bench import SHELLS, ServerBench, program
 from support.site_fixtures import RECIPE, UPSTREAM
 
+CDN = "https://cdn.openbsd.org/pub/OpenBSD"
 FIRST_BOOT = RECIPE.replace("[tunnel]\n", '[tunnel]\nkeys = "first-boot"\n')
 SIX = RECIPE.replace("[tunnel]\n", '[tunnel]\nipv6 = "fd00:66::1/64"\n')
 SIX = SIX.replace('"10.0.0.2"', '"10.0.0.2"\nipv6 = "fd00:66::2"')
@@ -158,6 +159,8 @@ class TestUpkeep:
     def prepare(self, bench: ServerBench, text: str = RECIPE, code: int = 0) -> Path:
         bench.stand_in("logger")
         bench.stand_in("shutdown")
+        bench.stand_in("uname", '[ "$1" = -r ] && echo 6.6 || echo amd64')
+        bench.stand_in("ftp", "[ ! -e $T/answer ] || { cat $T/answer >&2; exit 1; }")
         bench.stand_in("pkg_add", "echo noise; exit $(cat $T/pkg 2>/dev/null || echo 0)")
         bench.stand_in(
             "syspatch",
@@ -171,9 +174,45 @@ class TestUpkeep:
         script = self.prepare(bench, code=code)
         assert bench.run(script) == ""
         assert bench.journal() == [
+            *("uname -r", "uname -m"),
+            f"ftp -MV -w 30 -o /dev/null {CDN}/6.6/amd64/SHA256.sig",
             *("syspatch -l", "syspatch ", "syspatch ", "syspatch -l"),
             "pkg_add -Iu",
         ]
+
+    @pytest.mark.parametrize(
+        ("answer", "says"),
+        [
+            ("ftp: Error retrieving file: 404 Not Found", True),
+            (f"ftp: Error retrieving {CDN}/6.6/amd64/SHA256.sig: 404 Not Found", True),
+            ("ftp: Error retrieving file: 410 Gone", True),
+            ("ftp: Error retrieving file: 503 Service Unavailable", False),
+            ("ftp: cdn.openbsd.org: no address associated with name", False),
+        ],
+    )
+    def test_a_mirror_that_dropped_the_release_is_logged(
+        self, bench: ServerBench, answer: str, says: bool
+    ) -> None:
+        script = self.prepare(bench)
+        (bench.root / "answer").write_text(answer + "\n")
+        bench.run(script)
+        said = [line for line in bench.journal() if line.startswith("logger")]
+        assert said == [
+            f"logger -t obsdimg-upkeep -p daemon.notice {CDN} no longer has OpenBSD 6.6, so no"
+            f" patch can come from there: put a mirror that has it into {bench.root}/etc/installurl,"
+            " or move to a newer release"
+        ] * says
+
+    @pytest.mark.parametrize("text", ["# note\n\nhttps://m.example/pub/ x\n", ""])
+    def test_the_mirror_is_the_first_of_installurl_else_the_cdn(
+        self, bench: ServerBench, text: str
+    ) -> None:
+        script = self.prepare(bench)
+        (bench.root / "etc/installurl").write_text(text)
+        bench.run(script)
+        asked = next(line for line in bench.journal() if line.startswith("ftp"))
+        mirror = "https://m.example/pub" if text else CDN
+        assert asked.endswith(f" {mirror}/6.6/amd64/SHA256.sig")
 
     def test_a_patch_is_logged_and_without_leave_nothing_reboots(self, bench: ServerBench) -> None:
         script = self.prepare(bench)

@@ -25,6 +25,7 @@ _PATHS = (
     "/etc/wireguard",
     "/etc/hostname.",
     "/etc/netstart",
+    "/etc/installurl",
     "/etc/pf.conf",
     "/var/db/obsdimg",
     "/var/obsdimg",
