@@ -336,6 +336,32 @@ class TestFirstTime:
         assert (bench.root / "var/obsdimg/packages").exists()
         assert "syspatch " in bench.journal(), "the rest goes on"
 
+    @pytest.mark.parametrize(
+        ("ends", "runs", "fails"),
+        [
+            ((0, 0), 2, False),
+            ((0, 2), 2, False),  # later releases: nothing is left to do
+            ((2, 0), 2, False),  # a patch of syspatch itself
+            ((2, 2), 2, False),
+            ((1,), 1, True),  # no mirror, no release
+            ((2, 1), 2, True),
+        ],
+    )
+    def test_patches_that_fail_are_named_on_the_console(
+        self, bench: ServerBench, ends: tuple[int, ...], runs: int, fails: bool
+    ) -> None:
+        script = self.prepare(bench)
+        (bench.root / "ends").write_text("".join(f"{code}\n" for code in ends))
+        bench.stand_in(
+            "syspatch", 'code=$(sed 1q "$T/ends"); sed 1d "$T/ends" >"$T/e"; mv "$T/e" "$T/ends"\n'
+            "exit $code",
+        )  # fmt: skip
+        said = bench.run(script)
+        assert bench.journal().count("syspatch ") == runs
+        assert ("obsdimg: patches FAILED; by hand: syspatch" in said) == fails
+        assert said.endswith("obsdimg: the steps of the first boot have ended\n")
+        assert not script.exists()
+
     def test_packages_from_a_mirror(self, bench: ServerBench) -> None:
         script = self.prepare(bench, RECIPE + "[packages]\ncarry = false\n")
         bench.run(script)
@@ -400,7 +426,7 @@ class TestFirstTime:
         before = files[0].read_text()
         bench.stand_in("wg" if version == "6.6" else "openssl", "exit 127")
         said = bench.run(script)
-        assert "could NOT be made" in said
+        assert "the server's key FAILED to be made" in said
         assert files[0].read_text() == before
         assert script.exists()
         assert bench.read("dev/console") == ""
@@ -422,7 +448,7 @@ class TestFirstTime:
     WINDOW = RECIPE + "[access]\nssh_window_minutes = 30\n"
 
     def test_the_window_opens_and_is_told_to_close(self, bench: ServerBench) -> None:
-        bench.run(self.prepare(bench, self.WINDOW))
+        assert "FAILED" not in bench.run(self.prepare(bench, self.WINDOW))
         assert "pfctl -q -a obsdimg-window -f -" in bench.journal()
         assert "at -q a now + 30 minutes" in bench.journal()
         assert bench.read("at.stdin") == "pfctl -q -a obsdimg-window -F rules\n"
@@ -431,12 +457,13 @@ class TestFirstTime:
     def test_a_window_that_nobody_would_close_is_closed_at_once(self, bench: ServerBench) -> None:
         script = self.prepare(bench, self.WINDOW)
         bench.stand_in("at", "exit 1")
-        bench.run(script)
+        said = bench.run(script)
         commands = [line for line in bench.journal() if line.startswith("pfctl")]
         assert commands[-1] == "pfctl -q -a obsdimg-window -F rules"
+        assert "safety window FAILED" in said
 
     def test_a_window_that_pf_refuses_is_not_scheduled(self, bench: ServerBench) -> None:
         script = self.prepare(bench, self.WINDOW)
         bench.stand_in("pfctl", "exit 1")
-        bench.run(script)
+        assert "safety window FAILED" in bench.run(script)
         assert not any(line.startswith("at ") for line in bench.journal())
