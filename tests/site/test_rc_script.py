@@ -7,6 +7,7 @@ id are stand-ins with OpenBSD's options; Linux has no routing tables by that nam
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -18,7 +19,7 @@ import pytest
 from obsdimg.tunnel.keys import WgPrivateKey
 from support.server_bench import SHELLS, program
 from support.site_fixtures import RECIPE, content, planned, secret
-from support.wg_netns import alone, run, why_not
+from support.wg_netns import inside, make_namespace, run, why_not
 
 pytestmark = [pytest.mark.netns]
 
@@ -99,7 +100,7 @@ class Server:
     def call(self, action: str) -> tuple[int, str]:
         """Run the script as rcctl does; its exit code and all that it printed."""
         done = subprocess.run(
-            ["ip", "netns", "exec", self.namespace, str(self.script), action],
+            inside(self.namespace, str(self.script), action),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -115,7 +116,7 @@ class Server:
         return [int(pid) for pid in found.stdout.split()]
 
     def peers(self) -> list[str]:
-        out = run("ip", "netns", "exec", self.namespace, "wg", "show", "tun0", "peers", check=False)
+        out = run(*inside(self.namespace, "wg", "show", "tun0", "peers"), check=False)
         return out.split()
 
 
@@ -136,14 +137,13 @@ def server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Server]:
     if not Path("/usr/bin/pgrep").exists():
         pytest.skip("/usr/bin/pgrep (procps) is missing")
     made = Server(tmp_path, _subr(kind), shell)
-    with alone():
-        run("ip", "netns", "add", made.namespace)
+    with contextlib.ExitStack() as undo:
+        make_namespace(undo, made.namespace)
         try:
             yield made
         finally:
             for pid in made.pids():
                 os.kill(pid, 9)
-            run("ip", "netns", "del", made.namespace, check=False)
 
 
 NAMES = {WgPrivateKey(secret(n)).public().text() for n in ("laptop", "phone")}
@@ -219,7 +219,7 @@ def test_an_empty_cut_or_refused_configuration_gives_way_to_the_last_good_one(
 def test_a_daemon_without_its_peers_is_not_healthy_and_start_mends_it(server: Server) -> None:
     server.call("start")
     for key in NAMES:
-        run("ip", "netns", "exec", server.namespace, "wg", "set", "tun0", "peer", key, "remove")
+        run(*inside(server.namespace, "wg", "set", "tun0", "peer", key, "remove"))
     assert server.call("check") == (1, "obsdimg_wg(failed)\n")
     assert server.call("start")[0] == 0
     assert set(server.peers()) == NAMES

@@ -22,7 +22,7 @@ from obsdimg.project.folder import Project
 from obsdimg.server.access import own_environment
 from obsdimg.server.kept import kept_files
 from support import openbsd_programs
-from support.wg_netns import CLIENT4, SERVER4, SERVER_OUTER4, WgWorld, alone, run, why_not
+from support.wg_netns import CLIENT4, SERVER4, SERVER_OUTER4, WgWorld, inside, run, why_not
 
 CONFIG = """\
 [release]
@@ -113,15 +113,13 @@ class SshWorld:
             # A mount namespace of its own, in which /etc, /var and
             # /usr/local/sbin are folders of the test.
             root = self.programs.parent
-            inside = (
+            script = (
                 f"mount --make-rprivate / && mount --bind {root}/etc /etc"
                 f" && mount --bind {root}/usr/local/sbin /usr/local/sbin"
                 f" && mount --bind {root}/var /var && exec {' '.join(words)}"
             )
-            words = ["unshare", "-m", "sh", "-c", inside]
-        self.sshd = subprocess.Popen(
-            ["ip", "netns", "exec", self.wg.server, *words], stderr=subprocess.DEVNULL
-        )
+            words = ["unshare", "-m", "sh", "-c", script]
+        self.sshd = subprocess.Popen(inside(self.wg.server, *words), stderr=subprocess.DEVNULL)
         for _ in range(100):
             if ":22" in run("ip", "netns", "exec", self.wg.server, "ss", "-tlnH"):
                 return
@@ -217,15 +215,11 @@ def keygen(path: Path) -> None:
 def ssh_world(tmp_path: Path) -> Iterator[SshWorld]:
     """A project whose server answers, for one test."""
     reason = why_not()
-    if "OBSDIMG_SERVER_TESTS" not in os.environ:
-        reason = (
-            "OBSDIMG_SERVER_TESTS=1 runs it: real sshd and WireGuard, minutes of an idle machine"
-        )
     if reason is None and not Path("/usr/sbin/sshd").exists():
         reason = "sshd is missing"
     if reason is not None:
         pytest.skip(reason)
-    with alone(), WgWorld() as world:
+    with WgWorld() as world:
         made = SshWorld(world, tmp_path)
         try:
             yield made

@@ -27,7 +27,6 @@ from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
@@ -64,13 +63,28 @@ def why_not() -> str | None:
     return None
 
 
-def alone() -> FileLock:
-    """To hold while a wireguard-go runs.
+def make_namespace(undo: contextlib.ExitStack, name: str) -> None:
+    """A network namespace, and the folder of its sockets; `undo` removes both."""
+    _sockets(name).mkdir(mode=0o700)
+    undo.callback(shutil.rmtree, _sockets(name), ignore_errors=True)
+    run("ip", "netns", "add", name)
+    undo.callback(run, "ip", "netns", "del", name, check=False)
 
-    Its sockets are in /var/run/wireguard, which is no part of a network namespace: two runs
-    of the tests at once would take each other's.
+
+def _sockets(namespace: str) -> Path:
+    return Path(tempfile.gettempdir()) / f"{namespace}-wireguard"
+
+
+def inside(namespace: str, *words: str) -> list[str]:
+    """The command that runs `words` in a namespace of make_namespace.
+
+    wireguard-go's sockets are named after the interface alone and no part of a network
+    namespace: here each namespace has a /run/wireguard of its own, so that tests that run at
+    once do not take each other's.
     """
-    return FileLock(Path(tempfile.gettempdir()) / "obsdimg-tests-wireguard.lock", timeout=300)
+    Path("/run/wireguard").mkdir(mode=0o755, exist_ok=True)
+    mounted = 'mount --bind "$0" /run/wireguard && exec "$@"'
+    return ["ip", "netns", "exec", namespace, "sh", "-c", mounted, str(_sockets(namespace)), *words]
 
 
 def run(*words: str, given: str = "", check: bool = True) -> str:
@@ -145,7 +159,7 @@ class WireguardGo:
             self._log_file = Path(name)
         with self._log_file.open("ab") as stream:
             self._process = subprocess.Popen(
-                ["ip", "netns", "exec", self.namespace, "wireguard-go", "-f", self.name],
+                inside(self.namespace, "wireguard-go", "-f", self.name),
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
                 stderr=stream,
@@ -166,7 +180,7 @@ class WireguardGo:
 
     def wg(self, *words: str, given: str = "", check: bool = True) -> str:
         """`wg` in the namespace; configurations by standard input (`/dev/stdin`)."""
-        return run("ip", "netns", "exec", self.namespace, "wg", *words, given=given, check=check)
+        return run(*inside(self.namespace, "wg", *words), given=given, check=check)
 
     def logged(self) -> str:
         """What wireguard-go has written so far."""
@@ -219,8 +233,7 @@ class WgWorld:
 
     def _build(self) -> None:
         for name in (self.client, self.server, self.outside):
-            run("ip", "netns", "add", name)
-            self._undo.callback(run, "ip", "netns", "del", name, check=False)
+            make_namespace(self._undo, name)
             self.ip(name, "link", "set", "lo", "up")
             self._sysctl(name, "net.ipv4.ping_group_range=0 0")  # for kernel_ping
         self._wire(self.client, "srv0", "198.51.100.2/24", "2001:db8:1::2/64")
@@ -309,5 +322,5 @@ def wg_world() -> Iterator[WgWorld]:
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
-    with alone(), WgWorld() as world:
+    with WgWorld() as world:
         yield world

@@ -28,7 +28,7 @@ from obsdimg.releases.release import load_release
 from obsdimg.site.clients import plan_client, write_client
 from obsdimg.site.plan import Materials, plan_site
 from obsdimg.tunnel.keys import WgPrivateKey
-from support.wg_netns import WireguardGo, alone, in_namespace, run, why_not
+from support.wg_netns import WireguardGo, in_namespace, make_namespace, run, why_not
 
 pytestmark = [pytest.mark.netns]
 
@@ -95,8 +95,7 @@ class TwoHops:
         self.stack, self.folder = stack, folder
         self.hop2_key = WgPrivateKey.generate()
         for name in (self.client, self.hop1, self.hop2, self.internet):
-            run("ip", "netns", "add", name)
-            stack.callback(run, "ip", "netns", "del", name, check=False)
+            make_namespace(stack, name)
             self.ip(name, "link", "set", "lo", "up")
             for setting in ("net.ipv4.ip_forward=1", "net.ipv4.conf.all.rp_filter=0"):
                 self.sh(name, "sysctl", "-qw", setting)
@@ -194,7 +193,7 @@ class TwoHops:
 def hops(tmp_path: Path) -> Iterator[TwoHops]:
     if reason := why_not():
         pytest.skip(reason)
-    with alone(), contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         yield TwoHops(tmp_path, stack)
 
 

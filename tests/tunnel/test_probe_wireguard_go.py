@@ -28,7 +28,6 @@ from support.wg_netns import (
     SERVER_OUTER4,
     WgWorld,
     WireguardGo,
-    alone,
     in_namespace,
     kernel_ping,
     why_not,
@@ -49,7 +48,7 @@ def shared_world() -> Iterator[WgWorld]:
     reason = why_not()
     if reason is not None:
         pytest.skip(reason)
-    with alone(), WgWorld() as made:
+    with WgWorld() as made:
         yield made
 
 
