@@ -64,6 +64,7 @@ class Folder:
         self.root, self.capsys = root, capsys
         self.toml = root / "obsdimg.toml"
         self.toml.write_text(HEAD + PEERS)
+        Project.open(self.toml).keys()
 
     def client(self, *words: str, code: int = 0) -> tuple[str, str]:
         """Run it; what it said on both channels."""
@@ -466,13 +467,29 @@ class TestBadInput:
         assert f"{place}: others may read it (mode {mode:04o})" in err
         assert f"hint: chmod {0o700 if place.is_dir() else 0o600:o} {place}" in err
 
-    def test_a_missing_secret_is_made_anew(self, folder: Folder) -> None:
-        folder.client()
+    def test_a_missing_secret_is_an_error_and_rotate_makes_it_anew(self, folder: Folder) -> None:
         before = folder.secrets()
         (folder.root / "secrets/phone.key").unlink()
-        folder.client()
+        for words in ((), ("phone",)):
+            _, err = folder.client(*words, code=1)
+            assert "secrets/phone.key: there is no such key" in err
+        assert "phone.key" not in folder.secrets()
+        folder.client("rotate", "phone")
         after = folder.secrets()
-        assert {n for n in before if before[n] != after[n]} == {"phone.key"}
+        assert {n for n in before if before[n] != after[n]} == {"phone.key", "phone.psk"}
+
+    @pytest.mark.parametrize(
+        "words", [(), ("phone",), ("add", "desk"), ("remove", "phone"), ("rotate", "phone")]
+    )
+    def test_lost_secrets_are_not_made_anew(self, folder: Folder, words: tuple[str, ...]) -> None:
+        folder.client("rotate", "phone")
+        shutil.rmtree(folder.root / "secrets")
+        before = folder.toml.read_bytes(), folder.conf("phone")
+        _, err = folder.client(*words, code=1)
+        assert "clients/ hold what was made with this project's keys" in err
+        assert "hint: put secrets/ back from a copy" in err
+        assert not (folder.root / "secrets").exists()
+        assert (folder.toml.read_bytes(), folder.conf("phone")) == before
 
     def test_a_secret_that_is_a_folder_is_one_line(self, folder: Folder) -> None:
         folder.client()

@@ -159,7 +159,8 @@ def test_what_a_hand_changed_is_named(desk: Desk) -> None:
 
 
 def test_another_server_key_is_not_for_a_running_server(desk: Desk) -> None:
-    (desk.path.parent / "secrets" / "server.key").unlink()
+    text = WgPrivateKey.generate().reveal() + "\n"
+    (desk.path.parent / "secrets" / "server.key").write_text(text)
     with pytest.raises(ChangeError, match="own key is another one"):
         desk.change()
 

@@ -1,4 +1,4 @@
-"""`obsdimg check`: what the configuration means, before anything is built."""
+"""`obsdimg check`: what the configuration means, before anything is built.  It writes nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ def run(options: Options, ui: Ui) -> int:
     project = Project.open(options.config)
     wanted = project.config.release
     release = load_release(wanted.version)
-    plan = plan_build(read_inputs(project, release, release.port(wanted.port)))
+    port = release.port(wanted.port)
+    plan = plan_build(read_inputs(project, release, port, only_look=True))
     if options.json:
         ui.json(as_json(plan))
         return 0

@@ -149,7 +149,8 @@ def _action(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
 
 
 def _list(project: Project, as_json: bool, ui: Ui) -> None:
-    keys = project.keys()
+    project.refuse_lost_keys()
+    keys = project.keys(make=False)
     rows = [
         {
             "name": peer.name,
@@ -173,7 +174,9 @@ def _list(project: Project, as_json: bool, ui: Ui) -> None:
 
 
 def _show(project: Project, name: str, options: Options, ui: Ui) -> None:
-    client = plan_client(project.config, project.keys(), find_peer(project.config, name))
+    project.refuse_lost_keys()
+    keys = project.keys(make=False)
+    client = plan_client(project.config, keys, find_peer(project.config, name))
     text = client_conf(client).decode()
     for what, how in still_missing(client):
         ui.warn(f"{name}: still missing: {what}: {how}")
@@ -191,6 +194,7 @@ def _show(project: Project, name: str, options: Options, ui: Ui) -> None:
 
 def _add(options: Options, name: str, ui: Ui) -> Project:
     before = Project.open(options.config)
+    before.refuse_lost_keys()
     values: dict[str, object] = {"name": name, **free_addresses(before.config)}
     if options.public_key:
         values["public_key"] = options.public_key
@@ -208,6 +212,7 @@ def _add(options: Options, name: str, ui: Ui) -> Project:
 
 
 def _remove(options: Options, name: str, ui: Ui) -> Project:
+    Project.open(options.config).refuse_lost_keys()
     remove_peer(options.config, name)
     project = Project.open(options.config)
     for suffix in ("key", "psk"):
@@ -219,6 +224,7 @@ def _remove(options: Options, name: str, ui: Ui) -> Project:
 
 def _rotate(project: Project, name: str, options: Options, ui: Ui) -> Project:
     peer = find_peer(project.config, name)
+    project.refuse_lost_keys()
     store = SecretStore(project.secrets)
     store.forget(f"{name}.psk")
     if peer.public_key is None:

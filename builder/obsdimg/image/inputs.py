@@ -66,14 +66,21 @@ class BuildInputs:
 
 
 def read_inputs(
-    project: Project, release: Release, port: Port, mirrors: Sequence[str] = ()
+    project: Project,
+    release: Release,
+    port: Port,
+    mirrors: Sequence[str] = (),
+    *,
+    only_look: bool = False,
 ) -> BuildInputs:
     """Read the project; `mirrors` are tried before those that configuration and release name.
 
-    Keys that are not there yet are made.  Raises BuildError, ProjectError, OverlayError,
-    BlockListError, FileError and their like.
+    Keys that are not there yet are made; with `only_look` nothing is written, and stand-ins take
+    their place.  Raises BuildError, ProjectError, OverlayError, BlockListError, FileError and
+    their like.
     """
-    config, keys = project.config, project.keys()
+    config = project.config
+    keys = project.keys_for_looking() if only_look else project.keys()
     return BuildInputs(
         config=config,
         config_sha256=hashlib.sha256(read_file(project.config_path, "configuration")).hexdigest(),

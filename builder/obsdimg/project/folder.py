@@ -2,8 +2,9 @@
 
     obsdimg.toml    overlay/    secrets/ (0700)    clients/ (0700)    images/
 
-Keys are made on demand and never overwritten.  Everything in secrets/ is a file of mode 0600
-with one value; the passphrase is not among them.
+Keys are made by the commands that may (`init`, `build`, `client add` and `rotate`), never
+overwritten, and never made anew where they were lost.  Everything in secrets/ is a file of mode
+0600 with one value; the passphrase is not among them.
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ class ProjectError(ObsdimgError):
 
 class MissingKeyError(ProjectError):
     """A key that should have been made by the build is not there."""
+
+
+class LostKeysError(ProjectError):
+    """Something was made with keys that are not there any more."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +82,52 @@ class Project:
         return f"{self.config.host.name}-{release.version.replace('.', '')}-{release.port}.iso"
 
     def keys(self, *, make: bool = True) -> ProjectKeys:
-        """All keys; those not there yet are made.
+        """All keys; those not there yet are made, unless they were there once (LostKeysError).
 
         With `make` false they are those of a server that was built already: MissingKeyError
         for one that is not there.  Raises SecretFileError for loose modes.
         """
-        store = SecretStore(self.secrets, make=make)
+        if make:
+            self.refuse_lost_keys()
+        return self._keys(SecretStore(self.secrets, make=make))
+
+    def keys_for_looking(self) -> ProjectKeys:
+        """All keys, with stand-ins in memory for those not made yet; nothing is written.
+
+        For a plan that is only looked at.  Raises LostKeysError, SecretFileError.
+        """
+        self.refuse_lost_keys()
+        return self._keys(SecretStore(self.secrets, make=False, stand_in=True))
+
+    def refuse_lost_keys(self) -> None:
+        """Raises LostKeysError where new keys would not fit what was made with the old ones.
+
+        An ISO and the clients' files hold keys: where there are such, image.sec and seal.key
+        were there too.  A pre-shared key is made after server.key.
+        """
+        made = [folder for folder in (self.clients, self.images) if _holds_something(folder)]
+        missing = [n for n in ("image.sec", "seal.key") if not _there(self.secrets / n)]
+        if missing and made:
+            folders = " and ".join(f"{folder.name}/" for folder in made)
+            raise LostKeysError(
+                f"{self.secrets}: {' and '.join(missing)} not there, but {folders} hold what was"
+                " made with this project's keys",
+                "put secrets/ back from a copy; or, to start anew with keys that no server and no"
+                f" client knows yet, move {folders} away",
+            )
+        shared = [
+            p.name for p in self.config.tunnel.peers if _there(self.secrets / f"{p.name}.psk")
+        ]
+        own = self.config.tunnel.keys == "build"
+        if own and shared and not _there(self.secrets / "server.key"):
+            raise LostKeysError(
+                f"{self.secrets}: server.key is not there, but {shared[0]}.psk, which was made"
+                " after it",
+                "put server.key back from a copy; or, to start anew with a server that no client"
+                " knows yet, remove the *.psk files in secrets/, and build",
+            )
+
+    def _keys(self, store: SecretStore) -> ProjectKeys:
         tunnel = self.config.tunnel
         own = tunnel.keys == "build"
         server = store.private("server.key") if own else None
@@ -104,11 +149,15 @@ class Project:
 
 
 class SecretStore:
-    """The folder secrets/: one value a file; missing ones are made, loose modes refused."""
+    """The folder secrets/: one value a file; missing ones are made, loose modes refused.
 
-    def __init__(self, folder: Path, *, make: bool = True) -> None:
+    With `stand_in` a missing one is made in memory only.
+    """
+
+    def __init__(self, folder: Path, *, make: bool = True, stand_in: bool = False) -> None:
         self.folder = folder
         self.make = make
+        self.stand_in = stand_in
 
     def private(self, name: str) -> WgPrivateKey:
         """An X25519 private key (`wg genkey`)."""
@@ -143,6 +192,10 @@ class SecretStore:
     def _text(self, name: str, make: Callable[[], str]) -> str:
         path = self.folder / name
         if not path.exists():
+            if self.stand_in:
+                if self.folder.exists():
+                    check_private_folder(self.folder)
+                return make()
             if not self.make:
                 raise MissingKeyError(
                     f"{path}: there is no such key", "it is made by `obsdimg build`"
@@ -153,6 +206,15 @@ class SecretStore:
         # What another run has just made is as good: every run reads the same.
         check_private_folder(self.folder)
         return read_private(path, "key").decode("ascii", "replace")
+
+
+def _there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _holds_something(folder: Path) -> bool:
+    """Whether `folder` holds more than hidden files."""
+    return folder.is_dir() and any(not p.name.startswith(".") for p in folder.iterdir())
 
 
 def _present(key: WgPrivateKey | None) -> WgPrivateKey:
