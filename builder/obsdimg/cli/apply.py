@@ -8,14 +8,14 @@ from obsdimg.cli.changing import Consent, bring
 from obsdimg.cli.options import flag, option
 from obsdimg.cli.reaching import WithServer
 from obsdimg.cli.ui import Ui
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import UsageError
 from obsdimg.project.folder import Project
 from obsdimg.server.applying import CONFIRM_SECONDS, keys_to_apply
 
 EXIT_DIFFERENT = 3
 
 
-class ApplyUsageError(ObsdimgError):
+class ApplyUsageError(UsageError):
     """An option has a value that makes no sense."""
 
 

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache as cache_result
 from pathlib import Path
 
 from obsdimg.cli.built import report
 from obsdimg.cli.options import WithConfig, flag, option, repeated
+from obsdimg.cli.passphrase import find_passphrase
+from obsdimg.cli.standing_in import stand_in, verified_stand_in
 from obsdimg.cli.ui import Ui
-from obsdimg.core import passphrase as phrases
+from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.core.files import private_dir
 from obsdimg.core.secret import Secret
 from obsdimg.fetch.cache import Cache
 from obsdimg.fetch.install_iso import obtain_iso
 from obsdimg.fetch.packages import obtain_packages
 from obsdimg.image.inputs import read_inputs
+from obsdimg.image.medium import built_on_stand_in
 from obsdimg.image.plan import BuildPlan, plan_build
-from obsdimg.image.write import write
+from obsdimg.image.write import Built, write
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
-from obsdimg.site.sealing import rounds_for
+
+
+class StandInError(ObsdimgError):
+    """A trial would take the place of the real thing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +50,11 @@ class Options(WithConfig):
     offline: bool = flag("--offline", help="use only what is in the cache")
     reverify: bool = flag("--reverify", help="hash the ISO again")
     unverified: bool = flag("--unverified", help="accept an ISO that nobody vouches for")
+    stand_in: bool = flag(
+        "--stand-in",
+        help="on the stand-in medium of `obsdimg demo`: nothing to download; the ISO can be"
+        " inspected and rehearsed, and installs nothing",
+    )
     weak_passphrase: bool = flag(
         "--weak-passphrase", help="take a passphrase that is guessed in less than a year"
     )
@@ -55,6 +68,9 @@ def run(options: Options, ui: Ui) -> int:
     release = load_release(wanted.version)
     port = release.port(wanted.port)
     progress = ui.progress()
+    if options.stand_in:
+        return _on_stand_in(options, project, ui)
+    output = _output(options, project)
     inputs = read_inputs(project, release, port, options.mirror)
     cache = Cache.default()
     if inputs.carries_packages:
@@ -68,12 +84,9 @@ def run(options: Options, ui: Ui) -> int:
         )
         inputs = inputs.with_packages(packages)
     plan = plan_build(inputs)
-    output = options.output
-    if output is None:
-        private_dir(project.images)
-        output = project.images / project.image_name()
     for text in plan.warnings:
         ui.warn(text)
+    ask = _asked(options, plan, ui)
     upstream = obtain_iso(
         release.iso_source(port.name, inputs.mirrors),
         cache=cache,
@@ -85,42 +98,70 @@ def run(options: Options, ui: Ui) -> int:
     )
     if options.unverified:
         ui.warn(f"{upstream.path}: NOT VERIFIED; the manifest says so too")
-    passphrase = ask_passphrase(
-        plan, options.passphrase_file, ui, weak_allowed=options.weak_passphrase
-    )
-    built = write(project, plan, upstream, output, passphrase, progress)
+    built = write(project, plan, upstream, output, ask, progress)
+    return _report(options, built, ask, ui)
+
+
+def _output(options: Options, project: Project) -> Path:
+    """Where the ISO goes; the project's own folder for it is made."""
+    if options.output is not None:
+        return options.output.expanduser()
+    private_dir(project.images)
+    return project.images / project.image_name()
+
+
+def _asked(options: Options, plan: BuildPlan, ui: Ui) -> Callable[[], Secret | None]:
+    """Gives the passphrase; asks for it once, however often it is called."""
+    find = find_passphrase(plan, options.passphrase_file, ui, weak_allowed=options.weak_passphrase)
+    return cache_result(find)
+
+
+def _on_stand_in(options: Options, project: Project, ui: Ui) -> int:
+    """The same on the stand-in medium, without packages; a real ISO is never written over."""
+    if options.iso or options.packages or options.unverified:
+        raise UsageError(
+            "--stand-in goes without --iso, --packages and --unverified", "leave them away"
+        )
+    output = _output(options, project)
+    if output.is_file() and not built_on_stand_in(output):
+        raise StandInError(
+            f"{output}: is there already, and is no stand-in", "choose another file with -o"
+        )
+    packages = project.config.packages.model_copy(update={"carry": False})
+    config = project.config.model_copy(update={"packages": packages})
+    progress = ui.progress()
+    with stand_in(config.release.version, progress) as (release, folder):
+        port = release.port("amd64")
+        plan = plan_build(read_inputs(Project(options.config, config), release, port))
+        ui.warn("built on the stand-in medium: it shows everything, and installs nothing")
+        ask = _asked(options, plan, ui)
+        upstream = verified_stand_in(release, folder, folder / "cache", progress)
+        built = write(project, plan, upstream, output, ask, progress)
+    return _report(options, built, ask, ui)
+
+
+def _report(options: Options, built: Built, ask: Callable[[], Secret | None], ui: Ui) -> int:
+    """What was built, and what comes next; with --rehearse its rehearsal."""
+    passed = True
     if options.json:
         ui.json(built.manifest)
     else:
         report(built, ui)
-        ui.info("next: obsdimg rehearse, obsdimg smoke; then upload it and boot it")
     if options.rehearse:
-        from obsdimg.cli.rehearsing import rehearse_built
+        from obsdimg.cli.rehearsing import rehearse
+        from obsdimg.cli.rehearsing import report as report_rehearsal
 
-        return rehearse_built(built.iso, ui, passphrase)
-    return 0
-
-
-def ask_passphrase(
-    plan: BuildPlan, file: Path | None, ui: Ui, *, weak_allowed: bool = False
-) -> Secret | None:
-    """The passphrase, if this plan needs one, with a word on its strength.
-
-    Raises PassphraseError for one that is guessed in less than a year.
-    """
-    if not plan.needs_passphrase:
-        return None
-    secret = phrases.obtain(file, ui.ask_secret)
-    rounds = rounds_for(plan.hook.rounds)
-    found = phrases.strength(secret, rounds)
-    for line in phrases.report(found, rounds):
-        (ui.warn if found.weak else ui.info)(line)
-    if found.weak and not weak_allowed:
-        raise phrases.PassphraseError(
-            "this passphrase is guessed in"
-            f" {phrases.duration(found.rich_attacker_seconds)} by somebody who has the ISO",
-            "use five or more random words; --weak-passphrase takes it all the same",
-        )
-    for line in phrases.typing_remarks(secret):
-        ui.info(line)
-    return secret
+        result = rehearse(built.iso, ui, ask())
+        passed = result.passed
+        if options.json:
+            ui.info(f"rehearsed: {result.verdict.value}: {result.message}")
+        else:
+            report_rehearsal(result)
+    elif not options.json:
+        where = options.command_words()
+        iso = [] if options.output is None else [str(built.iso)]
+        ui.next("rehearse", *where, *iso)
+        if not options.stand_in:
+            ui.next("smoke", *where, *iso)
+            ui.info("then upload it (obsdimg upload, or by hand) and boot it")
+    return 0 if passed else 1

@@ -10,7 +10,7 @@ from obsdimg.cli.options import argument, flag, option, repeated
 from obsdimg.cli.reaching import WithServer
 from obsdimg.cli.ui import Ui
 from obsdimg.config.edit import add_peer, free_addresses, remove_peer
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.core.files import PRIVATE_FILE, private_dir, write_file
 from obsdimg.project.folder import Project, SecretStore
 from obsdimg.project.folder import Project as Again
@@ -70,14 +70,14 @@ def run(options: Options, ui: Ui) -> int:
             return 0
     action, names = _action(options.words)
     if action != "add" and (options.split or options.reach or options.public_key):
-        raise ObsdimgError(
+        raise UsageError(
             f"client {action}: --split, --reach and --public-key describe a new client",
             "they go with add; an existing one is changed in obsdimg.toml",
         )
     if options.apply and action in ("add", "remove", "rotate"):
         _applied(options, project, action, names[0], ui)
     elif options.apply:
-        raise ObsdimgError(f"client {action}: --apply changes nothing here", "see obsdimg apply")
+        raise UsageError(f"client {action}: --apply changes nothing here", "see obsdimg apply")
     elif action == "list":
         _list(project, options.json, ui)
     elif action == "show":
@@ -142,7 +142,7 @@ def _action(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
         return "list", ()
     action, names = (words[0], words[1:]) if words[0] in ACTIONS else ("show", words)
     if len(names) != (0 if action == "list" else 1):
-        raise ObsdimgError(
+        raise UsageError(
             f"client {' '.join(words)}: one name is expected", "obsdimg client add phone"
         )
     return action, names
@@ -203,7 +203,7 @@ def _add(options: Options, name: str, ui: Ui) -> Project:
     if options.reach:
         values["reach"] = options.reach
     if name in ACTIONS:
-        raise ObsdimgError(f"{name}: is a word of this command", "choose another name")
+        raise UsageError(f"{name}: is a word of this command", "choose another name")
     add_peer(options.config, values)
     project = Project.open(options.config)
     _write_files(project, name, ui)

@@ -15,6 +15,7 @@ from obsdimg.console.live import LEAVE_NAME, show
 from obsdimg.console.remote import RemoteConsole
 from obsdimg.console.screen import Kind, Screen
 from obsdimg.console.states import hostname, recognise
+from obsdimg.core.errors import UsageError
 from obsdimg.core.files import write_file
 
 FIRST_TEXT = 3.0
@@ -48,7 +49,7 @@ def run(options: Options, ui: Ui) -> int:
 
     live = not options.text and options.screenshot is None
     if options.json and not options.text:
-        raise TargetError("--json goes with --text")
+        raise UsageError("--json goes with --text", "obsdimg console --text --json")
     if live and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise TargetError(
             "the live console needs a terminal", "--text prints the screen, --screenshot saves it"

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-import hashlib
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from obsdimg import standin
 from obsdimg.cli.built import report
-from obsdimg.cli.options import argument
-from obsdimg.cli.rehearsing import rehearse_built, why_not
+from obsdimg.cli.options import argument, flag
+from obsdimg.cli.rehearsing import rehearse, why_not
+from obsdimg.cli.rehearsing import report as report_rehearsal
+from obsdimg.cli.standing_in import make_stand_in, verified_stand_in
 from obsdimg.cli.ui import Ui
 from obsdimg.config.document import commented
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir, write_file
 from obsdimg.core.secret import Secret
-from obsdimg.fetch.cache import Cache
-from obsdimg.fetch.install_iso import obtain_iso
 from obsdimg.image.inputs import read_inputs
 from obsdimg.image.plan import plan_build
 from obsdimg.image.write import write
 from obsdimg.project.folder import Project
-from obsdimg.releases.release import Release, SourcedKey, load_release
-from obsdimg.signify.message import SignifySecretKey
-from obsdimg.signify.signing import sign_list
 
 PASSPHRASE = "demo passphrase of no value"  # noqa: S105
 
+RELEASE = "6.6"
+"""The stand-in medium is laid out like install66.iso."""
+
 CONFIG = {
-    "release": {"version": "6.6"},  # the stand-in medium is laid out like install66.iso
+    "release": {"version": RELEASE},
     "host": {"name": "demo", "timezone": "UTC"},
     "tunnel": {
         "endpoint": "vpn.example.net",
@@ -54,6 +51,7 @@ class Options:
         default=Path("obsdimg-demo"),
         help="where to put the project (default: ./obsdimg-demo)",
     )
+    verbose: bool = flag("--verbose", help="show the whole rehearsal")
 
 
 def run(options: Options, ui: Ui) -> int:
@@ -65,54 +63,36 @@ def run(options: Options, ui: Ui) -> int:
     write_file(marker, b"Made by `obsdimg demo`; may be removed.\n", 0o644)
     progress = ui.progress()
 
-    vendor = SignifySecretKey.generate("stand-in vendor secret key")
-    medium = folder / "upstream" / "install66.iso"
-    private_dir(medium.parent)
-    with progress.step("Making the stand-in medium (it is not OpenBSD)"):
-        standin.build_iso(medium, signify_key=vendor)
-        listed = {medium.name: hashlib.sha256(medium.read_bytes()).hexdigest()}
-        signed = sign_list(listed, vendor, "6.6").sha256_sig
-        write_file(medium.parent / "SHA256.sig", signed, 0o644)
-
+    release = make_stand_in(folder / "upstream", RELEASE, progress)
     config = folder / "obsdimg.toml"
     write_file(config, commented(CONFIG).encode(), 0o644)
     project = Project.open(config)
-    release = standin_release(vendor)
     port = release.port("amd64")
     plan = plan_build(read_inputs(project, release, port))
-    upstream = obtain_iso(
-        release.iso_source(port.name),
-        cache=Cache(folder / "cache"),
-        iso=medium,
-        offline=True,
-        progress=progress,
-    )
+    upstream = verified_stand_in(release, folder / "upstream", folder / "cache", progress)
     private_dir(project.images)
     output = project.images / project.image_name()
     secret = Secret(PASSPHRASE)
-    built = write(project, plan, upstream, output, secret, progress)
-    ui.say(f"The {len(plan.response.simulation.answers)} questions of the installer are answered,")
-    ui.say(f"{len(plan.site.files) + 1} files land on the server, {len(plan.site.sealed)} sealed.")
+    built = write(project, plan, upstream, output, lambda: secret, progress)
+    said, files = plan.response.simulation.answers, plan.site.files
+    ui.say(f"{len(said)} questions of the installer are answered, {len(files) + 1} files land on")
+    ui.say(f"the server, {len(plan.site.sealed)} of them sealed with the passphrase: {PASSPHRASE}")
     report(built, ui)
-    ui.say()
-    ui.say(f"the passphrase of this demo: {PASSPHRASE}")
-    of_it = f"-c {shlex.quote(str(config))}"
-    ui.say(f"look into it: obsdimg inspect {of_it}")
-    ui.say(f"what was asked and answered: obsdimg check {of_it}")
+    passed = _rehearse(output, secret, options, ui)
+    ui.next("check", "-c", str(config))
+    ui.next("inspect", "-c", str(config))
+    return 0 if passed else 1
+
+
+def _rehearse(iso: Path, secret: Secret, options: Options, ui: Ui) -> bool:
+    """Play its installer here, if this system can; one line if it went well."""
     reason = why_not()
-    if reason is None:
-        return rehearse_built(output, ui, secret)
-    ui.info(f"no rehearsal on this system: {reason}")
-    return 0
-
-
-def standin_release(vendor: SignifySecretKey) -> Release:
-    """6.6 as if `vendor` had signed it: no mirrors, no pinned hash."""
-    genuine = load_release("6.6")
-    public = vendor.public()
-    key = SourcedKey(
-        comment=public.comment, key=public.base64, source="made by this demo", checked=True
-    )
-    port = genuine.port("amd64").model_copy(update={"iso_hash": None})
-    keys = genuine.keys.model_copy(update={"base": key})
-    return genuine.model_copy(update={"keys": keys, "ports": (port,), "mirrors": ()})
+    if reason is not None:
+        ui.info(f"no rehearsal on this system: {reason}")
+        return True
+    result = rehearse(iso, ui, secret)
+    if options.verbose or not result.passed:
+        report_rehearsal(result)
+    else:
+        ui.say(f"rehearsed: {result.message} (all of it: --verbose)")
+    return result.passed

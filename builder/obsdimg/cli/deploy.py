@@ -22,7 +22,7 @@ from obsdimg.core.secret import Secret
 from obsdimg.deploy import session
 from obsdimg.deploy.by_console import ByConsole
 from obsdimg.deploy.handshake import first_caller
-from obsdimg.deploy.image import load_image
+from obsdimg.deploy.image import Image, load_image
 from obsdimg.deploy.provider import DeployError, Offer, Provider
 from obsdimg.deploy.removal import Removal
 from obsdimg.deploy.session import SMALLEST_DISK
@@ -90,27 +90,31 @@ def run(options: Options, ui: Ui) -> int:
     store = session.store_of(project)
     if options.action == "status":
         return _status(project, name, options, ui)
-    with store.lock(name), session.open_provider(project, options.token_file) as provider:
-        if options.action == "destroy":
+    if options.action == "destroy":
+        with store.lock(name), session.open_provider(project, options.token_file) as provider:
             return _destroy(project, provider, name, options, ui)
-        return _deploy(project, provider, name, options, ui)
+    _waits(options)
+    state = store.load(name)
+    if state is None or not state.instance.lives:
+        session.hosting_of(project, hosting_choice(options), state)
+    path = session.image_path(project, options.iso)
+    with store.lock(name):
+        image = load_image(path, options.allow_secrets, ui.progress(), image_key(project.root))
+        with session.open_provider(project, options.token_file) as provider:
+            return _deploy(project, provider, name, image, options, ui)
 
 
 def _waits(options: Options) -> Waits:
     return session.waits(options.pause, options.upload_limit, options.install_limit)
 
 
-def _deploy(project: Project, provider: Provider, name: str, options: Options, ui: Ui) -> int:
+def _deploy(
+    project: Project, provider: Provider, name: str, image: Image, options: Options, ui: Ui
+) -> int:
     settings, progress = project.config.deploy, ui.progress()
     store, limits = session.store_of(project), _waits(options)
     caller = first_caller(plan_clients(project.config, project.keys(make=False)))
     label = options.label or settings.label or name
-    image = load_image(
-        session.image_path(project, options.iso),
-        options.allow_secrets,
-        progress,
-        image_key(project.root),
-    )
     state = session.begin(project, store, name, label, image)
     work = Deployment(provider, store, state, limits=limits, progress=progress, say=ui.info)
     wish = session.wanted_instance(project.config, options.region, options.plan)
@@ -118,9 +122,9 @@ def _deploy(project: Project, provider: Provider, name: str, options: Options, u
         hosting = session.hosting_of(project, hosting_choice(options), state)
         _agree(provider.offer(wish.region, wish.plan), wish, state, project, options, ui)
         work.refuse_taken()
-        Upload(provider, store, state, limits=limits, progress=progress, say=ui.info).upload(
-            image, hosting, settings.keep_object
-        )
+        upload = Upload(provider, store, state, limits=limits, progress=progress, say=ui.info)
+        with store.nothing_left(state):
+            upload.upload(image, hosting, settings.keep_object)
     work.create(wish)
     if caller is None:
         _tell_console(work, project, ui)

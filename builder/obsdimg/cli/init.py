@@ -13,7 +13,7 @@ from obsdimg.cli.options import argument, flag, option, repeated
 from obsdimg.cli.ui import Ui
 from obsdimg.config.document import SCHEMA_FILE, commented, schema
 from obsdimg.config.load import parse
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.core.files import private_dir, read_file, write_file
 from obsdimg.project.folder import Project
 from obsdimg.releases.support import newest, support
@@ -122,7 +122,7 @@ def _interface(text: str) -> dict[str, str]:
         if not at or ip_interface(address).version != 4:
             raise ValueError
     except ValueError:
-        raise InitError(
+        raise UsageError(
             f"--private {text}: not ADDR/LEN@IF", "such as 172.16.1.3/24@vio1"
         ) from None
     return {"name": name, "ipv4": address}

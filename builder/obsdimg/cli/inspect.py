@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obsdimg.cli.options import WithConfig, argument, flag, option
+from obsdimg.cli.passphrase import existing
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
 from obsdimg.core.errors import ObsdimgError, printable
-from obsdimg.core.passphrase import from_file
 from obsdimg.core.progress import Progress
 from obsdimg.fetch.cache import Cache
 from obsdimg.image.comparison import (
@@ -25,6 +25,7 @@ from obsdimg.iso import Iso
 from obsdimg.releases.release import known_releases, load_release
 from obsdimg.signify.message import SignifyPublicKey
 
+PROMPT = "Passphrase to search for, too (Enter alone: none)"
 LIMITS = ("min", "max", "conf_complete")
 """Lines of the encryption step's settings that are the same in every ISO."""
 
@@ -65,7 +66,7 @@ def run(options: Options, ui: Ui) -> int:
     judge(found, image_key(folder), options.manifest, options.upstream, progress)
     leaked = False
     if options.secrets is not None:
-        phrase = from_file(options.passphrase_file) if options.passphrase_file else None
+        phrase = existing(options.passphrase_file, ui, PROMPT)
         leaked = bool(add_secret_check(found, options.secrets, phrase, progress).findings)
     if options.json:
         ui.json(found.as_dict())
@@ -133,6 +134,8 @@ def show(found: Inspection, ui: Ui) -> None:
         ui.say(printable(text))
 
     say(f"{found.path}: {found.size} bytes, {found.volume_id!r}")
+    if found.stand_in:
+        say("Built on obsdimg's stand-in medium: it is not OpenBSD and installs nothing.")
     say("Boot entries:")
     for entry in found.boot_entries:
         at = entry["file"] or f"sector {entry['lba']}"

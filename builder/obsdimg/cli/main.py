@@ -11,12 +11,26 @@ import signal
 import sys
 from collections.abc import Sequence
 from types import FrameType
+from typing import Any, NoReturn
 
 from obsdimg import __version__
 from obsdimg.cli import options
 from obsdimg.cli.commands import COMMANDS
-from obsdimg.cli.ui import Ui
+from obsdimg.cli.ui import Ui, print_error
 from obsdimg.core.errors import ObsdimgError, printable
+
+
+class _WrongUsageError(Exception):
+    """What argparse does not take, with the parser that did not."""
+
+    def __init__(self, parser: argparse.ArgumentParser, message: str) -> None:
+        super().__init__(message)
+        self.parser, self.message = parser, message
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise _WrongUsageError(self, message)
 
 
 class _TerminatedError(BaseException):
@@ -25,7 +39,7 @@ class _TerminatedError(BaseException):
 
 def parser(only: str | None = None) -> argparse.ArgumentParser:
     """The parser of the whole command line; with `only`, other commands stay unconfigured."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="obsdimg",
         description="Turn a plain OpenBSD install ISO into an encrypted WireGuard server"
         " that installs itself.",
@@ -52,32 +66,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may be no text
-    top = parser(words[0] if words else None)
     if not words:
-        top.print_help(sys.stderr)
+        parser().print_help(sys.stderr)
         return 2
-    if words[0] not in COMMANDS and not words[0].startswith("-"):
-        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
-        meant = f"did you mean {near[0]}?" if near else "obsdimg --help lists them"
-        top.error(f"{printable(words[0])}: no such command; {meant}")
-    args, unknown = top.parse_known_args(words)
-    if unknown:
-        # By the command itself, so that its own usage is shown.
-        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    try:
+        args = _parsed(words)
+    except _WrongUsageError as error:
+        _print_usage_error(error, Ui() if "--json" in words else None)
+        raise SystemExit(2) from None
     ui = Ui(quiet=args.quiet, debug=args.debug)
+    as_json = bool(getattr(args, "json", False))
     previous = signal.signal(signal.SIGTERM, _terminated)
     try:
         module = importlib.import_module(f"obsdimg.cli.{args.command}")
-        return int(module.run(options.made(module.Options, args), ui))
+        made: Any = options.made(module.Options, args)
+        if isinstance(made, options.WithConfig):
+            made = made.located(ui)
+        return int(module.run(made, ui))
     except ObsdimgError as error:
         if ui.debug:
             raise
-        _print_error(error.message, error.hint)
-        return error.exit_code
+        return _failed(ui, as_json, error.message, error.hint, error.exit_code)
     except KeyboardInterrupt:
+        if as_json:
+            _error_document(ui, "interrupted", None, 130)
         print("interrupted: nothing was changed that is not reported above", file=sys.stderr)
         return 130
     except _TerminatedError:
+        if as_json:
+            _error_document(ui, "terminated", None, 143)
         return 143
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -87,16 +104,47 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         what = (error.strerror or str(error)).lower()
         place = f"{error.filename}: " if error.filename is not None else ""
-        _print_error(f"{place}{what}", "check that it is there and may be read and written")
-        return 1
+        hint = "check that it is there and may be read and written"
+        return _failed(ui, as_json, f"{place}{what}", hint, 1)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _print_error(message: str, hint: str | None) -> None:
-    print(f"error: {printable(message)}", file=sys.stderr)
-    if hint:
-        print(f"hint: {printable(hint)}", file=sys.stderr)
+def _parsed(words: list[str]) -> argparse.Namespace:
+    """Raises _WrongUsageError."""
+    top = parser(words[0])
+    if words[0] not in COMMANDS and not words[0].startswith("-"):
+        near = difflib.get_close_matches(words[0], COMMANDS, n=1)
+        meant = f"did you mean {near[0]}?" if near else "obsdimg --help lists them"
+        top.error(f"{printable(words[0])}: no such command; {meant}")
+    args, unknown = top.parse_known_args(words)
+    if unknown:
+        # By the command itself, so that its own usage is shown.
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    return args
+
+
+def _print_usage_error(error: _WrongUsageError, ui: Ui | None) -> None:
+    """The usage and the error; with `ui` also as a document, since --json stands in the words."""
+    hint = f"{error.parser.prog} --help explains it"
+    if ui is not None:
+        _error_document(ui, error.message, hint, 2)
+    error.parser.print_usage(sys.stderr)
+    print_error(error.message, hint)
+
+
+def _failed(ui: Ui, as_json: bool, message: str, hint: str | None, code: int) -> int:
+    """Print an error, with `as_json` as a document, too; gives the exit code back."""
+    if as_json:
+        _error_document(ui, message, hint, code)
+    print_error(message, hint)
+    return code
+
+
+def _error_document(ui: Ui, message: str, hint: str | None, code: int) -> None:
+    """What a program reads in place of the result; nothing where the result stands already."""
+    if not ui.documents:
+        ui.json({"error": {"message": message, "hint": hint, "exit_code": code}})
 
 
 def _terminated(number: int, frame: FrameType | None) -> None:

@@ -9,10 +9,13 @@ help and the manual page are made from, and nothing below this room sees argpars
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
+
+from obsdimg.cli.ui import Ui
 
 T = TypeVar("T")
 _SPEC = "obsdimg.option"
@@ -103,17 +106,56 @@ def made(options: type[T], parsed: argparse.Namespace) -> T:
     return options(**values)
 
 
+DEFAULT_CONFIG = Path("obsdimg.toml")
+"""Without -c; the very object, so that a `-c obsdimg.toml` is told from it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WithConfig:
     """Options of a command that works on a project."""
 
     config: Path = option(
-        "-c", "--config", type=Path, default=Path("obsdimg.toml"), metavar="FILE",
-        help="the configuration (default: ./obsdimg.toml)",
+        "-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
+        help="the configuration (default: obsdimg.toml, here or in a folder above)",
     )  # fmt: skip
+
+    found: bool = False
+    """In a folder above: not given by -c."""
+
+    def command_words(self) -> tuple[str, ...]:
+        """What a further command needs to be about the same project."""
+        return () if self.default_config else ("-c", str(self.config))
+
+    @property
+    def default_config(self) -> bool:
+        """Whether it is found without -c, here or in a folder above."""
+        return self.config is DEFAULT_CONFIG or self.found
+
+    def located(self, ui: Ui) -> Self:
+        """The same with the project's configuration found from one of its subfolders."""
+        if self.config is not DEFAULT_CONFIG or self.config.exists():
+            return self
+        above = config_above(Path.cwd())
+        if above is None:
+            return self
+        ui.info(f"project: {above.parent}")
+        return replace(self, config=above, found=True)
+
+
+def config_above(folder: Path) -> Path | None:
+    """The obsdimg.toml in the nearest folder above `folder` that has one.
+
+    None also where that is another user's: its settings would have a say in what is done here.
+    """
+    for parent in folder.parents:
+        path = parent / DEFAULT_CONFIG
+        if path.is_file():
+            ours = {path.stat().st_uid, parent.stat().st_uid} == {os.geteuid()}
+            return path if ours else None
+    return None
 
 
 __all__ = [
-    "Spec", "WithConfig", "argument", "configure", "flag", "made",
+    "Spec", "WithConfig", "argument", "config_above", "configure", "flag", "made",
     "option", "repeated", "specs",
 ]  # fmt: skip

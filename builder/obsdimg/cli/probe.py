@@ -11,7 +11,7 @@ from typing import Final
 from obsdimg.cli import values
 from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
 from obsdimg.cli.ui import Ui
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.project.folder import Project
 from obsdimg.site.clients import find_peer, plan_client, read_client, still_missing
 from obsdimg.tunnel.endpoint import Endpoint
@@ -28,7 +28,11 @@ class ProbeFailedError(ObsdimgError):
     """The tunnel does not work; message and hint are the verdict's."""
 
 
-class ProbeUsageError(ObsdimgError):
+class ProbeChoiceError(ObsdimgError):
+    """The client cannot be probed with, or not so."""
+
+
+class ProbeUsageError(UsageError):
     """It is not clear which client to probe with, or what."""
 
 
@@ -84,7 +88,7 @@ def run(options: Options, ui: Ui) -> int:
         endpoint = Endpoint.parse(options.endpoint, "--endpoint")
         client = replace(client, host=endpoint.host, port=endpoint.port)
     for what, how in still_missing(client):
-        raise ProbeUsageError(f"client {client.name}: not complete yet, it lacks {what}", how)
+        raise ProbeChoiceError(f"client {client.name}: not complete yet, it lacks {what}", how)
     assert client.endpoint is not None
     targets = _targets(client, options.outside)
     with ui.progress().step(f"Calling {client.endpoint} as {client.name}"):
@@ -126,7 +130,7 @@ def _choose(options: Options) -> TunnelClient:
             raise ProbeUsageError("NAME and --conf are both given", "give one of them")
         return read_client(options.conf.expanduser(), options.server)
     if not options.config.exists():
-        raise ProbeUsageError(
+        raise ProbeChoiceError(
             f"{options.config}: there is no such configuration",
             "run it in the project's folder, or give -c FILE or --conf CLIENT.conf",
         )
@@ -136,7 +140,7 @@ def _choose(options: Options) -> TunnelClient:
         raise ProbeUsageError("which client?", f"obsdimg probe {'|'.join(names) or 'NAME'}")
     peer = find_peer(project.config, options.name or names[0])
     if peer.public_key is not None:
-        raise ProbeUsageError(
+        raise ProbeChoiceError(
             f"client {peer.name} made its own key, which is not here",
             "give its own file, with the key in it, by --conf FILE",
         )

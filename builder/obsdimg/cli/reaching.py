@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from obsdimg.cli.options import WithConfig, option
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import UsageError
 from obsdimg.project.folder import Project
 from obsdimg.server.access import ServerAccess, find_access
 from obsdimg.server.kept import ServerMemory
 
 
-class ReachingUsageError(ObsdimgError):
+class ReachingUsageError(UsageError):
     """An option has a value that makes no sense."""
 
 

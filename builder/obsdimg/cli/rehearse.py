@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
+from obsdimg.cli.passphrase import existing
 from obsdimg.cli.rehearsing import LIMIT, rehearse, report
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import UsageError
 from obsdimg.core.files import write_file
-from obsdimg.core.passphrase import from_file
+from obsdimg.core.passphrase import given
 from obsdimg.image.comparison import image_key, standing
 from obsdimg.rehearsal import (
     Dhcp,
@@ -22,10 +23,11 @@ from obsdimg.rehearsal import (
     TypedPassphrase,
 )
 
+PROMPT = "Passphrase of the build (Enter alone: a made-up one, which opens no sealed file)"
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
-class RehearseUsageError(ObsdimgError):
+class RehearseUsageError(UsageError):
     """An option of `obsdimg rehearse` cannot be understood."""
 
 
@@ -44,7 +46,8 @@ class Options(WithConfig):
         "--passphrase-file",
         type=Path,
         metavar="F",
-        help="what the operator types (default: a made-up passphrase, which opens no sealed file)",
+        help="what the operator types (default: asked for; without a terminal a made-up passphrase,"
+        " which opens no sealed file)",
     )
     disk: tuple[str, ...] = repeated(
         "--disk",
@@ -83,13 +86,14 @@ class Options(WithConfig):
 
 def run(options: Options, ui: Ui) -> int:
     iso = project_iso(options.iso, options.config)
-    phrase, typed = None, TypedPassphrase.REAL
+    typed = TypedPassphrase.REAL
     changes = machine(options)
-    if options.passphrase_file is not None:
-        phrase = from_file(options.passphrase_file)
+    phrase = given(options.passphrase_file)
     judged = standing(iso, image_key(options.config.parent), ui.progress())
     if judged.state == "changed":
         ui.warn(f"{iso}: is not the ISO that was built: {judged.detail}")
+    if phrase is None and judged.state == "built" and judged.manifest and judged.manifest["sealed"]:
+        phrase = existing(None, ui, PROMPT)
     if phrase is not None and judged.state in ("changed", "unknown") and not options.trust_iso:
         ui.warn(
             f"{iso}: nobody vouches for it ({judged.detail}): a made-up passphrase is typed"

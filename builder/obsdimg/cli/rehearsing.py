@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rich.console import Console
-
-from obsdimg.cli.ui import Ui
+from obsdimg.cli.ui import Ui, table_console
 from obsdimg.core.secret import Secret
 from obsdimg.iso import Iso
 from obsdimg.rehearsal import (
@@ -39,13 +37,6 @@ def why_not() -> str | None:
     return None
 
 
-def rehearse_built(iso: Path, ui: Ui, passphrase: Secret | None) -> int:
-    """For `build` and `demo`: rehearse what was built, print the report, give the exit code."""
-    result = rehearse(iso, ui, passphrase)
-    report(result)
-    return 0 if result.passed else 1
-
-
 def rehearse(
     iso: Path,
     ui: Ui,
@@ -73,4 +64,4 @@ def rehearse(
 
 def report(result: Rehearsal) -> None:
     """The tables, on stdout."""
-    show(result, Console(soft_wrap=False))
+    show(result, table_console())

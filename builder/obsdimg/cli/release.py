@@ -9,7 +9,7 @@ from typing import Any
 
 from obsdimg.cli.options import argument, flag, option, repeated
 from obsdimg.cli.ui import Ui
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import UsageError
 from obsdimg.core.files import private_dir, write_file
 from obsdimg.fetch.cache import Cache
 from obsdimg.fetch.install_iso import UnverifiedIso, obtain_iso
@@ -91,7 +91,7 @@ def _list(options: Options, ui: Ui) -> None:
 
 def _learn(options: Options, ui: Ui) -> None:
     if options.iso is None:
-        raise ObsdimgError("release learn: which ISO?", "give it with --iso install81.iso")
+        raise UsageError("release learn: which ISO?", "give it with --iso install81.iso")
     iso, progress = options.iso.expanduser(), ui.progress()
     version = learn.announced_version(iso)
     if version in known_releases():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
 import shutil
 from collections.abc import Iterator
@@ -15,10 +14,11 @@ from pathlib import Path
 from obsdimg import __version__
 from obsdimg.cli import values
 from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
+from obsdimg.cli.passphrase import existing
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
 from obsdimg.core import passphrase as phrases
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.core.files import private_dir
 from obsdimg.core.progress import Progress
 from obsdimg.core.scratch import run_folder
@@ -150,6 +150,11 @@ def run(options: Options, ui: Ui) -> int:
     _judge(options, iso, progress)
     with progress.step(f"Looking into {iso.name}"):
         found = inspect(iso, progress)
+    if found.stand_in:
+        raise SmokeUsageError(
+            f"{iso}: was built on the stand-in medium: it is not OpenBSD and installs nothing",
+            "obsdimg rehearse plays it; for QEMU build on a real install ISO",
+        )
     plan, notes = _plan(options, ui, project, found)
     played: list[SmokeResult] = []
     try:
@@ -231,7 +236,9 @@ def _login(options: Options) -> Login | None:
     if options.login is None:
         return None
     if options.identity is None or not options.identity.expanduser().is_file():
-        raise SmokeUsageError("--login needs --identity, an existing private ssh key")
+        raise UsageError(
+            "--login needs --identity, an existing private ssh key", "--identity ~/.ssh/id_ed25519"
+        )
     return Login(options.login, options.identity.expanduser())
 
 
@@ -245,11 +252,12 @@ def _passphrases(
     embedded = found.extracts.get("ramdisk/obsdimg.key")
     if how == "embedded" and embedded is not None:
         return Secret(embedded.decode("latin-1").rstrip("\n")), sealing
-    named = options.passphrase_file or os.environ.get(phrases.VARIABLE)
-    if named:
-        secret = phrases.from_file(Path(named).expanduser())
-    else:
-        secret = phrases.validate(ui.ask_secret("Passphrase of the build"))
+    secret = existing(options.passphrase_file, ui, "Passphrase of the build")
+    if secret is None:
+        raise SmokeUsageError(
+            "the passphrase of the build is needed, to be typed in the machine",
+            f"give it with --passphrase-file F, or name a file in {phrases.VARIABLE}",
+        )
     return secret, sealing or (secret if how == "none" else None)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from obsdimg.cli.options import argument, flag, option
 from obsdimg.cli.reaching import WithServer
 from obsdimg.cli.ui import Ui
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.core.files import read_file, write_file
 from obsdimg.server.access import (
     ServerAccess,
@@ -26,8 +26,8 @@ from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.proxy import copy
 
 
-class SshUsageError(ObsdimgError):
-    """The words do not fit together, or ssh is missing."""
+class SshUsageError(UsageError):
+    """The words do not fit together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ def run(options: Options, ui: Ui) -> int:
     try:
         os.execvpe("ssh", ssh_command(access, words), dict(ssh_environment()))  # noqa: S606
     except FileNotFoundError as error:
-        raise SshUsageError("ssh: program not found", "install OpenSSH's client") from error
+        raise ObsdimgError("ssh: program not found", "install OpenSSH's client") from error
 
 
 def command_words(words: Sequence[str], name: str) -> Sequence[str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from obsdimg.cli.options import flag, option
 from obsdimg.cli.reaching import WithServer
 from obsdimg.cli.ui import Ui
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import UsageError
 from obsdimg.core.files import write_file
 from obsdimg.server.access import ServerAccess, join_hub
 from obsdimg.server.asking import ask_state, expect
@@ -23,7 +23,7 @@ EXIT_BAD = 4
 UPDATES_EVERY_SECONDS = 3600.0
 
 
-class StatusUsageError(ObsdimgError):
+class StatusUsageError(UsageError):
     """The options do not fit together."""
 
 

@@ -28,17 +28,22 @@ def run(options: Options, ui: Ui) -> int:
     name = options.name or project.config.host.name
     store = session.store_of(project)
     progress = ui.progress()
-    with store.lock(name), session.open_provider(project, options.token_file) as provider:
-        path = session.image_path(project, options.iso)
+    path = session.image_path(project, options.iso)
+    # What the words and the files here say, before any credential is looked for.
+    limits = session.waits(options.pause, options.upload_limit)
+    hosting = session.hosting_of(project, hosting_choice(options), store.load(name))
+    with store.lock(name):
         image = load_image(path, options.allow_secrets, progress, image_key(project.root))
         state = session.begin(project, store, name, settings.label or name, image)
         hosting = session.hosting_of(project, hosting_choice(options), state)
-        work = Upload(
-            provider, store, state,
-            limits=session.waits(options.pause, options.upload_limit),
-            progress=progress, say=ui.info,
-        )  # fmt: skip
-        work.upload(image, hosting, settings.keep_object)
+        with (
+            session.open_provider(project, options.token_file) as provider,
+            store.nothing_left(state),
+        ):
+            work = Upload(
+                provider, store, state, limits=limits, progress=progress, say=ui.info
+            )  # fmt: skip
+            work.upload(image, hosting, settings.keep_object)
     if options.json:
         ui.json({"name": name, "iso": state.iso.id, "size": image.size, "sha512": image.sha512})
     else:

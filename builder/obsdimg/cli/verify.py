@@ -8,7 +8,7 @@ from pathlib import Path
 
 from obsdimg.cli.options import argument, flag, option
 from obsdimg.cli.ui import Ui
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.core.files import FileError, read_file
 from obsdimg.releases.release import load_release
 from obsdimg.signify.archive import verify_archive
@@ -101,7 +101,7 @@ def _archive(options: Options, key: SignifyPublicKey, data: bytes, ui: Ui) -> in
 def _detached(options: Options, key: SignifyPublicKey, data: bytes, ui: Ui) -> int:
     path = options.files[0] if options.files else options.file.with_suffix("")
     if len(options.files) > 1:
-        raise VerifyError(
+        raise UsageError(
             f"{options.file}: signs one file, not {len(options.files)}", "give one file with it"
         )
     signature = Signature.parse(data, str(options.file))

@@ -22,6 +22,12 @@ class ObsdimgError(Exception):
         self.hint = hint
 
 
+class UsageError(ObsdimgError):
+    """The words of the command line do not fit together, seen from them alone; exit code 2."""
+
+    exit_code = 2
+
+
 def printable(text: str) -> str:
     """`text` fit for a terminal and for one line: control characters and bytes of names that
     are not UTF-8 as escapes.  What comes from an ISO or a server may hold any."""

@@ -1,7 +1,7 @@
 """The passphrase of the disk: where it comes from, what it may hold, how strong it is.
 
-It is asked for twice without echo, or read from a file (named by an option or by a variable);
-never taken from an argument.  The same rules hold here and in the ramdisk hook
+It is asked for twice without echo (cli/passphrase.py), or read from a file (named by an option or
+by a variable); never taken from an argument.  The same rules hold here and in the ramdisk hook
 (`response/obsdimg.sh`), so that what is accepted here can be typed there.
 """
 
@@ -111,29 +111,15 @@ def typed_line(text: str, where: str) -> Secret:
     return Secret(text)
 
 
-def from_prompt(ask: Callable[[str], str]) -> Secret:
-    """Asked for twice with `ask` (e.g. `ui.ask_secret`).  Raises PassphraseError."""
-    secret = validate(ask("Passphrase of the disk"))
-    if Secret(ask("The same again")) != secret:
-        raise PassphraseError("the two passphrases differ", "try again")
-    return secret
+def given(file: Path | None, environ: Mapping[str, str] | None = None) -> Secret | None:
+    """The passphrase in `file`, else in the file that OBSDIMG_PASSPHRASE_FILE names, else None.
 
-
-def obtain(
-    file: Path | None,
-    ask: Callable[[str], str],
-    environ: Mapping[str, str] | None = None,
-) -> Secret:
-    """From `file` if given, else from the file that OBSDIMG_PASSPHRASE_FILE names, else by `ask`.
-
-    Raises PassphraseError.
+    Raises PassphraseError, SecretFileError.
     """
-    if file is not None:
-        return from_file(file)
     named = (os.environ if environ is None else environ).get(VARIABLE)
-    if named:
-        return from_file(Path(named).expanduser())
-    return from_prompt(ask)
+    if file is None and not named:
+        return None
+    return from_file((file or Path(named or "")).expanduser())
 
 
 def obtain_once(
@@ -231,7 +217,7 @@ def typing_remarks(secret: Secret) -> list[str]:
     found = []
     text = secret.reveal()
     if any(not c.isalnum() and c != " " for c in text):
-        found.append("signs")
+        found.append("characters other than letters and digits")
     if any(c in "amqwyz" for c in text.lower()):
         found.append("letters that other layouts move (a m q w y z)")
     if not found:

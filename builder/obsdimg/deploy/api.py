@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -167,6 +168,12 @@ class Api(Closing):
         return AgainError(error, wait)
 
     def _refused(self, code: int, what: str, words: str) -> ProviderError:
+        if code in (401, 403) and re.search(r"\bip\b", words, re.IGNORECASE):
+            return TokenError(
+                f"{self.name}: the token may not be used from this machine's address{words}",
+                "allow the address in the account's API settings (access control), or run this"
+                " where it is allowed",
+            )
         if code == 401:
             return TokenError(
                 f"{self.name}: the token is not accepted{words}",

@@ -53,8 +53,6 @@ class Hosted:
                 "give --url URL or --serve HOST:PORT, or configure [deploy.s3]",
             )
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise DeployError(f"--url: {self.url!r} is not a URL for http or https")
         if parts.username or parts.password:
             raise DeployError(
                 "--url: it holds a password, which the provider would get to see",

@@ -12,6 +12,7 @@ from typing import Any
 from obsdimg.core.files import FileError, describe, read_file
 from obsdimg.core.progress import Progress
 from obsdimg.deploy.provider import DeployError
+from obsdimg.image.medium import built_on_stand_in
 from obsdimg.signify.message import Signature, SignifyPublicKey, verify_detached
 
 BUFFER = 1 << 20
@@ -40,6 +41,11 @@ def load_image(
     clear and `allow_secrets` does not say that this is wanted; VerificationError.
     """
     manifest = _manifest(path)
+    if built_on_stand_in(path):
+        raise DeployError(
+            f"{path}: was built on the stand-in medium: it is not OpenBSD and installs nothing",
+            "build it on a real install ISO: obsdimg build",
+        )
     if manifest["secrets_in_clear"] and not allow_secrets:
         raise DeployError(
             f"{path}: holds its passphrase in clear; whoever hosts it can read it",

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from obsdimg.config import Config
+from obsdimg.core.errors import UsageError
 from obsdimg.deploy.credentials import find_s3_keys
 from obsdimg.deploy.hosting import Direct, FromHere, Hosted, Hosting, InBucket
 from obsdimg.deploy.image import Image
@@ -21,6 +22,11 @@ from obsdimg.deploy.state import State, Store
 from obsdimg.deploy.steps import WantedInstance
 from obsdimg.deploy.work import Waits
 from obsdimg.project.folder import Project
+
+
+class HostingUsageError(DeployError, UsageError):
+    """The options do not say, or not rightly, where the provider gets the ISO from."""
+
 
 _PLACE = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})")
 
@@ -51,7 +57,7 @@ def waits(
     given: dict[str, float] = {}
     if pause is not None:
         if not 0.05 <= pause <= 600:
-            raise DeployError("--pause: between 0.05 and 600 seconds")
+            raise HostingUsageError("--pause: between 0.05 and 600 seconds", "20 is usual")
         given["longest_pause"] = pause
         given["first_pause"] = min(pause, Waits.first_pause)
     if upload_minutes is not None:
@@ -82,12 +88,20 @@ class HostingChoice:
 def hosting_of(project: Project, choice: HostingChoice, state: State | None) -> Hosting:
     """How the provider gets the ISO.  Raises DeployError where nothing says it."""
     if choice.listen and not choice.serve:
-        raise DeployError("--listen goes with --serve")
+        raise HostingUsageError("--listen goes with --serve")
     if project.config.deploy.provider == "libvirt":
         if choice.url or choice.serve:
-            raise DeployError("libvirt takes the ISO from this host: leave --url and --serve away")
+            raise HostingUsageError(
+                "libvirt takes the ISO from this host: leave --url and --serve away"
+            )
         return Direct()
     if choice.url:
+        parts = urlsplit(choice.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise HostingUsageError(
+                f"--url: {choice.url!r} is not a URL for http or https",
+                "such as https://www.example.org/vpn.iso",
+            )
         return Hosted(choice.url)
     if choice.serve:
         public = _place(choice.serve, "--serve")
@@ -96,7 +110,7 @@ def hosting_of(project: Project, choice: HostingChoice, state: State | None) -> 
         return bucket
     if state is not None and state.iso_verified:
         return Hosted(None)  # nothing is left to host
-    raise DeployError(
+    raise HostingUsageError(
         "the provider fetches the ISO from a URL, and there is none",
         "give --url URL or --serve HOST:PORT, or configure an object store in [deploy.s3]",
     )
@@ -166,5 +180,7 @@ def wanted_instance(config: Config, region: str | None, plan: str | None) -> Wan
 def _place(text: str, option: str) -> tuple[str, int]:
     found = _PLACE.fullmatch(text)
     if found is None or not 1 <= int(found[2]) <= 65535:
-        raise DeployError(f"{option}: {text!r} is not HOST:PORT", "for instance 203.0.113.7:8080")
+        raise HostingUsageError(
+            f"{option}: {text!r} is not HOST:PORT", "for instance 203.0.113.7:8080"
+        )
     return str(urlsplit(f"//{text}").hostname), int(found[2])

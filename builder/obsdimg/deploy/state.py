@@ -20,6 +20,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir, read_file, write_file
 from obsdimg.deploy.provider import DeployError
 
@@ -107,6 +108,12 @@ class State(_Record):
         )  # fmt: skip
 
     @property
+    def empty(self) -> bool:
+        """Nothing of it exists at the provider or at a host, as far as anybody knows."""
+        things = (self.object, self.iso, self.firewall, self.network, self.instance)
+        return not self.removing and not any(thing.lives for thing in things)
+
+    @property
     def file_name(self) -> str:
         """Of the ISO where it is hosted: the provider shows it, and we find it by it."""
         return f"{self.mark}.iso"
@@ -157,6 +164,16 @@ class Store:
     def forget(self, name: str) -> None:
         """Remove the file: nothing is left of this deployment."""
         self.path(name).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def nothing_left(self, state: State) -> Iterator[None]:
+        """Forget the deployment where what is done inside fails and leaves nothing of it."""
+        try:
+            yield
+        except ObsdimgError:
+            if state.empty:
+                self.forget(state.name)
+            raise
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[None]:

@@ -21,6 +21,7 @@ from obsdimg.core.unpack import ArchiveError, ArchiveLimits, open_gzip, read_tar
 from obsdimg.ffs import FileSystem
 from obsdimg.image.ramdisk import RESPONSE
 from obsdimg.iso import Iso
+from obsdimg.iso.standin import is_stand_in
 from obsdimg.kernel.bootkernel import MAX_KERNEL, BootKernel
 from obsdimg.response.hook import CONF, parse_conf
 from obsdimg.response.install_conf import LOGIN_DISABLED
@@ -53,6 +54,8 @@ class Inspection:
     size: int = 0
     sha256: str = ""
     volume_id: str = ""
+    stand_in: bool = False
+    """Built on the stand-in medium: it installs nothing."""
     boot_entries: list[dict[str, Any]] = field(default_factory=list)
     boot_conf: str = ""
     boot_image: str = ""
@@ -87,6 +90,11 @@ def inspect(path: Path, progress: Progress | None = None) -> Inspection:
             {"platform": e.platform, "media": e.media, "lba": e.lba, "file": e.path}
             for e in iso.boot_entries
         ]
+        if is_stand_in(path):
+            found.stand_in = True
+            found.checks.append(
+                InspectionCheck("a medium of OpenBSD", None, "NO: the stand-in medium, for trials")
+            )
         _check(found, "boot entry", bool(iso.boot_entries), "El Torito")
         _read_boot_conf(iso, found)
         _read_kernels(iso, found)

@@ -10,9 +10,11 @@ import hashlib
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.iso import Iso, IsoEntry
+from obsdimg.iso.standin import is_stand_in
 from obsdimg.kernel.bootkernel import MAX_KERNEL, BootKernel
 from obsdimg.releases.release import Port, Release
 from obsdimg.signify import sha256list
@@ -42,6 +44,14 @@ class Medium:
     sets: tuple[str, ...]
     unpacked: dict[str, int] = field(default_factory=dict, repr=False)
     """Bytes that each set and kernel takes on the disk."""
+
+
+def built_on_stand_in(path: Path) -> bool:
+    """Whether the ISO at `path` was built on obsdimg's stand-in medium, which installs nothing.
+
+    Raises FileError.
+    """
+    return is_stand_in(path)
 
 
 def read_medium(iso: Iso, release: Release, port: Port, *, hash_sets: bool) -> Medium:

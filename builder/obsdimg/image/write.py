@@ -9,15 +9,18 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from obsdimg.core.archive import tar
 from obsdimg.core.entry import Entry
 from obsdimg.core.files import PRIVATE_FILE, FileError, atomic_file, identity, write_file
+from obsdimg.core.passphrase import MAX_LENGTH
 from obsdimg.core.progress import Progress
 from obsdimg.core.secret import Secret
 from obsdimg.fetch.install_iso import UnverifiedIso, VerifiedIso
@@ -36,6 +39,9 @@ from obsdimg.site.clients import write_client
 from obsdimg.site.files import site_set, with_directories
 from obsdimg.site.plan import SEALED, install_site
 from obsdimg.site.sealing import rounds_for, seal
+
+_SPARE = 32 << 20
+"""Bytes beside the upstream ISO and the site set: the changed kernel, lists, the manifest."""
 
 _LAST_SECOND = (1 << 31) - 1
 """Of the times in an FFS1 inode, signed in 32 bits (sys/ufs/ufs/dinode.h 6.6)."""
@@ -57,16 +63,15 @@ def write(
     plan: BuildPlan,
     upstream: VerifiedIso | UnverifiedIso,
     output: Path,
-    passphrase: Secret | None,
+    ask: Callable[[], Secret | None],
     progress: Progress,
 ) -> Built:
     """Write `output`, `output.sha256`, `output.json`, `output`'s install.conf and clients/.
 
-    `passphrase` seals the secrets; needed if `plan.needs_passphrase`.  Raises BuildError,
-    MediumError, IsoError, FfsError, FileError.
+    `ask` gives the passphrase that seals the secrets, where `plan.needs_passphrase`; it is called
+    once, when everything that can fail without it is done.  Raises BuildError, MediumError,
+    IsoError, FfsError, FileError.
     """
-    if plan.needs_passphrase and passphrase is None:
-        raise BuildError("a passphrase is needed to seal the server's secrets")
     _check_output(output, upstream.path)
     verified = isinstance(upstream, VerifiedIso)
     with Iso.open(upstream.path) as iso:
@@ -78,10 +83,19 @@ def write(
             ThreadPoolExecutor(max_workers=1) as pool,
             atomic_file(output, PRIVATE_FILE) as stream,
         ):
+            _check_room(output, upstream.path, plan)
+            with progress.step("Editing the ramdisk"):
+                # A passphrase that goes into the ramdisk takes as much room as the longest.
+                longest = Secret("x" * MAX_LENGTH) if plan.needs_passphrase else None
+                kernel = _boot_kernel(medium, plan, ramdisk_files(plan, longest), epoch)
+                tar(with_directories(site_files(plan, None)), epoch)
+            passphrase = ask()
+            if plan.needs_passphrase and passphrase is None:
+                raise BuildError("a passphrase is needed to seal the server's secrets")
             # Sealing is slow by design, and nothing before the site set needs it.
             sealing = pool.submit(site_files, plan, passphrase)
-            with progress.step("Editing the ramdisk"):
-                ramdisk = ramdisk_files(plan, passphrase)
+            ramdisk = ramdisk_files(plan, passphrase)
+            if plan.hook.mode is hook.Mode.EMBEDDED:
                 kernel = _boot_kernel(medium, plan, ramdisk, epoch)
             with progress.step("Copying the upstream ISO"):
                 copy(iso, stream)
@@ -207,6 +221,17 @@ def _epoch(medium: Medium) -> int:
             f"from 0 to {_LAST_SECOND}, which the file system of the ramdisk can hold; or unset it",
         )
     return int(text)
+
+
+def _check_room(output: Path, source: Path, plan: BuildPlan) -> None:
+    """Raise FileError where the ISO does not fit beside what is there."""
+    needed = source.stat().st_size + sum(len(e.data) for e in plan.site.files) + _SPARE
+    free = shutil.disk_usage(output.parent).free
+    if free < needed:
+        raise FileError(
+            f"{output.parent}: {free >> 20} MB free, {needed >> 20} MB needed for the ISO",
+            "free some space, or choose another place with -o",
+        )
 
 
 def _check_output(output: Path, source: Path) -> None:

@@ -32,6 +32,8 @@ class Evidence:
     expect_site: bool
 
 
+SEE = "--transcript F writes all that the console showed"
+
 Finding = tuple[RehearsalVerdict, str, str]
 
 _STRINGS: tuple[tuple[str, RehearsalVerdict, str], ...] = (
@@ -180,24 +182,27 @@ def _stuck(e: Evidence) -> Finding:
                 "the installer waits at its menu: nothing in this ramdisk starts autoinstall",
                 "is this an ISO that obsdimg built?",
             )
-        return RehearsalVerdict.WAITING, f"somebody must answer: {last}", "see the transcript"
+        hint = SEE
+        if "sealed secrets" in last:
+            hint = "what was typed does not open them: give the build's with --passphrase-file F"
+        return RehearsalVerdict.WAITING, f"somebody must answer: {last}", hint
     if e.end is End.WAITING:
         return (
             RehearsalVerdict.TIME_LIMIT,
             f"nothing happens any more; the last line: {last}",
-            "a command that waits: see the transcript",
+            f"a command that waits; {SEE}",
         )
     if e.end is End.LIMIT:
         return (
             RehearsalVerdict.TIME_LIMIT,
             f"no end in sight after {e.limit:g} s; the last line: {last}",
-            "an endless loop, or a command that waits: see the transcript",
+            f"an endless loop, or a command that waits; {SEE}",
         )
     if e.end is End.FLOOD:
         return (
             RehearsalVerdict.TIME_LIMIT,
             f"endless output; the last line: {last}",
-            "see the transcript",
+            SEE,
         )
     missing = _not_found(e.console)
     if missing:
@@ -206,7 +211,7 @@ def _stuck(e: Evidence) -> Finding:
         return (
             RehearsalVerdict.HOOK_FAILED,
             "it stopped before the first question: the ramdisk hook failed",
-            "see the transcript",
+            SEE,
         )
     return RehearsalVerdict.FAILED, f"the installation failed; the last line: {_last_words(e)}", ""
 

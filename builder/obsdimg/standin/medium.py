@@ -18,6 +18,7 @@ from obsdimg.iso import names as iso_names
 from obsdimg.iso import transtbl
 from obsdimg.iso.names import NameStyle
 from obsdimg.iso.records import date_all
+from obsdimg.iso.standin import PUBLISHER
 from obsdimg.iso.view import SECTOR
 from obsdimg.iso.writer import write_dated
 from obsdimg.signify.keys import SignifySecretKey
@@ -140,7 +141,7 @@ def _write(
             sys_ident="OpenBSD",
             vol_ident=f"OpenBSD/{port}   {version} Install CD",
             app_ident_str=f"OpenBSD {version} {port} Install CD",
-            pub_ident_str="obsdimg stand-in medium, not OpenBSD",
+            pub_ident_str=PUBLISHER,
             preparer_ident_str="obsdimg",
             rock_ridge="1.09",
         )
