@@ -17,7 +17,7 @@ def test_without_a_word_it_explains_itself_and_exits_2(capsys: pytest.CaptureFix
     assert main([]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert all(f"    {name} " in said.err for name in COMMANDS)
+    assert all(f"    {name}" in said.err for name in COMMANDS)
     assert "Start with `obsdimg demo`" in said.err
 
 

@@ -39,6 +39,7 @@ class Options(WithServer):
     words: tuple[str, ...] = argument(
         metavar="[list | show NAME | add NAME | remove NAME | rotate NAME | NAME]",
         nargs="*",
+        complete="client words",
         help="without a word: list; a client's name alone: show",
     )
     qr: bool = flag("--qr", help="as a QR code on the terminal")

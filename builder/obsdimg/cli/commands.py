@@ -29,4 +29,5 @@ COMMANDS: dict[str, str] = {
     "unlock": "type the disk's passphrase on a machine's console, and wait for the handshake",
     "ssh": "log in to the server through the project's own tunnel, without WireGuard on this"
     " computer",
+    "completion": "print what makes bash, zsh or fish complete the words of this command",
 }

@@ -34,6 +34,7 @@ class WithConsole(WithConfig):
     target: str | None = argument(
         metavar="NAME|URL",
         nargs="?",
+        complete="deployment",
         help="a deployment of this project (default: host.name), or a console's address:"
         " vnc://HOST:PORT, vnc+unix:///PATH, ws://…, wss://…, serial+unix:///PATH,"
         " serial:///dev/TTY, exec:COMMAND, or @FILE that holds one",

@@ -42,7 +42,10 @@ class Options:
         metavar="DIR", nargs="?", type=Path, default=Path(), help="default: this folder"
     )
     release: str | None = option(
-        "--release", metavar="N.N", help="release of OpenBSD (default: the newest)"
+        "--release",
+        metavar="N.N",
+        complete="release",
+        help="release of OpenBSD (default: the newest)",
     )
     endpoint: str | None = option(
         "--endpoint", metavar="HOST", help="name or address at which clients call the server"

@@ -63,6 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words == ["--version"]:
         print(f"obsdimg {__version__}")
         return 0
+    if argv is None and "_ARGCOMPLETE" in os.environ:
+        from obsdimg.cli import completing
+
+        command = completing.command_in(os.environ.get("COMP_LINE", ""))
+        completing.answer(parser(command if command in COMMANDS else "none of them"))
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names of files may be no text

@@ -33,6 +33,8 @@ class Spec:
     """Heading in the help."""
     exclusive: str | None = None
     """Options with the same word here exclude each other."""
+    complete: str | None = None
+    """What the shell completes: a word of completion.py; None: files where a path is taken."""
 
 
 def option(
@@ -41,10 +43,11 @@ def option(
     default: Any = None,
     group: str | None = None,
     exclusive: str | None = None,
+    complete: str | None = None,
     **how: Any,
 ) -> Any:
     """A field given by `words` and a value, `default` without them."""
-    spec = Spec(words, {"help": help, "default": default, **how}, group, exclusive)
+    spec = Spec(words, {"help": help, "default": default, **how}, group, exclusive, complete)
     return field(default=default, metadata={_SPEC: spec})
 
 
@@ -59,15 +62,21 @@ def repeated(*words: str, help: str, group: str | None = None, **how: Any) -> An
     return field(default=(), metadata={_SPEC: spec})
 
 
-def argument(*, metavar: str, help: str | None = None, default: Any = None, **how: Any) -> Any:
+def argument(
+    *,
+    metavar: str,
+    help: str | None = None,
+    default: Any = None,
+    complete: str | None = None,
+    **how: Any,
+) -> Any:
     """A positional argument; `nargs` as argparse has it."""
     given = {"metavar": metavar, "help": help, **how}
+    spec = Spec((), given, complete=complete)
     if how.get("nargs") in ("?", "*"):
         given["default"] = [] if how["nargs"] == "*" else default
-        return field(
-            default=() if how["nargs"] == "*" else default, metadata={_SPEC: Spec((), given)}
-        )
-    return field(metadata={_SPEC: Spec((), given)})
+        return field(default=() if how["nargs"] == "*" else default, metadata={_SPEC: spec})
+    return field(metadata={_SPEC: spec})
 
 
 def specs(options: type[Any]) -> Iterator[tuple[str, Spec]]:
@@ -92,9 +101,11 @@ def configure(parser: argparse.ArgumentParser, options: type[Any]) -> None:
                 exclusives[spec.exclusive] = place.add_mutually_exclusive_group()
             place = exclusives[spec.exclusive]
         if spec.words:
-            place.add_argument(*spec.words, dest=name, **spec.how)
+            action = place.add_argument(*spec.words, dest=name, **spec.how)
         else:
-            place.add_argument(name, **spec.how)
+            action = place.add_argument(name, **spec.how)
+        # completion.py makes it a function; argparse itself does not look at it.
+        action.completes = spec.complete or ("file" if spec.how.get("type") is Path else None)
 
 
 def made(options: type[T], parsed: argparse.Namespace) -> T:

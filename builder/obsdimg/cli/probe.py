@@ -41,7 +41,10 @@ class Options(WithConfig):
     """What the command line says."""
 
     name: str | None = argument(
-        metavar="NAME", nargs="?", help="the client of the project (default: the only one)"
+        metavar="NAME",
+        nargs="?",
+        complete="client",
+        help="the client of the project (default: the only one)",
     )
     conf: Path | None = option(
         "--conf", type=Path, metavar="FILE", help="a client's wg-quick configuration, instead"

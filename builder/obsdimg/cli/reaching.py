@@ -20,7 +20,10 @@ class WithServer(WithConfig):
     """Beside the project's: how to reach its server."""
 
     client: str | None = option(
-        "--as", metavar="CLIENT", help="call as this client (default: `operator`, or the only one)"
+        "--as",
+        metavar="CLIENT",
+        complete="client",
+        help="call as this client (default: `operator`, or the only one)",
     )
     endpoint: str | None = option(
         "--endpoint", metavar="HOST:PORT", help="call this instead of the configured endpoint"

@@ -1,0 +1,93 @@
+"""What a shell asks while somebody types: which words come next.  By argcomplete.
+
+The shell runs obsdimg with `_ARGCOMPLETE` set and the line in `COMP_LINE`; the words go back on
+descriptor 8.  Nothing is read but the project's obsdimg.toml, and nothing is written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import tomllib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import argcomplete
+from argcomplete.completers import FilesCompleter, SuppressCompleter
+
+ACTIONS = ("list", "show", "add", "remove", "rotate")
+"""First words of `obsdimg client`; cli/client.py has the same, a test compares them."""
+
+
+def command_in(line: str) -> str | None:
+    """The command on a command line that is being typed: its first word that is no option."""
+    try:
+        words = shlex.split(line)
+    except ValueError:  # an open quotation mark: what stands before it is enough
+        words = line.split()
+    return next((word for word in words[1:] if not word.startswith("-")), None)
+
+
+def answer(parser: argparse.ArgumentParser) -> None:
+    """Tell the shell what may come next, and end this process."""
+    for one in _parsers(parser):
+        for action in one._actions:
+            _equip(action)
+    argcomplete.autocomplete(
+        parser, default_completer=SuppressCompleter(), always_complete_options=False
+    )
+
+
+def _parsers(parser: argparse.ArgumentParser) -> Iterable[argparse.ArgumentParser]:
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            yield from action.choices.values()
+
+
+def _equip(action: argparse.Action) -> None:
+    """Give `action` the completer that its option asks for (options.Spec.complete)."""
+    wanted = getattr(action, "completes", None)
+    if wanted == "file":
+        action.completer = FilesCompleter()  # type: ignore[attr-defined]
+    elif wanted is not None:
+        action.completer = _WORDS[wanted]  # type: ignore[attr-defined]
+
+
+def _clients(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """Names of the clients in the project's configuration; none where it cannot be read."""
+    try:
+        with Path(getattr(parsed_args, "config", "obsdimg.toml")).open("rb") as file:
+            peers = tomllib.load(file).get("tunnel", {}).get("peers", [])
+        return [str(peer["name"]) for peer in peers]
+    except (OSError, tomllib.TOMLDecodeError, AttributeError, KeyError, TypeError):
+        return []
+
+
+def _client_words(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """After `obsdimg client`: an action or a name, and after an action a name."""
+    given = getattr(parsed_args, "words", None) or []
+    if not given:
+        return [*ACTIONS, *_clients(parsed_args)]
+    return _clients(parsed_args) if given[0] in ("show", "remove", "rotate") else []
+
+
+def _releases(**_: object) -> list[str]:
+    from obsdimg.releases.release import known_releases
+
+    return list(known_releases())
+
+
+def _deployments(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """Names of the deployments that this project remembers (deploy/NAME.json)."""
+    folder = Path(getattr(parsed_args, "config", "obsdimg.toml")).parent / "deploy"
+    return sorted(path.stem for path in folder.glob("*.json")) if os.access(folder, os.R_OK) else []
+
+
+_WORDS: dict[str, Callable[..., list[str]]] = {
+    "client": _clients,
+    "client words": _client_words,
+    "release": _releases,
+    "deployment": _deployments,
+}
