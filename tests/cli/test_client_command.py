@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 import shutil
 import subprocess
 import tarfile
@@ -16,10 +15,7 @@ import pytest
 
 from obsdimg.cli.main import main
 from obsdimg.config import parse
-from obsdimg.project.folder import Project
-from obsdimg.releases.release import load_release
-from obsdimg.site.changes import changes_archive, changes_command
-from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
+from obsdimg.tunnel.keys import WgPrivateKey
 from obsdimg.tunnel.wgconf import load
 from tunnel.test_qr import Grey, png_rows
 
@@ -307,56 +303,23 @@ class TestRemoveAndRotate:
 
 
 class TestApplying:
-    """What goes to a server that runs already."""
+    """What goes to a server that runs already: by `apply` and by nothing else."""
 
-    COMMAND = re.compile(r"ssh admin@10\.0\.0\.1 '(.+)' <clients/apply\.tgz")
-
-    def test_the_archive_has_what_changed_with_the_modes_of_the_server(
-        self, folder: Folder
+    @pytest.mark.parametrize("words", [("add", "tablet"), ("rotate", "phone"), ("remove", "phone")])
+    def test_one_way_is_named_and_nothing_is_left_for_another(
+        self, folder: Folder, words: tuple[str, str]
     ) -> None:
-        folder.client("add", "tablet")
-        path = folder.root / "clients/apply.tgz"
-        assert path.stat().st_mode & 0o777 == 0o600
-        files = archive(path.read_bytes())
-        assert {name: mode for name, (mode, _) in files.items()} == {
-            "/etc/pf.conf": 0o600,
-            "/etc/wireguard/names": 0o600,
-            "/etc/wireguard/server.conf": 0o600,
-        }
-        assert b"# tablet" in files["/etc/pf.conf"][1]
-        assert b" tablet\n" in files["/etc/wireguard/names"][1]
-        psk = PresharedKey.parse(folder.secrets()["tablet.psk"]).reveal().encode()
-        assert psk in files["/etc/wireguard/server.conf"][1]
-        clients = [v.strip().encode() for n, v in folder.secrets().items() if n == "tablet.key"]
-        assert not any(clients[0] in data for _, data in files.values())
-
-    def test_the_command_is_the_servers_own_which_checks_and_writes_whole(
-        self, folder: Folder
-    ) -> None:
-        out, _ = folder.client("rotate", "phone")
-        found = self.COMMAND.search(out)
-        assert found is not None
-        assert found[1] == "doas /usr/local/sbin/obsdimg-tunnel take"
-
-    def test_from_6_8_it_is_the_same(self, folder: Folder) -> None:
-        folder.edit('version = "6.6"', 'version = "7.5"')
-        project = Project.open(folder.toml)
-        release = load_release("7.5")
-        command = changes_command(project.config)
-        assert command is not None
-        assert "'doas /usr/local/sbin/obsdimg-tunnel take'" in command
-        files = archive(changes_archive(project.config, release, project.keys()))
-        assert files["/etc/hostname.wg0"][0] == 0o640
-
-    def test_the_archive_is_the_same_bytes_for_the_same_keys(self, folder: Folder) -> None:
-        project, release = Project.open(folder.toml), load_release("6.6")
-        one = changes_archive(project.config, release, project.keys())
-        assert changes_archive(project.config, release, project.keys()) == one
-
-    def test_where_nobody_can_log_in_no_command_is_shown(self, folder: Folder) -> None:
-        folder.toml.write_text(HEAD.split("[access.admin]")[0] + HEAD[HEAD.index("[tunnel]") :])
-        out, _ = folder.client("add", "tablet")
+        out, _ = folder.client(*words)
+        assert "obsdimg apply" in out
         assert "ssh " not in out
+        assert {p.suffix for p in folder.root.glob("clients/*")} <= {".conf"}
+
+    def test_where_nobody_can_log_in_no_way_is_named(self, folder: Folder) -> None:
+        before, _, after = HEAD.partition("[access.admin]")
+        tunnel = after[after.index("[tunnel]") :]
+        folder.toml.write_text(f"{before}[access]\nsshd = false\n{tunnel}")
+        out, _ = folder.client("add", "tablet")
+        assert "obsdimg apply" not in out
 
 
 class TestServerKey:
@@ -509,16 +472,4 @@ def test_options_of_a_new_client_are_refused_elsewhere(
     config = tmp_path / "obsdimg.toml"
     assert main(["init", str(tmp_path), "-q"]) == 0
     assert main(["client", "-c", str(config), "laptop", "--split"]) == 1
-    assert "describe a new client" in capsys.readouterr().err
-
-
-def test_an_overlays_pf_conf_is_what_a_running_server_gets(tmp_path: Path) -> None:
-    config = tmp_path / "obsdimg.toml"
-    assert main(["init", str(tmp_path), "-q"]) == 0
-    (tmp_path / "overlay/etc").mkdir()
-    (tmp_path / "overlay/etc/pf.conf").write_text("block all\n")
-    assert main(["client", "-c", str(config), "add", "phone", "-q"]) == 0
-    with tarfile.open(tmp_path / "clients/apply.tgz") as packed:
-        stream = packed.extractfile("etc/pf.conf")
-        assert stream is not None
-        assert stream.read() == b"block all\n"
+    assert "--split describes a new client" in capsys.readouterr().err

@@ -242,3 +242,24 @@ def test_every_kept_path_is_one_that_lands_on_a_server() -> None:
     sealed = {row.path for row in site_table().files if row.sealed}
     assert sealed == set(_KEY_FILES)
     assert replace(Change((), (), (), {})).empty
+
+
+@pytest.mark.parametrize("more", [True, False], ids=["added", "taken away"])
+def test_a_network_behind_a_peer_is_routed_at_once(desk: Desk, more: bool) -> None:
+    behind = 'networks = ["192.168.40.0/24"]'
+    add = "/sbin/route -qn add -inet 192.168.40.0/24 10.0.0.1"
+    delete = "{ /sbin/route -qn delete -inet 192.168.40.0/24 10.0.0.1 >/dev/null 2>&1; true; }"
+    if not more:
+        desk.write(peer=behind)
+        desk.first = dict(desk.kept().files)
+    desk.write(peer=behind if more else "")
+    change = desk.change()
+    assert change.lines[0].startswith("~ peer operator: 10.0.0.2/32")
+    assert (change.forward[0], change.back[-1]) == ((add, delete) if more else (delete, add))
+    assert change.at_restart == ()
+
+
+def test_a_route_beside_another_address_waits_for_the_restart(desk: Desk) -> None:
+    desk.write(tunnel='ipv4 = "10.0.0.200/24"', peer='networks = ["192.168.40.0/24"]')
+    interface = "/etc/hostname.tun0" if desk.version == "6.6" else "/etc/hostname.wg0"
+    assert interface in desk.change().at_restart

@@ -337,3 +337,77 @@ def test_from_6_8_the_same_rules_hold_on_wg0() -> None:
     rules = pf(version="6.8", world=world)
     assert rules.decide(Packet("in", "wg0", "10.0.0.2", "10.0.0.1", "tcp", 22)).passed
     assert not rules.decide(Packet("in", "vio0", "198.51.100.9", SERVER, "tcp", 22)).passed
+
+
+SITES = RECIPE.replace(
+    '[[tunnel.peers]]\nname = "phone"',
+    """[[tunnel.peers]]
+name = "office"
+ipv4 = "10.0.0.4"
+internet = false
+networks = ["192.168.40.0/24"]
+reach = ["172.16.1.0/24"]
+reached_from = ["172.16.1.0/25"]
+[[tunnel.peers]]
+name = "phone\"""",
+).replace('["172.16.1.0/24"]', '["172.16.1.0/24", "192.168.40.0/25"]', 1)
+"""RECIPE with a router that has a network behind it, which the laptop reaches in part."""
+
+AT_A_SITE = [
+    ("the laptop to the half it may reach", "tun0", "10.0.0.2", "192.168.40.9", "tun0", True),
+    ("the laptop to the other half", "tun0", "10.0.0.2", "192.168.40.200", "tun0", False),
+    ("the phone to the site", "tun0", "10.0.0.3", "192.168.40.9", "tun0", False),
+    ("the site to the private network", "tun0", "192.168.40.9", "172.16.1.9", "vio1", True),
+    ("the router itself to it", "tun0", "10.0.0.4", "172.16.1.9", "vio1", True),
+    ("the private network to the site", "vio1", "172.16.1.9", "192.168.40.9", "tun0", True),
+    ("its other half to the site", "vio1", "172.16.1.200", "192.168.40.9", "tun0", False),
+    ("the site to a client", "tun0", "192.168.40.9", "10.0.0.2", "tun0", False),
+    ("the site to the internet", "tun0", "192.168.40.9", "192.0.2.7", "vio0", False),
+    ("somebody outside as the site", "vio0", "192.168.40.9", "172.16.1.9", "vio1", False),
+]
+
+
+@pytest.mark.parametrize(
+    ("here", "source", "target", "out", "passes"),
+    [row[1:] for row in AT_A_SITE],
+    ids=[row[0] for row in AT_A_SITE],
+)
+@pytest.mark.parametrize("proto", ["tcp", "udp"])
+def test_who_reaches_whom_where_a_network_is_behind_a_peer(
+    here: str, source: str, target: str, out: str, passes: bool, proto: str
+) -> None:
+    first, second = pf(SITES).route(Packet("in", here, source, target, proto, 443), out)
+    assert (first.passed and second is not None and second.passed) is passes
+    if passes and second is not None:
+        assert ("nat-to" in second.options) is (out == "vio1"), "a site sees who calls"
+
+
+def test_a_site_has_the_resolver_and_pings_and_no_ssh() -> None:
+    rules = pf(SITES)
+    site = "192.168.40.9"
+    assert rules.decide(Packet("in", "tun0", site, "10.0.0.1", "udp", 53)).passed
+    assert rules.decide(Packet("in", "tun0", site, "10.0.0.1", "icmp", icmp="echoreq")).passed
+    assert rules.decide(Packet("out", "tun0", "10.0.0.1", site, "icmp", icmp="echoreq")).passed
+    for port in (22, 80):
+        assert not rules.decide(Packet("in", "tun0", site, "10.0.0.1", "tcp", port)).passed
+    assert not rules.decide(Packet("in", "tun0", site, "172.16.1.3", "tcp", 22)).passed
+
+
+def test_a_site_behind_a_full_tunnel_goes_out_under_the_servers_address() -> None:
+    rules = pf(SITES.replace("internet = false\n", ""))
+    _, out = rules.route(Packet("in", "tun0", "192.168.40.9", "192.0.2.7", "tcp", 443), "vio0")
+    assert out is not None
+    assert out.options["nat-to"] == "(egress:0)"
+
+
+@pytest.mark.parametrize("version", ["6.6", "7.5"])
+def test_a_clients_own_mtu_limits_its_tcp_both_ways_and_only_its(version: str) -> None:
+    text = SITES.replace('name = "office"', 'name = "office"\nmtu = 1280')
+    world = World({**WORLD.addresses, "wg0": WORLD.addresses["tun0"]}, "vio0")
+    found = pf(text, world, version).scrubs
+    scrubs = [line for line in found if "max-mss 1240" in line]
+    ways = [line.split(" tcp ")[1].split(" scrub")[0] for line in scrubs]
+    assert ways == ["from 10.0.0.4", "to 10.0.0.4", "from 192.168.40.0/24", "to 192.168.40.0/24"]
+    assert "max-mss 1240" not in content(planned(SITES, version), "/etc/pf.conf")
+    whole = content(planned(text, version), "/etc/pf.conf")
+    assert whole.index("max-mss 1380") < whole.index("max-mss 1240"), "the last match counts"

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
-
 import pytest
 
 from obsdimg.config import parse
-from obsdimg.releases.release import load_release
-from obsdimg.site.changes import changes_archive
 from obsdimg.site.plan import install_site
-from support.site_fixtures import content, keys_for, planned
+from support.site_fixtures import content, planned
 
 KEYS = [
     f"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f {name}"
@@ -74,13 +69,3 @@ def test_given_resolvers_win_over_those_of_dhcp(version: str, files: set[str]) -
     script = install_site(parse(settings.encode()), None).data.decode()
     assert "print 'nameserver 9.9.9.9'" in script
     assert ">/etc/resolv.conf" in script
-
-
-@pytest.mark.parametrize("version", ["6.6", "7.5"])
-def test_what_is_sent_to_a_running_server_opens_no_folder(version: str) -> None:
-    config = parse(PEER.encode())
-    packed = changes_archive(config, load_release(version), keys_for(config))
-    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
-        modes = {m.name: m.mode for m in archive}
-    assert modes["etc/wireguard"] == 0o700
-    assert not any(mode & 0o007 for mode in modes.values())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -175,57 +173,6 @@ def test_an_empty_pf_conf_gives_way_and_one_that_pf_refuses_is_not_kept(tunnel: 
     tunnel.pf.write_text("")
     assert tunnel.call("choose", "pf") == 2
     assert tunnel.pf.read_text() == rules
-
-
-def take(tunnel: Tunnel, files: dict[Path, str]) -> tuple[int, str]:
-    """Send these files as `obsdimg client` does."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w:gz") as tar:
-        for path, text in files.items():
-            info = tarfile.TarInfo(str(path)[1:])
-            info.size, info.mode = len(text), 0o600
-            tar.addfile(info, io.BytesIO(text.encode()))
-    done = subprocess.run(
-        [program(tunnel.bench.shell), str(tunnel.script), "take"],
-        input=out.getvalue(),
-        capture_output=True,
-        timeout=20,
-        env={"PATH": "/nowhere"},
-    )
-    return done.returncode, (done.stdout + done.stderr).decode()
-
-
-def test_a_change_is_written_whole_then_loaded(tunnel: Tunnel) -> None:
-    rules = tunnel.pf.read_text()
-    less = "\n".join(one for one in rules.splitlines() if "10.0.0.3 to ! <inside>" not in one)
-    tunnel.bench.stand_in("mv", 'exec /bin/mv "$@"')
-    code, said = take(tunnel, {tunnel.pf: less, tunnel.file: tunnel.text + "# more\n"})
-    assert (code, said) == (0, "obsdimg-tunnel: a change is made and written\n")
-    assert tunnel.pf.read_text() == less
-    assert tunnel.file.read_text() == tunnel.text + "# more\n"
-    done = [line.split()[0] for line in tunnel.bench.journal()]
-    assert done == ["pfctl", "sync", "mv", "mv", "sync", "pfctl", "rcctl", "pfctl", "logger"] or (
-        done == ["pfctl", "sync", "mv", "mv", "sync", "pfctl", "rcctl", "rcctl", "pfctl", "logger"]
-    )
-    assert "pfctl -q -k 10.0.0.3" in tunnel.bench.journal(), "what it lost, it loses at once"
-    assert "pfctl -q -k 10.0.0.2" not in tunnel.bench.journal()
-
-
-@pytest.mark.parametrize("fault", ["pf", "cut", "room"])
-def test_a_change_that_is_not_good_changes_nothing(tunnel: Tunnel, fault: str) -> None:
-    rules = tunnel.pf.read_text()
-    if fault == "pf":
-        tunnel.bench.stand_in("pfctl", "echo syntax error; exit 1")
-    if fault == "room":
-        tunnel.bench.stand_in("cp", "exit 1")
-    text = tunnel.text[:99] if fault == "cut" else tunnel.text + "# more\n"
-    code, said = take(tunnel, {tunnel.pf: rules + "# new\n", tunnel.file: text})
-    assert code == 1
-    assert "a change was refused, nothing is changed: " in said
-    assert tunnel.pf.read_text() == rules
-    assert tunnel.file.read_text() == tunnel.text
-    assert not list(tunnel.file.parent.glob(".obsdimg*"))
-    assert not list((tunnel.bench.root / "var/db/obsdimg").glob("take.*"))
 
 
 def test_no_key_is_printed_by_any_action(tunnel: Tunnel) -> None:

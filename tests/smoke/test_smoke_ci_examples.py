@@ -74,7 +74,9 @@ def test_zizmor_finds_nothing_in_action_and_workflow(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stdout
     bad = tmp_path / "action.yml"
-    bad.write_text(files[0].read_text().replace('"$SMOKE_OPTIONS"', '"${{ inputs.smoke-options }}"'))
+    bad.write_text(
+        files[0].read_text().replace('"$SMOKE_OPTIONS"', '"${{ inputs.smoke-options }}"')
+    )
     done = subprocess.run([*words, bad], capture_output=True, text=True, check=False, timeout=120)
     assert "template-injection" in done.stdout
 

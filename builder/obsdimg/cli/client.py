@@ -10,13 +10,12 @@ from obsdimg.cli.options import argument, flag, option, repeated
 from obsdimg.cli.reaching import WithServer
 from obsdimg.cli.ui import Ui
 from obsdimg.config.edit import add_peer, free_addresses, remove_peer
+from obsdimg.config.rules import warnings
 from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.core.files import PRIVATE_FILE, private_dir, write_file
 from obsdimg.project.folder import Project, SecretStore
 from obsdimg.project.folder import Project as Again
-from obsdimg.releases.release import load_release
 from obsdimg.server.access import join_hub
-from obsdimg.site.changes import ARCHIVE, changes_archive, changes_command
 from obsdimg.site.clients import (
     client_conf,
     client_path,
@@ -25,7 +24,6 @@ from obsdimg.site.clients import (
     still_missing,
     write_client,
 )
-from obsdimg.site.overlay import read_overlay
 from obsdimg.tunnel.keys import WgPublicKey
 from obsdimg.tunnel.qr import qr_png, qr_svg, qr_text
 
@@ -50,6 +48,12 @@ class Options(WithServer):
     )
     split: bool = flag("--split", help="with add: only the tunnel, not all its traffic")
     reach: tuple[str, ...] = repeated("--reach", metavar="NET", help="with add: a private network")
+    network: tuple[str, ...] = repeated(
+        "--network", metavar="NET", help="with add: a network behind the client (site to site)"
+    )
+    mtu: int | None = option(
+        "--mtu", type=int, metavar="N", help="with add: its MTU, 1280 for mobile networks"
+    )
     server_key: str | None = option(
         "--server-key", metavar="KEY", help="remember the key that the server showed at first boot"
     )
@@ -70,10 +74,18 @@ def run(options: Options, ui: Ui) -> int:
         if not options.words:
             return 0
     action, names = _action(options.words)
-    if action != "add" and (options.split or options.reach or options.public_key):
+    new = {
+        "--split": options.split,
+        "--reach": options.reach,
+        "--network": options.network,
+        "--mtu": options.mtu is not None,
+        "--public-key": options.public_key,
+    }
+    if action != "add" and any(new.values()):
+        given = next(word for word, value in new.items() if value)
         raise UsageError(
-            f"client {action}: --split, --reach and --public-key describe a new client",
-            "they go with add; an existing one is changed in obsdimg.toml",
+            f"client {action}: {given} describes a new client",
+            "it goes with add; an existing one is changed in obsdimg.toml",
         )
     if options.apply and action in ("add", "remove", "rotate"):
         _applied(options, project, action, names[0], ui)
@@ -160,6 +172,7 @@ def _list(project: Project, as_json: bool, ui: Ui) -> None:
             "own_key": peer.public_key is not None,
             "internet": peer.internet,
             "reach": [str(n) for n in peer.reach],
+            "networks": [str(n) for n in peer.networks],
         }
         for peer in project.config.tunnel.peers
     ]
@@ -170,8 +183,9 @@ def _list(project: Project, as_json: bool, ui: Ui) -> None:
         kind = "full tunnel" if peer.internet else "split tunnel"
         addresses = ", ".join(str(a) for a in (peer.ipv4, peer.ipv6) if a is not None)
         reach = ", reaches " + ", ".join(map(str, peer.reach)) if peer.reach else ""
+        behind = ", behind it " + ", ".join(map(str, peer.networks)) if peer.networks else ""
         key = keys.peers[peer.name].public.text()
-        ui.say(f"{peer.name:12} {addresses:16} {key}  {kind}{reach}")
+        ui.say(f"{peer.name:12} {addresses:16} {key}  {kind}{reach}{behind}")
 
 
 def _show(project: Project, name: str, options: Options, ui: Ui) -> None:
@@ -203,11 +217,18 @@ def _add(options: Options, name: str, ui: Ui) -> Project:
         values["internet"] = False
     if options.reach:
         values["reach"] = options.reach
+    if options.network:
+        values["networks"] = options.network
+    if options.mtu is not None:
+        values["mtu"] = options.mtu
     if name in ACTIONS:
         raise UsageError(f"{name}: is a word of this command", "choose another name")
     add_peer(options.config, values)
     project = Project.open(options.config)
     _write_files(project, name, ui)
+    for text in warnings(project.config):
+        if text.startswith(f"peer {name}: "):
+            ui.warn(text)
     ui.say(f"client {name} added")
     return project
 
@@ -245,18 +266,9 @@ def _write_files(project: Project, name: str, ui: Ui) -> None:
 
 def _what_next(project: Project, ui: Ui) -> None:
     """What a server that runs already needs, and what one that is still to come."""
-    release = load_release(project.config.release.version)
-    path = private_dir(project.clients) / ARCHIVE
-    overlay = read_overlay(project.overlay)
-    write_file(path, changes_archive(project.config, release, project.keys(), overlay))
     ui.say("an ISO built before does not know this: obsdimg build")
     if project.config.access.sshd:
         ui.say("a running server takes it over through the tunnel: obsdimg apply")
-    if project.config.tunnel.keys == "first-boot":
-        return
-    command = changes_command(project.config)
-    if command is not None:
-        ui.say(f"or, from a computer in the tunnel:\n  {command}")
 
 
 def _remember_server(project: Project, text: str, ui: Ui) -> None:

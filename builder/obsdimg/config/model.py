@@ -189,7 +189,19 @@ class PeerSettings(Section):
         description="true: all its traffic goes through the tunnel and out; false: split tunnel.",
     )
     reach: list[t.Network] = Field(
-        [], description="Networks behind the server that this peer may reach, like 172.16.1.0/24."
+        [],
+        description="Networks behind the server, or behind another peer, that this one may reach,"
+        " like 172.16.1.0/24.",
+    )
+    networks: list[t.Network] = Field(
+        [],
+        description="Networks behind this peer (site to site): the server routes them to it, and"
+        " they have its rights but for ssh, like 192.168.40.0/24.",
+    )
+    reached_from: list[t.Network] = Field(
+        [],
+        description="Networks behind the server (of network.interfaces) whose hosts may open"
+        " connections to this peer's networks.",
     )
     ssh: bool = Field(True, description="May open ssh to the server through the tunnel.")
     dns: list[t.Ip] = Field(
@@ -197,6 +209,12 @@ class PeerSettings(Section):
     )
     keepalive: Annotated[int, Field(ge=0, le=65535)] = Field(
         25, description="PersistentKeepalive of the client, seconds; 0: off."
+    )
+    mtu: Annotated[int, Field(ge=1280, le=1500)] | None = Field(
+        None,
+        description="MTU of this client, bytes, where its network carries less than tunnel.mtu:"
+        " 1280 suits mobile networks.",
+        examples=[1280],
     )
 
 

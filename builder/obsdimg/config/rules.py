@@ -11,9 +11,11 @@ import zoneinfo
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
+from obsdimg.config.conflict import Conflict
 from obsdimg.config.model import Config
+from obsdimg.config.sites import behind_peers, common_networks
 from obsdimg.config.types import DISABLED
 
 _TAKEN_LOGINS = re.compile(
@@ -29,14 +31,6 @@ _PRIVATE: tuple[Any, ...] = tuple(
 """What a tunnel may use: RFC 1918, 6598 and 4193."""
 _TAKEN_PEERS = frozenset({"server", "seal", "image"})
 """Names of the project's own files in secrets/."""
-
-
-class Conflict(NamedTuple):
-    """What is wrong: the key's path, the problem, and what would be right."""
-
-    key: str
-    problem: str
-    hint: str | None = None
 
 
 def first_conflict(config: Config) -> Conflict | None:
@@ -65,7 +59,7 @@ def warnings(config: Config) -> list[str]:
         found.append(
             "tunnel.endpoint is not set: the clients' files will not say where the server is"
         )
-    return found
+    return [*found, *common_networks(config)]
 
 
 def _egress(c: Config) -> Iterator[Conflict]:
@@ -222,8 +216,12 @@ def _peers(c: Config) -> Iterator[Conflict]:
                     yield Conflict(
                         f"{at}.reach", f"{net} overlaps the tunnel", "see tunnel.clients_meet"
                     )
-            if net == ipaddress.ip_network("0.0.0.0/0") or net == ipaddress.ip_network("::/0"):
+            if net.prefixlen == 0:
                 yield Conflict(f"{at}.reach", f"{net} is everything", "use internet = true")
+        if peer.mtu is not None and peer.mtu > t.mtu:
+            yield Conflict(
+                f"{at}.mtu", f"{peer.mtu} is more than tunnel.mtu {t.mtu}", "leave it out"
+            )
 
 
 _RULES: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
@@ -233,4 +231,5 @@ _RULES: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
     _disk,
     _tunnel,
     _peers,
+    behind_peers,
 )

@@ -14,6 +14,7 @@ from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.templates import render
 from obsdimg.server.kept import KeptFiles, digest
+from obsdimg.server.routes import RouteChange
 from obsdimg.server.wgfiles import WgFile, WgPeerEntry, read_wg_file
 from obsdimg.site.tunnel import SERVER_KEY_MARK
 
@@ -41,7 +42,7 @@ class Change:
     loaded: Mapping[str, Entry] = field(default_factory=dict, repr=False)
     """pf.conf and the key file, which are checked and loaded in any case."""
     forward: tuple[str, ...] = field(default=(), repr=False)
-    """ifconfig(8) commands for wg(4), and those that undo them."""
+    """route(8) commands, and for wg(4) ifconfig(8)'s, and those that undo them."""
     back: tuple[str, ...] = field(default=(), repr=False)
     check: tuple[str, ...] = field(default=(), repr=False)
 
@@ -94,9 +95,17 @@ def plan_change(
         forward = _commands(tunnel.interface, there, wanted, running)
         back = _commands(tunnel.interface, wanted, there, ())
         check = _check(wanted)
+    route_file = key_file if tunnel.backend == "wg" else f"/etc/hostname.{tunnel.interface}"
+    old = actual.get(route_file, b"").decode("utf-8", "replace")
+    routes = RouteChange.between(old, planned[route_file].data.decode())
+    forward, back = (*routes.forward, *forward), (*back, *routes.back)
     late = ("/etc/hostname.tun", *kept.key_files[1:])
-    at_restart = tuple(path for path in different if path.startswith(late))
-    if there.rest != wanted.rest:
+    at_restart = tuple(
+        path
+        for path in different
+        if path.startswith(late) and not (path == route_file and routes.at_once)
+    )
+    if tunnel.backend == "wg" and there.rest != wanted.rest and not routes.at_once:
         at_restart = (*at_restart, key_file)
     loaded = {path: planned[path] for path in ("/etc/pf.conf", key_file)}
     return Change(tuple(lines), by_hand, at_restart, different, loaded, forward, back, check)
@@ -237,9 +246,9 @@ def change_archive(change: Change, kept: KeptFiles, seconds: int) -> bytes:
         key_file=kept.key_files[0],
         group="wheel",
     )
+    entries["forward.sh"] = _script(change.forward)
+    entries["back.sh"] = _script(change.back)
     if tunnel.backend == "wg":
-        entries["forward.sh"] = _script(change.forward)
-        entries["back.sh"] = _script(change.back)
         entries["check.sh"] = _check_script(change.check)
     buffer = io.BytesIO()
     folders = {str(parent) for name in entries for parent in _parents(name)}

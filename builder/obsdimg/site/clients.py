@@ -13,6 +13,7 @@ from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 from obsdimg.config import Config, PeerSettings
+from obsdimg.config.sites import within
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir, read_file, write_file
 from obsdimg.project.folder import ProjectKeys
@@ -60,15 +61,25 @@ def plan_client(config: Config, keys: ProjectKeys, peer: PeerSettings) -> Tunnel
         inside=tuple(a.ip for a in server if a.version in versions),
         # Everything in both families, so that no IPv6 leaves beside an IPv4-only tunnel; the
         # private networks it may reach are part of it.
-        allowed=EVERYTHING if peer.internet else (*networks, *peer.reach),
+        allowed=EVERYTHING if peer.internet else (*networks, *_beyond(config, peer)),
         host=tunnel.endpoint,
         port=tunnel.port,
         dns=_resolvers(config, peer),
-        mtu=tunnel.mtu,
+        mtu=peer.mtu or tunnel.mtu,
         keepalive=peer.keepalive or None,
         reach=tuple(peer.reach),
         server_name=config.host.name,
     )
+
+
+def _beyond(config: Config, peer: PeerSettings) -> list[Network]:
+    """What a split tunnel leads to beside the tunnel's own network: where it may go, and who may
+    come: a client drops what comes from an address that is not in its AllowedIPs."""
+    found = [*peer.reach, *peer.reached_from]
+    for other in config.tunnel.peers:
+        if any(within(net, behind) for net in other.reach for behind in peer.networks):
+            found += other.networks
+    return list(dict.fromkeys(found))
 
 
 def plan_clients(config: Config, keys: ProjectKeys) -> tuple[TunnelClient, ...]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from obsdimg.config import Config, PeerSettings
 from obsdimg.config.model import UpstreamSettings
+from obsdimg.config.sites import interface_of, within
 from obsdimg.project.folder import PeerKeys, ProjectKeys
 
 FREE_PORT = 51820
@@ -45,6 +46,27 @@ class PeerAddress:
     server: str
     network: str
     reach: tuple[str, ...]
+    """Networks behind the server."""
+    sites: tuple[str, ...] = ()
+    """Networks behind other peers."""
+    networks: tuple[str, ...] = ()
+    """Networks behind this peer, which have its rights but for ssh."""
+    reached_from: tuple[tuple[int, str], ...] = ()
+    """Networks behind the server that may open connections to those: interface, from 1, and net."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Whom packets that this peer sends may be from."""
+        return (self.ip, *self.networks)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A network behind a peer, as route(8) is told; `gateway` is the server's own address."""
+
+    family: str
+    network: str
+    gateway: str
 
 
 @dataclass(frozen=True)
@@ -58,6 +80,15 @@ class PlannedPeer:
     ssh: bool
     addresses: tuple[PeerAddress, ...]
     allowed: tuple[str, ...]
+    mtu: int | None = None
+    """Bytes, where it is less than the tunnel's."""
+
+    @property
+    def mss(self) -> dict[str, int]:
+        """The largest TCP segment on the way to it, bytes, by family; empty: the tunnel's."""
+        if self.mtu is None:
+            return {}
+        return {"inet": self.mtu - _TCP_IP4, "inet6": self.mtu - _TCP_IP6}
 
 
 @dataclass(frozen=True)
@@ -118,6 +149,21 @@ class TunnelPlan:
         return "inet6" in self.families
 
     @property
+    def routes(self) -> tuple[Route, ...]:
+        """Where the networks behind peers are."""
+        return tuple(
+            Route(address.family, network, address.server)
+            for peer in self.peers
+            for address in peer.addresses
+            for network in address.networks
+        )
+
+    @property
+    def sites_reached(self) -> bool:
+        """Whether anything may be opened to a network behind a peer."""
+        return any(a.sites or a.reached_from for peer in self.peers for a in peer.addresses)
+
+    @property
     def mss4(self) -> int:
         """The largest TCP segment that fits into a packet of the tunnel, bytes."""
         return self.mtu - _TCP_IP4
@@ -169,7 +215,7 @@ def plan_tunnel(config: Config, keys: ProjectKeys, backend: str) -> TunnelPlan:
         audit=tunnel.audit,
         clients_meet=tunnel.clients_meet,
         first_boot_key=tunnel.keys == "first-boot",
-        peers=tuple(_peer(p, keys.peers[p.name], addresses) for p in tunnel.peers),
+        peers=tuple(_peer(config, p, keys.peers[p.name], addresses) for p in tunnel.peers),
         upstream=_upstream(tunnel.upstream, "tun1" if userland else "wg1"),
     )
 
@@ -188,13 +234,35 @@ def _address(own: ipaddress.IPv4Interface | ipaddress.IPv6Interface) -> Address:
     )
 
 
-def _peer(peer: PeerSettings, keys: PeerKeys, server: tuple[Address, ...]) -> PlannedPeer:
+def _peer(
+    config: Config, peer: PeerSettings, keys: PeerKeys, server: tuple[Address, ...]
+) -> PlannedPeer:
+    behind = [net for other in config.tunnel.peers for net in other.networks]
+    from_interface = [(interface_of(config, net), net) for net in peer.reached_from]
     addresses = []
     for own in server:
         ip = peer.ipv4 if own.family == "inet" else peer.ipv6
-        if ip is not None:
-            reach = tuple(str(n) for n in peer.reach if n.version == ip.version)
-            addresses.append(PeerAddress(own.family, str(ip), own.ip, own.network, reach))
+        if ip is None:
+            continue
+        version = ip.version
+        reach = [n for n in peer.reach if n.version == version]
+        sites = [n for n in reach if any(within(n, net) for net in behind)]
+        addresses.append(
+            PeerAddress(
+                own.family,
+                str(ip),
+                own.ip,
+                own.network,
+                reach=tuple(str(n) for n in reach if n not in sites),
+                sites=tuple(map(str, sites)),
+                networks=tuple(str(n) for n in peer.networks if n.version == version),
+                reached_from=tuple(
+                    (index + 1, str(n))
+                    for index, n in from_interface
+                    if index is not None and n.version == version
+                ),
+            )
+        )
     return PlannedPeer(
         name=peer.name,
         public_key=keys.public.text(),
@@ -202,7 +270,11 @@ def _peer(peer: PeerSettings, keys: PeerKeys, server: tuple[Address, ...]) -> Pl
         internet=peer.internet,
         ssh=peer.ssh,
         addresses=tuple(addresses),
-        allowed=tuple(f"{a.ip}/{32 if a.family == 'inet' else 128}" for a in addresses),
+        allowed=(
+            *(f"{a.ip}/{32 if a.family == 'inet' else 128}" for a in addresses),
+            *(network for a in addresses for network in a.networks),
+        ),
+        mtu=peer.mtu if peer.mtu is not None and peer.mtu < config.tunnel.mtu else None,
     )
 
 
