@@ -15,6 +15,7 @@ import pytest
 
 from obsdimg.cli.main import main
 from obsdimg.config import parse
+from obsdimg.project.folder import Project
 from obsdimg.tunnel.keys import WgPrivateKey
 from obsdimg.tunnel.wgconf import load
 from tunnel.test_qr import Grey, png_rows

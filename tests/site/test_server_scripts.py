@@ -201,7 +201,8 @@ class TestUpkeep:
             said
             == [
                 f"logger -t obsdimg-upkeep -p daemon.notice {CDN} no longer has OpenBSD 6.6, so no"
-                f" patch can come from there: put a mirror that has it into {bench.root}/etc/installurl,"
+                f" patch can come from there: put a mirror that has it into"
+                f" {bench.root}/etc/installurl,"
                 " or move to a newer release"
             ]
             * says
