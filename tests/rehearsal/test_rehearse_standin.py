@@ -130,3 +130,10 @@ def test_its_matching_is_that_of_the_installer(
         remaining = outcome.remaining
         ours.append(outcome.value)
     assert ours == theirs
+
+
+def test_an_installer_that_gave_up_and_shows_its_menu_again_was_started(stage: Stage) -> None:
+    stage.edit("/auto_install.conf", "IPv4 address for vio0 = dhcp", "IPv4 address for vio0 = 1")
+    result = stage.run()
+    assert result.verdict is RehearsalVerdict.FAILED
+    assert result.message == "the installation failed; the last line: ifconfig: 1: bad value"

@@ -6,20 +6,26 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from obsdimg.cli import trial
 from obsdimg.cli.main import main
 from obsdimg.core.archive import gzip
 from obsdimg.core.resources import resource
+from obsdimg.ffs import FileSystem
 from obsdimg.releases import release as module
 from obsdimg.releases.release import load_release
 from obsdimg.signify.message import SignifySecretKey
 from obsdimg.signify.signing import sign_list
 from obsdimg.standin import build_iso
+from obsdimg.standin.medium import EPOCH
+from obsdimg.standin.ramdisk import FillRamdisk, nobodys_key, standin_files
+from support.rehearsal_stage import needs_sandbox
 
 
 @dataclass
@@ -56,9 +62,50 @@ def base_set(keys: dict[str, SignifySecretKey]) -> bytes:
     return gzip(data.getvalue())
 
 
-def put_iso(path: Path, version: str, key: SignifySecretKey, sets: dict[str, bytes]) -> None:
-    path.parent.mkdir()
-    build_iso(path, version=version, sets=sets, efi=True)
+OF_79 = (
+    (
+        'ask_which "network interface" "do you wish to configure" \\\n'
+        '\t\t    "$(print -r -- $ifs vlan0)" "$default"',
+        "ask \"Network interface to configure? (name, lladdr, '?', or 'done')\""
+        ' "${default:-vio0}"',
+    ),
+    ("(or 'dhcp' or 'none')\" dhcp", "(or 'autoconf' or 'none')\" autoconf"),
+    ("dhcp)\tdhcp=", "autoconf | dhcp)\tdhcp="),
+    ("(IPv4 address or none)", "(IPv4 address or 'none')"),
+)
+"""What makes the stand-in's installer ask as that of 7.9."""
+CHANGED = (
+    (
+        "\task \"System hostname? (short form, e.g. 'foo')\"",
+        '\task_yn "Shall the server brew tea?" yes\n\task "What is this host called?"',
+    ),
+)
+
+
+def installer(version: str, changes: tuple[tuple[str, str], ...]) -> FillRamdisk:
+    """The stand-in's ramdisk with a changed install.sub."""
+
+    def fill(system: FileSystem) -> None:
+        standin_files(nobodys_key("not a key of OpenBSD"), version, EPOCH)(system)
+        script = system.read_file("/install.sub").decode()
+        for old, new in changes:
+            assert old in script
+            script = script.replace(old, new)
+        system.write_file("/install.sub", script.encode(), mode=0o755, mtime=EPOCH)
+
+    return fill
+
+
+def put_iso(
+    path: Path,
+    version: str,
+    key: SignifySecretKey,
+    sets: dict[str, bytes],
+    changes: tuple[tuple[str, str], ...] = (),
+) -> None:
+    path.parent.mkdir(exist_ok=True)
+    ramdisk = installer(version, OF_79 + changes)
+    build_iso(path, version=version, sets=sets, efi=True, ramdisk_files=ramdisk)
     listed = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()}
     (path.parent / "SHA256.sig").write_bytes(sign_list(listed, key, version).sha256_sig)
 
@@ -88,15 +135,24 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     keys = {"openbsd-80-base": found.new, "openbsd-80-pkg": found.pkg}
     put_iso(found.iso79, "7.9", found.old, {"base79.tgz": base_set(keys)})
     put_iso(found.iso80, "8.0", found.new, {"xtra80.tgz": b"a set that is new"})
+    text, machines = trial._SAMPLES[0]  # one machine: the others are what a user waits for
+    monkeypatch.setattr(trial, "_SAMPLES", ((text, dict([next(iter(machines.items()))])),))
     return found
 
 
 def test_it_is_learnt_and_used(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    needs_sandbox()
     assert main(world.words()) == 0
     said = capsys.readouterr()
     assert "OpenBSD 8.0: learnt from 7.9" in said.out
+    assert re.search(r"^  ok      BIOS, encrypted: \d\d questions, installed$", said.out, re.M)
+    assert "  new  " not in said.out and "  gone  " not in said.out
     assert 'next: release.version = "8.0"' in said.err
     release = load_release("8.0")
+    assert [line.partition(", ")[2] for line in release.proven] == [
+        "its installer's own script rehearsed as 7.9's: BIOS, encrypted."
+    ]
+    assert len(release.traps) == 1
     assert release.base_key == world.new.public()
     assert release.key("pkg") == world.pkg.public()
     assert release.keys.fw is None
@@ -119,7 +175,53 @@ def test_it_is_learnt_and_used(world: World, capsys: pytest.CaptureFixture[str])
     assert rows["8.0"]["learned"] and not rows["7.9"]["learned"]
 
 
-def test_it_is_learnt_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_installer_that_asks_in_other_words_is_shown_to(
+    world: World, capsys: pytest.CaptureFixture[str]
+) -> None:
+    needs_sandbox()
+    put_iso(world.iso80, "8.0", world.new, {}, CHANGED)
+    assert main([*world.words(), "--json"]) == 1
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert [(q["text"], q["default"]) for q in found["new_questions"]] == [
+        ("Shall the server brew tea?", "yes"),
+        ("What is this host called?", "{}"),
+    ]
+    assert [q["text"] for q in found["gone_questions"]] == [
+        "System hostname? (short form, e.g. 'foo')"
+    ]
+    (rehearsal,) = found["rehearsals"]
+    assert (rehearsal["machine"], rehearsal["verdict"]) == ("BIOS, encrypted", "no-answer")
+    assert rehearsal["message"] == "no answer to: what is this host called?"
+    assert rehearsal["unknown_questions"] == ["Shall the server brew tea?"]
+    assert "error: OpenBSD 8.0: its installer does not go through as that of 7.9 does" in said.err
+    assert "\nhint: " in said.err
+    release = load_release("8.0")
+    assert release.proven == ()
+    assert release.traps[1:3] == (
+        "Its installer asks in new words: Shall the server brew tea?",
+        "Its installer asks in new words: What is this host called?",
+    )
+
+
+def test_where_nothing_can_be_rehearsed_the_words_are_compared_all_the_same(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "why_not", lambda: "no sandbox here")
+    put_iso(world.iso80, "8.0", world.new, {}, CHANGED)
+    assert main(world.words()) == 0
+    said = capsys.readouterr()
+    assert "  new     Shall the server brew tea?  (do_install, line " in said.out
+    assert ", default yes)\n" in said.out
+    assert "  gone    System hostname? (short form, e.g. 'foo')" in said.out
+    assert "its installer was not rehearsed (no sandbox here)" in said.err
+    assert load_release("8.0").proven == ()
+
+
+def test_it_is_learnt_once(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "why_not", lambda: "no sandbox here")
     assert main(world.words()) == 0
     capsys.readouterr()
     assert main(world.words()) == 1

@@ -197,16 +197,9 @@ class TestUpkeep:
         (bench.root / "answer").write_text(answer + "\n")
         bench.run(script)
         said = [line for line in bench.journal() if line.startswith("logger")]
-        assert (
-            said
-            == [
-                f"logger -t obsdimg-upkeep -p daemon.notice {CDN} no longer has OpenBSD 6.6, so no"
-                f" patch can come from there: put a mirror that has it into"
-                f" {bench.root}/etc/installurl,"
-                " or move to a newer release"
-            ]
-            * says
-        )
+        drop = f"logger -t obsdimg-upkeep -p daemon.notice {CDN} no longer has OpenBSD 6.6, so no"
+        assert [line for line in said if line.startswith(drop)] == said
+        assert len(said) == says
 
     @pytest.mark.parametrize("text", ["# note\n\nhttps://m.example/pub/ x\n", ""])
     def test_the_mirror_is_the_first_of_installurl_else_the_cdn(

@@ -21,8 +21,9 @@ from obsdimg.rehearsal import (
 from obsdimg.rehearsal.machine import PASSPHRASE
 from obsdimg.rehearsal.ramdisk import medium_release
 from obsdimg.rehearsal.report import show
+from obsdimg.releases.release import known_releases, load_release
 from obsdimg.response.known import KnownQuestions
-from obsdimg.response.questions import load, releases
+from obsdimg.response.questions import load
 
 LIMIT = 120.0
 """Seconds for a whole rehearsal."""
@@ -54,8 +55,9 @@ def rehearse(
     """
     with Iso.open(iso) as opened:
         version, _ = medium_release(opened)
-    digits = version.replace(".", "")
-    known = KnownQuestions(load(digits)) if digits in releases() else None
+    known = None
+    if version in known_releases():
+        known = KnownQuestions(load(load_release(version).question_table))
     phrase = passphrase.reveal() if passphrase else PASSPHRASE
     operator = Operator.default(phrase, wipe=wipe, typed=typed)
     with ui.progress().step(f"Rehearsing the installer of {iso.name}"):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from obsdimg.cli.options import argument, flag, option, repeated
+from obsdimg.cli.trial import InstallerTrial, try_installer
 from obsdimg.cli.ui import Ui
-from obsdimg.core.errors import UsageError
+from obsdimg.core.errors import UsageError, printable
 from obsdimg.core.files import private_dir, write_file
 from obsdimg.fetch.cache import Cache
 from obsdimg.fetch.install_iso import UnverifiedIso, obtain_iso
@@ -116,18 +118,50 @@ def _learn(options: Options, ui: Ui) -> None:
     verified = learn.verify(iso, keys["base"], digits, progress)
     port = learn.read_port(iso, version, before.port("amd64"))
     today = datetime.date.today()
-    data = learn.release_file(version, before, port, keys, verified, today)
+    about = (version, before, port, keys, verified, today)
+    with tempfile.TemporaryDirectory(prefix="obsdimg-") as folder:
+        draft = Path(folder) / f"{digits}.toml"
+        write_file(draft, learn.release_file(*about))
+        release = read_release(draft)
+    tried = try_installer(iso, release, found.path, progress)
+    proven, traps = _findings(tried, earlier, today)
     path = private_dir(user_folder()) / f"{digits}.toml"
-    write_file(path, data)
-    release = read_release(path)
+    write_file(path, learn.release_file(*about, proven=proven, traps=traps))
     if options.json:
-        ui.json({"version": release.version, "file": str(path), "base_key": keys["base"].base64})
-        return
-    ui.say(f"OpenBSD {version}: learnt from {earlier}, {path}")
-    ui.say(f"  base key {keys['base'].base64}, from {before.port('amd64').iso}")
-    ui.say(f"  {iso}: listed in SHA256.sig, which that key signed")
-    ui.warn(
-        f"the questions of its installer are taken to be those of {release.question_table[0]}."
-        f"{release.question_table[1]}: rehearse an ISO before you trust it"
-    )
-    ui.info(f'next: release.version = "{version}", obsdimg build, obsdimg rehearse')
+        about_it = {"version": version, "file": str(path), "base_key": keys["base"].base64}
+        ui.json({**about_it, **tried.as_dict()})
+    else:
+        ui.say(f"OpenBSD {version}: learnt from {earlier}, {path}")
+        ui.say(f"  base key {keys['base'].base64}, from {before.port('amd64').iso}")
+        ui.say(f"  {iso}: listed in SHA256.sig, which that key signed")
+        ui.say(f"Its installer, compared with that of {earlier}, and rehearsed here:")
+        for line in tried.lines() or ["  the same questions, in the same words"]:
+            ui.say(printable(line))
+    if tried.not_rehearsed is not None:
+        ui.warn(
+            f"its installer was not rehearsed ({tried.not_rehearsed}): rehearse an ISO on a system"
+            " that can, before you trust it"
+        )
+    if tried.failed:
+        raise learn.LearnError(
+            f"OpenBSD {version}: its installer does not go through as that of {earlier} does"
+            f" ({len(tried.failed)} of {len(tried.rehearsals)} rehearsals failed)",
+            f"{path} stays: answer what is new with [[answers]] in obsdimg.toml and see that"
+            " `obsdimg rehearse` passes, or take a newer obsdimg",
+        )
+    ui.info(f'next: release.version = "{version}", obsdimg build, obsdimg smoke')
+
+
+def _findings(
+    tried: InstallerTrial, earlier: str, today: datetime.date
+) -> tuple[list[str], list[str]]:
+    """What the release file says of the trial: what was run, and what bites."""
+    traps = [f"Its installer asks in new words: {question.text}" for question in tried.new]
+    traps += [
+        f"Rehearsed on {today} ({machine}): {result.message}"
+        for machine, result in tried.rehearsals
+        if not result.passed
+    ]
+    good = [machine for machine, result in tried.rehearsals if result.passed]
+    proven = [f"{today}, its installer's own script rehearsed as {earlier}'s: {'; '.join(good)}."]
+    return proven if good else [], [printable(text) for text in traps]

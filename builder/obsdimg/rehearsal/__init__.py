@@ -21,7 +21,7 @@ from obsdimg.rehearsal.machine import (
     likely_machine,
 )
 from obsdimg.rehearsal.ramdisk import RamdiskNode, tree_of
-from obsdimg.rehearsal.rehearse import FilesCd, IsoCd, rehearse_iso, rehearse_tree
+from obsdimg.rehearsal.rehearse import FilesCd, IsoCd, LayeredCd, rehearse_iso, rehearse_tree
 from obsdimg.rehearsal.result import Landed, Rehearsal, RehearsalVerdict
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "FilesCd",
     "IsoCd",
     "Landed",
+    "LayeredCd",
     "MachineChanges",
     "MachineDisk",
     "MachineNic",

@@ -80,6 +80,30 @@ class IsoCd:
         return self.iso.open_file(path)
 
 
+class LayeredCd:
+    """A CD as it would be with the files of `upper` added or replaced."""
+
+    def __init__(self, upper: Cd, lower: Cd) -> None:
+        self.upper = upper
+        self.lower = lower
+        self._new = frozenset(upper.paths())
+
+    def paths(self) -> Iterable[str]:
+        return sorted(self._new.union(self.lower.paths()))
+
+    def size(self, path: str) -> int:
+        return self._of(path).size(path)
+
+    def mode(self, path: str) -> int:
+        return self._of(path).mode(path)
+
+    def open(self, path: str) -> BinaryIO:
+        return self._of(path).open(path)
+
+    def _of(self, path: str) -> Cd:
+        return self.upper if path in self._new else self.lower
+
+
 def rehearse_iso(
     path: Path,
     machine: RehearsalMachine | MachineChanges | None = None,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from obsdimg.rehearsal.result import RehearsalVerdict
 from obsdimg.rehearsal.server import End
-from obsdimg.rehearsal.transcript import TranscriptQuestion, unanswered
+from obsdimg.rehearsal.transcript import INNER, TranscriptQuestion, unanswered
 from obsdimg.rehearsal.world import SetState
 from obsdimg.response.matching import Line
 
@@ -175,18 +175,19 @@ def _said(e: Evidence) -> Finding | None:
 
 def _stuck(e: Evidence) -> Finding:
     last = e.console.rstrip("\n").rpartition("\n")[2].strip()
-    if e.end is End.WAITING and not e.console.endswith("\n") and last:
-        if "(S)hell?" in last:
+    if "(S)hell?" in last:
+        if e.end is End.WAITING and INNER not in e.console:
             return (
                 RehearsalVerdict.NO_AUTOINSTALL,
                 "the installer waits at its menu: nothing in this ramdisk starts autoinstall",
                 "is this an ISO that obsdimg built?",
             )
+    elif e.end is End.WAITING and not e.console.endswith("\n") and last:
         hint = SEE
         if "sealed secrets" in last:
             hint = "what was typed does not open them: give the build's with --passphrase-file F"
         return RehearsalVerdict.WAITING, f"somebody must answer: {last}", hint
-    if e.end is End.WAITING:
+    elif e.end is End.WAITING:
         return (
             RehearsalVerdict.TIME_LIMIT,
             f"nothing happens any more; the last line: {last}",

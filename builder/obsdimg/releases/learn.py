@@ -12,7 +12,7 @@ from __future__ import annotations
 import datetime
 import re
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import tomlkit
@@ -156,8 +156,12 @@ def release_file(
     keys: Mapping[str, SignifyPublicKey],
     iso: VerifiedFile,
     today: datetime.date,
+    *,
+    proven: Iterable[str] = (),
+    traps: Iterable[str] = (),
 ) -> bytes:
-    """The text of the release file, in the form of those in images/."""
+    """The text of the release file, in the form of those in images/; `proven` and `traps` are what
+    was found out about its installer."""
     source = f"base{before.digits}.tgz of OpenBSD {before.version}, whose ISO was verified"
     as_before = f"as in {before.version}; nobody has looked yet"
     values = {
@@ -168,7 +172,11 @@ def release_file(
         "package_directories": [
             d.replace(before.version, version) for d in before.package_directories
         ],
-        "traps": [f"Learnt, not checked: the installer's facts are those of {before.version}."],
+        "proven": list(proven),
+        "traps": [
+            f"Learnt, not checked: the installer's facts are those of {before.version}.",
+            *traps,
+        ],
         "installer": {**before.installer.model_dump(), "source": as_before},
         "wireguard": {
             "backend": before.wireguard.backend,

@@ -92,6 +92,7 @@ class Circumstances:
     template: bool = False
     softraid: bool = False
     native_encryption: bool = False
+    native_keydisk: bool = False
     cdroms: tuple[str, ...] = ("cd0",)
     version: str = "6.6"
     arch: str = "amd64"
@@ -163,6 +164,7 @@ _FLAGS: Mapping[str, Callable[[Circumstances, _State], bool]] = {
     "template": lambda s, _: s.template,
     "softraid": lambda s, _: s.softraid,
     "native_encryption": lambda s, _: s.native_encryption,
+    "native_keydisk": lambda s, _: s.native_keydisk,
     "other_disks": lambda s, _: len(s.disks) > 1,
     "index_file": lambda s, _: s.index_file,
     "unsigned": lambda s, _: s.verification == "unsigned",
@@ -283,6 +285,7 @@ def _names(scenario: Circumstances, state: _State) -> dict[str, str]:
         "console_speed": str(scenario.console_speed),
         "user": scenario.user,
         "first_disk": scenario.disks[0] if scenario.disks else "",
+        "other_disk": next((d for d in scenario.disks if d != scenario.root_disk), "done"),
         "locations": " ".join((*scenario.cdroms, "disk", "http", "nfs")),
         "first_location": scenario.cdroms[0] if scenario.cdroms else "http",
         "sets_path": f"{scenario.version}/{scenario.arch}",
