@@ -67,7 +67,7 @@ def test_lost_keys_are_an_error_with_the_way_out(
     assert main([command, "-c", str(project / "obsdimg.toml")]) == 1
     said = capsys.readouterr().err
     assert f"but {place.parent.name}/ hold what was made with this project's keys" in said
-    assert "hint: put secrets/ back from a copy" in said
+    assert "hint: put secrets/ back (obsdimg restore FILE" in said
     assert tree(project) == before
     place.unlink()
     assert check(project) == 0, "the way out is one"

@@ -451,7 +451,7 @@ class TestBadInput:
         before = folder.toml.read_bytes(), folder.conf("phone")
         _, err = folder.client(*words, code=1)
         assert "clients/ hold what was made with this project's keys" in err
-        assert "hint: put secrets/ back from a copy" in err
+        assert "hint: put secrets/ back (obsdimg restore FILE" in err
         assert not (folder.root / "secrets").exists()
         assert (folder.toml.read_bytes(), folder.conf("phone")) == before
 

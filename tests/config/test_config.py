@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from pathlib import Path
 
@@ -177,21 +178,36 @@ def test_the_commented_file_is_valid_and_changes_nothing() -> None:
 
 
 def test_the_commented_file_shows_every_setting_and_each_is_valid_when_uncommented() -> None:
-    text = commented()
-    lines = [
-        line.removeprefix("# ") if not line.startswith("##") else line
-        for line in text.splitlines()
-        if not line.startswith("# ") or "=" in line or "[" in line
-    ]
-    table = tomllib.loads(
-        "\n".join(
-            line
-            for line in lines
-            if not line.startswith("#") and "…" not in line and not line.startswith("An ")
-        )
-    )
+    text = re.sub(r"^#(?=[a-z])", "", commented(), flags=re.MULTILINE)
+    table = tomllib.loads(text)
     properties = Config.model_json_schema()["properties"]
     assert set(table) == set(properties)
+
+
+def test_every_hidden_setting_may_be_uncommented_alone() -> None:
+    """In any line and in any order, as the file says; what needs another setting says so."""
+    text = commented({"tunnel": {"endpoint": "vpn.example.org"}})
+    hidden = re.findall(r"^#([a-z][a-z0-9_.]* = .*)$", text, re.MULTILINE)
+    assert len(hidden) > 70
+    needs = 0
+    for line in hidden:
+        file = 'access.admin.keys = ["' + SSH + '"]'
+        line = file if line.startswith("access.admin.keys") else line
+        for changed in (text.replace(f"#{line}", line), f"{line}\n{text}"):
+            try:
+                parse(changed.encode())
+            except ConfigError as error:
+                assert "not TOML" not in error.message, line
+                assert "no such setting" not in error.message, line
+                needs += 1
+    assert needs < 40
+
+
+def test_the_first_part_is_short_and_holds_what_must_be_set() -> None:
+    first, _, rest = commented().partition("# ---- Everything else")
+    assert len(first.splitlines()) < 20
+    for setting in ("release.version", "tunnel.endpoint", "tunnel.peers", "access.admin.keys"):
+        assert f"#{setting} = " in first and f"#{setting} = " not in rest
 
 
 def test_the_schema_is_json_and_forbids_unknown_keys() -> None:
@@ -212,3 +228,53 @@ def test_what_leaves_a_door_open_is_warned_about() -> None:
 def test_the_reference_in_the_docs_is_that_of_the_settings() -> None:
     page = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
     assert page.partition("## Reference\n")[2].strip() == reference().strip()
+
+
+class TestKeyFiles:
+    """A public key may be given by its file's name."""
+
+    def parsed(self, folder: Path, name: str, setting: str = "access.admin.keys") -> Config:
+        return parse(f'{setting} = ["{name}"]\n'.encode(), "obsdimg.toml", folder)
+
+    def test_the_line_in_the_file_is_the_key(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        (tmp_path / "id.pub").write_text(f"# mine\n{SSH} me@here\n")
+        config = self.parsed(tmp_path, "id.pub")
+        assert config.access.admin is not None and config.access.admin.keys == [f"{SSH} me@here"]
+        monkeypatch.setenv("HOME", str(tmp_path))
+        assert self.parsed(Path("/"), "~/id.pub").access.admin == config.access.admin
+        assert self.parsed(tmp_path, "./id.pub", "access.root_keys").access.root_keys
+
+    def test_a_file_that_is_not_there_or_no_key_is_one_error(self, tmp_path: Path) -> None:
+        (tmp_path / "id").write_text("-----BEGIN OPENSSH " + "PRIVATE KEY-----\nhunter2\n")
+        (tmp_path / "empty.pub").write_text("\n")
+        for name, says in (
+            ("no.pub", "cannot read the public ssh key: no such file"),
+            ("./id", "is no public ssh key"),
+            ("empty.pub", "is no public ssh key"),
+            ("~nobody-like-that/id.pub", "cannot read"),
+        ):
+            with pytest.raises(ConfigError, match=says) as caught:
+                self.parsed(tmp_path, name)
+            assert caught.value.message.startswith(f"obsdimg.toml: access.admin.keys[0]: {name}: ")
+            assert caught.value.hint
+            assert "hunter2" not in caught.value.message
+
+    def test_a_piece_of_a_private_key_is_not_repeated(self, tmp_path: Path) -> None:
+        with pytest.raises(ConfigError) as caught:
+            self.parsed(tmp_path, "b3BlbnNzaC1rZXktdjEAAAAABG5v/bmUAAAAEbm9uZQ")
+        assert "b3Blb" not in caught.value.message
+
+
+def test_a_setting_whose_heading_is_missing_says_which_one() -> None:
+    with pytest.raises(ConfigError, match=r"access\.keys: there is no such setting") as caught:
+        parse(b'[access]\nkeys = ["ssh-ed25519 AAAA"]\n')
+    assert "[access.admin]" in (caught.value.hint or "")
+
+
+def test_a_section_that_stands_twice_says_where_to_write_it() -> None:
+    text = commented({"tunnel": {"endpoint": "a.example"}}) + "\n[tunnel]\nport = 443\n"
+    with pytest.raises(ConfigError, match="not TOML") as caught:
+        parse(text.encode())
+    assert "tunnel.port = 53" in (caught.value.hint or "")

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from obsdimg.config import load
+from obsdimg.config.document import commented
 from obsdimg.config.edit import ConfigEditError, add_peer, free_addresses, remove_peer
 
 FORMS = {
@@ -51,3 +52,25 @@ def test_a_peer_that_is_not_there_cannot_be_removed(tmp_path: Path) -> None:
     with pytest.raises(ConfigEditError, match="no client phone"):
         remove_peer(path, "phone")
     assert path.read_text() == FORMS["inline"]
+
+
+def test_the_file_of_init_keeps_its_form(tmp_path: Path) -> None:
+    path = tmp_path / "obsdimg.toml"
+    peers = [{"name": "laptop", "ipv4": "10.0.0.2"}]
+    path.write_text(commented({"tunnel": {"endpoint": "a.example", "peers": peers}}))
+    before = path.read_text()
+    add_peer(path, {"name": "tablet", "ipv4": "10.0.0.3"})
+    row = '    { name = "laptop", ipv4 = "10.0.0.2" },\n'
+    assert row + '    {name = "tablet", ipv4 = "10.0.0.3"},\n]' in path.read_text()
+    remove_peer(path, "tablet")
+    assert load(path).tunnel.peers and row in path.read_text()
+    remove_peer(path, "laptop")
+    assert [p.name for p in add_peer(path, peers[0]).tunnel.peers] == ["laptop"]
+    assert len(path.read_text().splitlines()) in range(len(before.splitlines()) - 2, 230)
+
+
+def test_the_first_peer_of_a_file_of_init_stands_where_it_can(tmp_path: Path) -> None:
+    path = tmp_path / "obsdimg.toml"
+    path.write_text(commented({"tunnel": {"endpoint": "a.example"}}) + "[host]\nname = 'x'\n")
+    after = add_peer(path, {"name": "a", "ipv4": "10.0.0.2"})
+    assert (after.host.name, after.tunnel.endpoint) == ("x", "a.example")

@@ -12,7 +12,7 @@ first() {
 	((x)) && _q="$_q, (B)"
 	ask "$_q or (E)dit?" "$_d"
 	ask_until "Address for $_if? (or 'none')" \
-	    "${_mask:-255.255.255.0}"
+	"${_mask:-255.255.255.0}"
 	if ! ask_yn "Time is '$(TZ=$_tz date -r "$(http_time)")'. Go on?" yes; then
 		ask_which "$_dev partition" 'holds the sets' '$(list_of "$_dev")' done
 	fi

@@ -27,6 +27,8 @@ COMMANDS: dict[str, str] = {
     "status": "the running server on one screen: peers, patches, disk, what differs from here",
     "console": "the screen of a machine, live in this terminal; keys go to the machine",
     "unlock": "type the disk's passphrase on a machine's console, and wait for the handshake",
+    "backup": "keep the project's keys and settings in one encrypted file",
+    "restore": "put back what a backup holds and the project has lost",
     "ssh": "log in to the server through the project's own tunnel, without WireGuard on this"
     " computer",
     "completion": "print what makes bash, zsh or fish complete the words of this command",

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import datetime
-import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_interface
 from pathlib import Path
 from typing import Any
 
 from obsdimg.cli.options import argument, flag, option, repeated
 from obsdimg.cli.ui import Ui
-from obsdimg.config.document import SCHEMA_FILE, commented, schema
+from obsdimg.config.document import REST, SCHEMA_FILE, commented, schema
+from obsdimg.config.keyfiles import keys_in_file
 from obsdimg.config.load import parse
 from obsdimg.core.errors import ObsdimgError, UsageError
-from obsdimg.core.files import private_dir, read_file, write_file
+from obsdimg.core.files import private_dir, write_file
 from obsdimg.project.folder import Project
 from obsdimg.releases.support import newest, support
 
@@ -24,10 +24,15 @@ GITIGNORE = """\
 /clients/
 /images/
 /deploy/
+/*.backup.age
 """
 
 
 MOST_PEERS = 200
+USUAL_KEYS = tuple(
+    Path(f"~/.ssh/id_{kind}.pub") for kind in ("ed25519", "ecdsa", "rsa", "ed25519_sk")
+)
+"""Where a public ssh key is looked for, to be offered."""
 
 
 class InitError(ObsdimgError):
@@ -63,7 +68,17 @@ class Options:
         "--private", metavar="ADDR/LEN@IF",
         help="a further interface with its own address, such as 172.16.1.3/24@vio1",
     )  # fmt: skip
+    yes: bool = flag("-y", "--yes", help="ask nothing: what is not given stays at its default")
     recipe: bool = flag("--recipe", help="the recipe of 2019: 6.6, laptop and phone, 172.16.1.0/24")
+
+    asked: bool = False
+    """Some of it was answered on the terminal."""
+
+    @property
+    def says_something(self) -> bool:
+        """Whether a setting is given, so that nothing is asked."""
+        given = (self.release, self.endpoint, self.ssh_key, self.peer, self.console, self.private)
+        return self.recipe or any(given)
 
 
 def run(options: Options, ui: Ui) -> int:
@@ -71,28 +86,94 @@ def run(options: Options, ui: Ui) -> int:
     config = folder / "obsdimg.toml"
     if config.exists():
         raise InitError(f"{config}: there is a project here already", "choose another folder")
+    if ui.can_ask and not ui.quiet and not options.yes and not options.says_something:
+        options = ask(options, ui)
     values = settings(options)
     version = values["release"]["version"]
     sentence = support(version, datetime.date.today()).sentence  # also: such a release is known
-    text = commented(values).encode()
-    parse(text, str(config))  # before anything is made
+    text = commented(values)
+    parse(text.encode(), str(config))  # before anything is made
     private_dir(folder)
     for name in ("secrets", "overlay", "images"):
         private_dir(folder / name)
     if not (folder / ".gitignore").exists():
         write_file(folder / ".gitignore", GITIGNORE.encode(), 0o644)
     write_file(folder / SCHEMA_FILE, schema(), 0o644)
-    write_file(config, text, 0o644)
+    write_file(config, text.encode(), 0o644)
     Project.open(config).keys()
     ui.say(f"{config}: a new project for OpenBSD {version}")
     if sentence is not None:
         ui.warn(sentence)
-    missing = [] if options.ssh_key else ["access.admin.keys"]
-    missing += [] if options.endpoint else ["tunnel.endpoint"]
-    edit = f"edit it ({', '.join(missing)}), then " if missing else ""
-    where = "" if folder == Path() else f"cd {shlex.quote(str(folder))}, "
-    ui.info(f"next: {where}{edit}obsdimg check")
+    if options.asked:
+        ui.info(_settings_of(text))
+    missing = [] if options.ssh_key else ["access.admin.keys (your public ssh key)"]
+    missing += [] if options.endpoint else ["tunnel.endpoint (where clients reach the server)"]
+    if missing:
+        ui.info(f"still to be set in {config.name}: {', '.join(missing)}")
+    ui.next("check", folder=None if folder == Path() else folder)
     return 0
+
+
+def _settings_of(text: str) -> str:
+    """The settings in the first part of the new file."""
+    lines = text.partition(REST)[0].splitlines()
+    return "\n".join(f"  {line}" for line in lines if line and not line.startswith("#"))
+
+
+def ask(options: Options, ui: Ui) -> Options:
+    """The five things that matter, each asked for until it is right; Enter takes the default.
+
+    Raises NoAnswerError at ctrl-D: then nothing is made.
+    """
+    ui.tell("Five questions; Enter takes what stands in [ ]. Everything else stands in the file.")
+    key = next((path for path in USUAL_KEYS if path.expanduser().is_file()), None)
+    peers = options.peer or ("laptop", "phone")
+    found = replace(options, asked=True)
+    for question, default, setting in (
+        ("Name or address at which clients reach the server", "", _endpoint),
+        ("Public ssh key to log in with", str(key or ""), _ssh_key),
+        ("Clients, with blanks between them", " ".join(peers), _peers),
+        ("Release of OpenBSD", newest().version, _release),
+        ("The server's console: vga (most providers) or com0", "vga", _console),
+    ):
+        while True:
+            answer = ui.ask(f"{question} [{default or 'later'}]:") or default
+            try:
+                trial = setting(found, answer) if answer else found
+                checked = settings(trial)
+                support(checked["release"]["version"], datetime.date.today())
+                parse(commented(checked).encode())
+            except ObsdimgError as error:
+                ui.mistake(_without_place(error))
+                continue
+            found = trial
+            break
+    return found
+
+
+def _without_place(error: ObsdimgError) -> ObsdimgError:
+    """Of an error in the file that is not written yet, without the file's name."""
+    return ObsdimgError(error.message.removeprefix("obsdimg.toml: "), error.hint)
+
+
+def _endpoint(options: Options, answer: str) -> Options:
+    return replace(options, endpoint=answer)
+
+
+def _ssh_key(options: Options, answer: str) -> Options:
+    return replace(options, ssh_key=(Path(answer),))
+
+
+def _peers(options: Options, answer: str) -> Options:
+    return replace(options, peer=tuple(answer.replace(",", " ").split()))
+
+
+def _release(options: Options, answer: str) -> Options:
+    return replace(options, release=answer)
+
+
+def _console(options: Options, answer: str) -> Options:
+    return replace(options, console=answer)
 
 
 def settings(options: Options) -> dict[str, Any]:
@@ -132,7 +213,7 @@ def _interface(text: str) -> dict[str, str]:
 
 
 def _key(path: Path) -> str:
-    lines = read_file(path.expanduser(), "public ssh key").decode("utf-8", "replace").splitlines()
-    if len(lines) != 1 or "PRIVATE" in lines[0]:
-        raise InitError(f"{path}: is no public ssh key", "give the file that ends in .pub")
-    return lines[0].strip()
+    keys = keys_in_file(str(path), Path())
+    if len(keys) != 1:
+        raise InitError(f"{path}: holds {len(keys)} keys", "give one --ssh-key for each")
+    return keys[0]

@@ -19,6 +19,9 @@ from obsdimg.cli.commands import COMMANDS
 from obsdimg.cli.ui import Ui, print_error
 from obsdimg.core.errors import ObsdimgError, printable
 
+REMAINDERS = ("ssh",)
+"""Commands whose last words are another program's, options included."""
+
 
 class _WrongUsageError(Exception):
     """What argparse does not take, with the parser that did not."""
@@ -29,6 +32,8 @@ class _WrongUsageError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
+    commands: dict[str, argparse.ArgumentParser]
+
     def error(self, message: str) -> NoReturn:
         raise _WrongUsageError(self, message)
 
@@ -37,7 +42,7 @@ class _TerminatedError(BaseException):
     """SIGTERM, as an exception, so that temporary files and processes are cleaned up."""
 
 
-def parser(only: str | None = None) -> argparse.ArgumentParser:
+def parser(only: str | None = None) -> _Parser:
     """The parser of the whole command line; with `only`, other commands stay unconfigured."""
     top = _Parser(
         prog="obsdimg",
@@ -47,11 +52,13 @@ def parser(only: str | None = None) -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"obsdimg {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    top.commands = {}
     for name, line in COMMANDS.items():
         sub = commands.add_parser(name, help=line, description=line)
         sub.add_argument("-q", "--quiet", action="store_true", help="only results and errors")
         sub.add_argument("--debug", action="store_true", help="show a traceback on errors")
-        sub.set_defaults(parser=sub)
+        sub.set_defaults(parser=sub, command=name)
+        top.commands[name] = sub
         if only is None or only == name:
             options.configure(sub, importlib.import_module(f"obsdimg.cli.{name}").Options)
     return top
@@ -122,7 +129,11 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         near = difflib.get_close_matches(words[0], COMMANDS, n=1)
         meant = f"did you mean {near[0]}?" if near else "obsdimg --help lists them"
         top.error(f"{printable(words[0])}: no such command; {meant}")
-    args, unknown = top.parse_known_args(words)
+    if words[0] in COMMANDS and words[0] not in REMAINDERS:
+        # Options may stand between the arguments, too.
+        args, unknown = top.commands[words[0]].parse_known_intermixed_args(words[1:])
+    else:
+        args, unknown = top.parse_known_args(words)
     if unknown:
         # By the command itself, so that its own usage is shown.
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")

@@ -50,9 +50,9 @@ def find_passphrase(
     return lambda: choose(ui, judge)
 
 
-def choose(ui: Ui, judge: Judge) -> Secret:
+def choose(ui: Ui, judge: Judge, rules: str = RULES) -> Secret:
     """A new passphrase, asked for until it is one.  Raises NoAnswerError at ctrl-D."""
-    ui.tell(RULES)
+    ui.tell(rules)
     while True:
         text = ui.ask_secret("Passphrase")
         if not text:

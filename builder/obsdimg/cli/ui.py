@@ -149,7 +149,9 @@ class Ui:
             return input().strip()
         except EOFError:
             print(file=sys.stderr)
-            raise NoAnswerError(f"{question}: no answer", "run it again") from None
+            raise NoAnswerError(
+                f"{question.rstrip(':')}: no answer", "run it again; nothing was made"
+            ) from None
 
     def ask_secret(self, prompt: str) -> str:
         """A secret typed on the terminal, without echo.

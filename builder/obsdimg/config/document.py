@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,11 +17,20 @@ SCHEMA_FILE = "obsdimg.schema.json"
 
 _HEAD = f"""\
 #:schema ./{SCHEMA_FILE}
-# obsdimg: the one file that says what the server will be.
-# Every setting stands here. A line behind "#" shows the value that holds without it, or an
-# example where there is none; sections behind "#" are not there until you uncomment them.
-# `obsdimg check` says what becomes of it.
+# obsdimg: the one file that says what the server will be; `obsdimg check` says what becomes of it.
+
+# ---- What you must set ---------------------------------------------------------------------
 """
+
+REST = """\
+
+# ---- Everything else -----------------------------------------------------------------------
+# A "#" without a blank hides a setting and shows the value that holds without it, or an example
+# where there is none. Take the "#" away, in any line and in any order, to set it.
+"""
+
+_FIRST = ("release.version", "tunnel.endpoint", "tunnel.peers", "access.admin.keys")
+"""What nobody can do without; stands in the first part, set or not."""
 
 
 def schema() -> bytes:
@@ -29,60 +39,117 @@ def schema() -> bytes:
 
 
 def commented(values: dict[str, Any] | None = None) -> str:
-    """The configuration file with every setting; `values` (nested) are set, others commented out.
+    """The configuration file with every setting, a line each: `values` (nested) in the first part,
+    others hidden behind "#" below."""
+    given = dict(_flat(Config, "", values or {}))
+    first = [*_FIRST, *(path for path in given if path not in _FIRST)]
+    parts = [_setting(path, *_described(path), given.get(path)) for path in first]
+    return _HEAD + "\n".join(parts) + REST + "".join(_section(Config, "", frozenset(first)))
 
-    An empty table in `values` shows the section's heading and nothing set in it.
-    """
-    return _HEAD + _section(Config, "", values or {}, active=True)
+
+def _flat(model: type[BaseModel], prefix: str, values: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The settings in `values` by their whole names, in the order of the models."""
+    for name, field in model.model_fields.items():
+        if name not in values:
+            continue
+        inner = _models(field.annotation)
+        if inner and not _many(field):
+            yield from _flat(inner[0], f"{prefix}{name}.", values[name])
+        else:
+            yield f"{prefix}{name}", values[name]
 
 
-def _section(model: type[BaseModel], prefix: str, values: dict[str, Any], active: bool) -> str:
-    lines: list[str] = []
-    tables: list[str] = []
+def _described(path: str) -> tuple[FieldInfo, type[BaseModel] | None]:
+    """The field at `path`, and the model of its items where it is a list of tables."""
+    model: type[BaseModel] = Config
+    *above, name = path.split(".")
+    for part in above:
+        model = _models(model.model_fields[part].annotation)[0]
+    field = model.model_fields[name]
+    return field, next(iter(_models(field.annotation)), None)
+
+
+def _section(model: type[BaseModel], prefix: str, left_out: frozenset[str]) -> Iterator[str]:
+    """The settings of `model`, hidden, those of its sections behind them."""
+    inside: list[tuple[str, type[BaseModel]]] = []
     for name, field in model.model_fields.items():
         inner = _models(field.annotation)
-        if inner:
-            tables.append(_table(name, field, inner[0], prefix, values.get(name)))
-            continue
-        lines += _comment(field.description or "")
-        if name in values:
-            lines.append(f"{name} = {toml(values[name])}")
-        else:
-            lines.append(f"# {name} = {_default(field)}")
-    return "\n".join(lines) + ("\n" if lines else "") + "".join(tables)
+        path = f"{prefix}{name}"
+        if inner and not _many(field):
+            inside.append((path, inner[0]))
+        elif inner:
+            yield _items(path, inner[0])
+        if path not in left_out and (not inner or _many(field)):
+            yield _setting(path, field, inner[0] if inner else None, None)
+    for path, part in inside:
+        yield f"\n# -- {_about(part)}\n"
+        yield from _section(part, f"{path}.", left_out)
 
 
-def _table(name: str, field: FieldInfo, model: type[BaseModel], prefix: str, given: Any) -> str:
-    path = f"{prefix}{name}"
-    doc = (model.__doc__ or "").splitlines()[0]
-    many = "list[" in str(field.annotation)
-    if many:
-        if given:
-            return "".join(
-                f"\n# {doc}\n[[{path}]]\n" + _section(model, path + ".", v, True) for v in given
-            )
-        return f"\n# {doc}\n# [[{path}]]\n" + _off(_section(model, path + ".", {}, False))
-    optional = field.default is None and not field.default_factory
-    if optional and given is None:
-        return f"\n# {doc}\n# [{path}]\n" + _off(_section(model, path + ".", {}, False))
-    return f"\n# {doc}\n[{path}]\n" + _section(model, path + ".", given or {}, True)
+def _setting(path: str, field: FieldInfo, model: type[BaseModel] | None, value: Any) -> str:
+    """A setting below what it means; hidden where `value` is None."""
+    off = "#" if value is None else ""
+    if model is None:
+        shown = toml(value if value is not None else _example(field))
+        return _lines([*_comment(field.description or ""), f"{off}{path} = {shown}"])
+    names = ", ".join(model.model_fields)
+    if value is None:
+        example = {n: _example(f) for n, f in model.model_fields.items() if f.is_required()}
+        return _lines([f"#{path} = [{inline(example)}]"])
+    about = _comment(f"{_about(model)} Each may have: {names} (below).")
+    return _lines([*about, f"{path} = [", *(f"    {inline(one)}," for one in value), "]"])
 
 
-def _off(text: str) -> str:
-    """Comment out what is not a comment yet."""
-    return "".join(
-        line if not line.strip() or line.startswith("#") else f"# {line}"
-        for line in text.splitlines(keepends=True)
-    )
+def _items(path: str, model: type[BaseModel]) -> str:
+    """What each item of the list `path` may have."""
+    lines = _comment(f"Each of {path}: {_lower(_about(model))}")
+    for name, field in model.model_fields.items():
+        lines += _comment(f"  {name}: {_lower(field.description or '')}")
+    return _lines(lines)
+
+
+def _about(model: type[BaseModel]) -> str:
+    return (model.__doc__ or "").splitlines()[0]
+
+
+def _many(field: FieldInfo) -> bool:
+    return "list[" in str(field.annotation)
+
+
+def _lower(text: str) -> str:
+    word = text.split(" ")[0]
+    return text if len(word) > 1 and word[:2].isupper() else text[:1].lower() + text[1:]
+
+
+def _lines(lines: list[str]) -> str:
+    return "".join(f"{line}\n" for line in lines)
 
 
 def _comment(text: str) -> list[str]:
-    return textwrap.wrap(text, 92, initial_indent="## ", subsequent_indent="## ")
+    indent = len(text) - len(text.lstrip())
+    return textwrap.wrap(
+        text.strip(), 92, initial_indent="# " + " " * indent,
+        subsequent_indent="# " + " " * (indent + 2 if indent else 0),
+    )  # fmt: skip
 
 
-def _default(field: FieldInfo) -> str:
-    value = None if field.is_required() else field.get_default(call_default_factory=True)
-    return toml((field.examples or [""])[0] if value is None else value)
+def _example(field: FieldInfo) -> Any:
+    """The value that holds without the setting, or an example where that says nothing."""
+    return (field.examples or [""])[0] if _says_nothing(field) else _given(field)
+
+
+def _given(field: FieldInfo) -> Any:
+    return None if field.is_required() else field.get_default(call_default_factory=True)
+
+
+def _says_nothing(field: FieldInfo) -> bool:
+    value = _given(field)
+    return value is None or (value == [] and bool(field.examples))
+
+
+def inline(values: Mapping[str, Any]) -> str:
+    """`{ name = "a", ipv4 = "10.0.0.2" }`."""
+    return "{ " + ", ".join(f"{key} = {toml(value)}" for key, value in values.items()) + " }"
 
 
 def toml(value: Any) -> str:
@@ -108,13 +175,12 @@ def _reference(model: type[BaseModel], prefix: str) -> list[str]:
         inner = _models(field.annotation)
         if inner:
             path = f"{prefix}{name}"
-            many = "list[" in str(field.annotation)
-            heading = f"[[{path}]]" if many else f"[{path}]"
+            heading = f"[[{path}]]" if _many(field) else f"[{path}]"
             doc = (inner[0].__doc__ or "").splitlines()[0]
             tables += ["", f"### `{heading}`", "", doc, "", *_reference(inner[0], f"{path}.")]
             continue
-        example = field.is_required() or field.get_default(call_default_factory=True) is None
-        default = f"(e.g. `{_default(field)}`)" if example else f"`{_default(field)}`"
+        shown = f"`{toml(_example(field))}`"
+        default = f"(e.g. {shown})" if _says_nothing(field) else shown
         rows.append(f"| `{name}` | {default} | {field.description} |")
     head = ["| setting | default | |", "|---|---|---|"] if rows else []
     return [*head, *rows, *tables]

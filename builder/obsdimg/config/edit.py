@@ -9,9 +9,10 @@ from typing import Any
 
 import tomlkit
 from tomlkit.exceptions import TOMLKitError
-from tomlkit.items import AoT
+from tomlkit.items import AoT, Array
 
-from obsdimg.config import Config, parse
+from obsdimg.config import Config, ConfigError, parse
+from obsdimg.config.document import inline, toml
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import read_file, write_file
 
@@ -26,15 +27,36 @@ def add_peer(path: Path, values: dict[str, Any]) -> Config:
     Raises ConfigError, or ConfigEditError where the file's form is beyond this function.
     """
     before, document = _read(path)
-    tunnel = document.setdefault("tunnel", tomlkit.table())
-    if "peers" not in tunnel:
-        tunnel["peers"] = tomlkit.aot()
-    peers = tunnel["peers"]
-    table: Any = tomlkit.table() if isinstance(peers, AoT) else tomlkit.inline_table()
-    table.update(values)
-    peers.append(table)
     names = [p.name for p in before.tunnel.peers]
-    return _store(path, tomlkit.dumps(document), [*names, values["name"]])
+    tunnel = document.get("tunnel")
+    if isinstance(tunnel, Mapping) and "peers" in tunnel:
+        peers = tunnel["peers"]
+        table: Any = tomlkit.table() if isinstance(peers, AoT) else tomlkit.inline_table()
+        table.update(values)
+        if isinstance(peers, Array) and "\n" in peers.as_string():
+            peers.add_line(table, indent="    ", comment=None)
+        else:
+            peers.append(table)
+        text = tomlkit.dumps(document)
+    else:
+        text = _with_first(read_file(path, "configuration").decode(), values)
+    return _store(path, text, before, [*names, values["name"]])
+
+
+def _with_first(text: str, values: dict[str, Any]) -> str:
+    """`text` with a list of one peer: where settings have whole names among these, else as a
+    table at the end."""
+    lines = text.splitlines(keepends=True)
+    heading = next((n for n, line in enumerate(lines) if line.lstrip().startswith("[")), None)
+    dotted = any(line.startswith("tunnel.") for line in lines[:heading])
+    if heading is None or dotted:
+        own = f"tunnel.peers = [\n    {inline(values)},\n]\n"
+        at = len(lines) if heading is None else heading
+        before = "".join(lines[:at])
+        end = "" if not before or before.endswith("\n") else "\n"
+        return before + end + own + "".join(lines[at:])
+    table = "".join(f"{key} = {toml(value)}\n" for key, value in values.items())
+    return text.rstrip("\n") + f"\n\n[[tunnel.peers]]\n{table}"
 
 
 def remove_peer(path: Path, name: str) -> Config:
@@ -44,10 +66,10 @@ def remove_peer(path: Path, name: str) -> Config:
     for index, peer in enumerate(peers):
         if isinstance(peer, Mapping) and peer.get("name") == name:
             del peers[index]
-            if not peers:
+            if not peers and isinstance(peers, AoT):
                 del document["tunnel"]["peers"]
             names = [p.name for p in before.tunnel.peers if p.name != name]
-            return _store(path, tomlkit.dumps(document), names)
+            return _store(path, tomlkit.dumps(document), before, names)
     raise ConfigEditError(f"there is no client {name}", "obsdimg client list")
 
 
@@ -71,20 +93,31 @@ def _hosts(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Any:
 
 def _read(path: Path) -> tuple[Config, Any]:
     data = read_file(path, "configuration")
-    config = parse(data, str(path))
+    config = parse(data, str(path), path.parent)
     try:
         return config, tomlkit.parse(data)
     except TOMLKitError as error:
         raise ConfigEditError(f"{path}: cannot be edited: {error}", "edit it by hand") from error
 
 
-def _store(path: Path, text: str, names: list[str]) -> Config:
-    """Write `text` if its peers are those called `names`, in that order."""
-    config = parse(text.encode(), str(path))
-    if [p.name for p in config.tunnel.peers] != names:
+def _store(path: Path, text: str, before: Config, names: list[str]) -> Config:
+    """Write `text` if its peers are those called `names`, in that order, and nothing else differs
+    from `before`."""
+    try:
+        config = parse(text.encode(), str(path), path.parent)
+        same = _but_peers(config) == _but_peers(before)
+    except ConfigError:
+        if [p.name for p in before.tunnel.peers] == names[:-1]:
+            raise  # the new one's own fault
+        same = False
+    if not same or [p.name for p in config.tunnel.peers] != names:
         raise ConfigEditError(
             f"{path}: the clients are written in a form that obsdimg cannot edit",
             "edit it by hand, or use one [[tunnel.peers]] table each",
         )
     write_file(path, text.encode(), path.stat().st_mode & 0o777)
     return config
+
+
+def _but_peers(config: Config) -> Config:
+    return config.model_copy(update={"tunnel": config.tunnel.model_copy(update={"peers": []})})

@@ -9,10 +9,16 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from obsdimg.config.keyfiles import KeyFileError, keys_in_file, names_a_file
 from obsdimg.config.model import Config
 from obsdimg.config.rules import first_conflict
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import read_file
+
+TWICE = (
+    "a section may stand once: write the setting where its section stands, or as one line like"
+    " tunnel.port = 53 above the first [section]"
+)
 
 Location = tuple[str | int, ...]
 
@@ -27,21 +33,24 @@ def load(path: Path) -> Config:
         raise ConfigError(
             f"{path}: no configuration here", "make one with `obsdimg init`, or name it with -c"
         )
-    return parse(read_file(path, "configuration"), str(path))
+    return parse(read_file(path, "configuration"), str(path), path.parent)
 
 
-def parse(data: bytes, name: str = "obsdimg.toml") -> Config:
-    """Check the configuration `data`; `name` stands in errors.  Raises ConfigError."""
+def parse(data: bytes, name: str = "obsdimg.toml", folder: Path = Path()) -> Config:
+    """Check the configuration `data`; `name` stands in errors, and files that it names are
+    relative to `folder`.  Raises ConfigError."""
     try:
         table = tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name}: not UTF-8 text at byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
+        twice = "declare" in str(error) or "overwrite" in str(error)
         raise ConfigError(
-            f"{name}: not TOML: {_short(str(error))}", "see https://toml.io"
+            f"{name}: not TOML: {_short(str(error))}", TWICE if twice else "see https://toml.io"
         ) from error
     except RecursionError:
         raise ConfigError(f"{name}: not TOML that can be read: nested too deeply") from None
+    read_ssh_keys(table, name, folder)
     try:
         config = Config.model_validate(table)
     except ValidationError as error:
@@ -50,6 +59,31 @@ def parse(data: bytes, name: str = "obsdimg.toml") -> Config:
     if conflict:
         raise ConfigError(f"{name}: {conflict.key}: {_short(conflict.problem)}", conflict.hint)
     return config
+
+
+def read_ssh_keys(table: dict[str, Any], name: str, folder: Path) -> None:
+    """Put the public keys in the place of the files that `table` names; ConfigError where one is
+    none.  What is no list of texts is left for the types to refuse."""
+    access = table.get("access")
+    admin = access.get("admin") if isinstance(access, dict) else None
+    for key, place, setting in (
+        ("access.admin.keys", admin, "keys"),
+        ("access.root_keys", access, "root_keys"),
+    ):
+        if not isinstance(place, dict) or not isinstance(given := place.get(setting), list):
+            continue
+        found: list[Any] = []
+        for number, text in enumerate(given):
+            if not isinstance(text, str) or not names_a_file(text):
+                found.append(text)
+                continue
+            try:
+                found += keys_in_file(text, folder)
+            except KeyFileError as error:
+                raise ConfigError(
+                    f"{name}: {key}[{number}]: {error.message}", error.hint
+                ) from error
+        place[setting] = found
 
 
 def _first(error: ValidationError, table: dict[str, Any], name: str) -> ConfigError:
@@ -94,7 +128,27 @@ def _unknown_key(location: Location, name: str) -> ConfigError:
     known = list(section_at(location[:-1]).model_fields)
     near = difflib.get_close_matches(str(location[-1])[:_LONG], known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]}?" if near else f"known here: {', '.join(known)}"
+    if elsewhere := _sections_with(str(location[-1])):
+        within = [s for s in elsewhere if s.startswith(key_path(location[:-1]) + ".")]
+        place = (within or elsewhere)[0]
+        hint = f"it is a setting of [{place}], whose heading must stand (without #) above it"
     return ConfigError(f"{name}: {key_path(location)}: there is no such setting", hint)
+
+
+def _sections_with(setting: str) -> list[str]:
+    """The sections that have a setting called `setting`, by their whole names."""
+    found: list[str] = []
+
+    def look(model: type[BaseModel], path: str) -> None:
+        if path and setting in model.model_fields:
+            found.append(path)
+        for name, field in model.model_fields.items():
+            if "list[" not in str(field.annotation):
+                for inner in _models(field.annotation):
+                    look(inner, f"{path}.{name}" if path else name)
+
+    look(Config, "")
+    return found
 
 
 def section_at(location: Location) -> type[BaseModel]:

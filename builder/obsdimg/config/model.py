@@ -94,7 +94,9 @@ class AdminSettings(Section):
     name: t.LoginName = Field("admin", description="Login name.")
     full_name: t.PersonName = Field("Administrator", description="Full name.")
     keys: list[t.SshKey] = Field(
-        [], description="Public ssh keys, one line each as in id_ed25519.pub."
+        [],
+        description="Public ssh keys: each the line of an id_ed25519.pub, or the file's path.",
+        examples=[["~/.ssh/id_ed25519.pub"]],
     )
     password: t.PasswordHash = Field(
         "disabled", description="disabled (keys only), or a bcrypt hash from `encrypt -b a`."

@@ -112,8 +112,8 @@ class Project:
             raise LostKeysError(
                 f"{self.secrets}: {' and '.join(missing)} not there, but {folders} hold what was"
                 " made with this project's keys",
-                "put secrets/ back from a copy; or, to start anew with keys that no server and no"
-                f" client knows yet, move {folders} away",
+                "put secrets/ back (obsdimg restore FILE, or from a copy); or, to start anew with"
+                f" keys that no server and no client knows yet, move {folders} away",
             )
         shared = [
             p.name for p in self.config.tunnel.peers if _there(self.secrets / f"{p.name}.psk")
@@ -123,8 +123,8 @@ class Project:
             raise LostKeysError(
                 f"{self.secrets}: server.key is not there, but {shared[0]}.psk, which was made"
                 " after it",
-                "put server.key back from a copy; or, to start anew with a server that no client"
-                " knows yet, remove the *.psk files in secrets/, and build",
+                "put server.key back (obsdimg restore FILE, or from a copy); or, to start anew with"
+                " a server that no client knows yet, remove the *.psk files in secrets/, and build",
             )
 
     def _keys(self, store: SecretStore) -> ProjectKeys:
