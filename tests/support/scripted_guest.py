@@ -24,6 +24,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from obsdimg.smoke.disk_search import EFI_SYSTEM
 from obsdimg.smoke.keys import keys
 
 try:
@@ -65,6 +66,22 @@ BOOT_TROUBLE = {
 }
 
 
+FIRST_TIME_TROUBLE = {
+    "no-packages": "obsdimg: packages FAILED; by hand: pkg_add wireguard-go",
+    "no-patches": "obsdimg: patches FAILED; by hand: syspatch",
+    "no-key": "obsdimg: the server's key FAILED to be made; mend what is said above, then:",
+    "no-window": "obsdimg: the safety window FAILED to open: ssh is not reached from outside",
+    "cut-off": "obsdimg-tunnel: /etc/pf.conf was cut off or empty: the last good one holds again",
+}
+IDLE_TROUBLE = {
+    "panics-later": "panic: kernel diagnostic assertion failed",
+    "starts-anew": "OpenBSD 6.6 (GENERIC) #0: Sat Oct 12 10:56:32 MDT 2019",
+    "mended-later": "obsdimg-tunnel: /etc/wireguard/server.conf was refused: the last good one"
+    " holds again (see /etc/wireguard/server.conf.refused)",
+}
+UNENCRYPTED = ("unencrypted", "unencrypted-wrong-root")
+
+
 class ResetError(Exception):
     """The machine was reset: start over from the BIOS."""
 
@@ -90,6 +107,7 @@ class Guest:
         self.reset = False
         self.status = "running"
         self.writes = 0
+        self.boots = 0
         self.forwards: list[tuple[str, int, int]] = []
         self.listeners: list[socket.socket] = []
         self.lock = threading.Lock()
@@ -210,16 +228,17 @@ class Guest:
         return b"P6\n640 400\n255\n" + bytes(pixels)
 
     def packets(self) -> bytes:
-        """What the guest answers to connections, as pcap."""
-        opened = {"ssh-open": {22}, "good-ssh": {22}, "smtp-open": {25}}.get(self.branch, set())
+        """Calls from outside and what the guest answers, as pcap."""
+        opened = {
+            "ssh-open": {22}, "good-ssh": {22}, "ssh-mute": {22}, "smtp-open": {25},
+        }.get(self.branch, set())  # fmt: skip
         out = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 128, 1)
         for port in (22, 25, 80):
-            flags = 0x12 if port in opened else 0x14
-            ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, bytes(4), bytes(4))
-            tcp = struct.pack(">HHIIBBHHH", port, 40000, 0, 0, 0x50, flags, 0, 0, 0)
-            frame = bytes(12) + b"\x08\x00" + ip + tcp
+            if self.branch == "blind-cable":
+                break
+            out += _packet(40000, port, 0x02)
             if port != 80:  # 80 is silent
-                out += struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame
+                out += _packet(port, 40000, 0x12 if port in opened else 0x14)
         return out
 
     # -- the guest's two ways to talk
@@ -379,11 +398,14 @@ class Guest:
                 self.writes += 3
             if self.branch == "guard-erases":
                 self.say("obsdimg: It will be erased: the configuration says overwrite = true.")
-            elif self.ask("Answer: ") != "wipe sd0":
+            elif self.ask("Answer: ") != "wipe sd0" and self.branch != "guard-takes-yes":
                 self.die("sd0 was left as it is. Nothing was changed.")
         else:
             self.say("obsdimg: sd0 holds no partition, no volume and no file system.")
-        if self.branch == "unattended":
+        if self.branch == "guard-takes-yes" and installed:
+            self.say("Performing non-interactive install...")
+            self.hang()
+        if self.branch == "unattended" or self.branch in UNENCRYPTED:
             return
         while True:
             first = self.ask("New passphrase: ", echo=False)
@@ -413,7 +435,7 @@ class Guest:
         if self.branch != "no-volume":
             self.say("obsdimg: sd1 is the encrypted volume on sd0a")
         self.say("Available disks are: sd0 sd1.")
-        if self.branch != "unsigned":
+        if self.branch not in ("unsigned", "halts-unsigned"):
             self.say("Signature Verified")
         for name in ("bsd", "bsd.rd", "base66.tgz", "site66.tgz"):
             self.say(f"Installing {name}")
@@ -429,6 +451,10 @@ class Guest:
         self.say("CONGRATULATIONS! Your OpenBSD install has been successfully completed!")
         if self.branch == "no-reboot":
             self.hang()
+        if self.branch == "halts-unsigned":
+            self.say("The operating system has halted.")
+            self.say("Please press any key to reboot.")
+            self.hang()
         self.say("syncing disks... done")
         self.say("rebooting...")
         self.stop("guest-reset")
@@ -439,7 +465,8 @@ class Guest:
         self.say("disk: hd0+ sr0*")
         banner = ">> OpenBSD/amd64 BOOT 3.45"
         self.say(banner)
-        while True:
+        self.boots += 1
+        while self.branch not in UNENCRYPTED:
             given = self.ask("Passphrase: ", echo=False)
             time.sleep(0.3)  # the KDF; what was on the screen before stays there meanwhile
             if self.branch != "refuses-all" and (
@@ -449,21 +476,32 @@ class Guest:
             self.say("incorrect passphrase")
         self.loader(banner, "sr0a:/bsd")
         self.say("OpenBSD 6.6 (GENERIC) #0: Sat Oct 12 10:56:32 MDT 2019")
-        root = "sd0a" if self.branch == "plain-root" else "sd1a"
+        root = "sd0a" if self.branch in ("plain-root", "unencrypted") else "sd1a"
         self.say(f"root on {root} (0123456789abcdef.a) swap on sd1b dump on sd1b")
         if (text := BOOT_TROUBLE.get(self.branch)) is not None:
             self.say(text)
             self.hang()
-        self.say("running rc.firsttime")
-        if self.branch == "no-packages":
-            self.say("obsdimg: packages FAILED; by hand: pkg_add wireguard-go")
+        if self.branch == "cut-off-again" and self.boots > 1:
+            self.say("obsdimg-tunnel: /etc/pf.conf was cut off or empty: the last good one holds"
+                     " again (see /etc/wireguard/pf.conf.refused)")  # fmt: skip
+        if self.boots == 1 and self.branch != "no-first-time":
+            self.say("running rc.firsttime")
+            if (text := FIRST_TIME_TROUBLE.get(self.branch)) is not None:
+                self.say(text)
+            if self.branch != "steps-cut-off":
+                self.say("obsdimg: the steps of the first boot have ended")
         wg = {"daemon-failed": "(failed)", "daemon-absent": "(absent)"}.get(self.branch, "")
+        if self.branch == "daemon-failed-again" and self.boots > 1:
+            wg = "(failed)"
         self.say(f"starting package daemons: obsdimg_wg{wg}.")
         if self.branch == "boot-hangs":
             self.hang()
         self.say("starting local daemons: cron.")
         self.say("Sun Nov 22 10:00:00 UTC 2026")
         self.screen.append("login: ")
+        if (text := IDLE_TROUBLE.get(self.branch)) is not None:
+            time.sleep(0.5)  # the stage that waits for the boot has ended
+            self.say(text)
         while not self.button.is_set() or self.branch == "no-button":
             self._check()
             time.sleep(0.02)
@@ -480,7 +518,8 @@ class Guest:
             subprocess.run(
                 ["qemu-img", "convert", "-O", "raw", str(self.disk), raw.name], check=True
             )
-            return b"marcCRAM" in Path(raw.name).read_bytes()
+            data = Path(raw.name).read_bytes()
+            return b"marcCRAM" in data or b"another volume" in data
 
     def make_disk(self) -> None:
         """An encrypted disk: loader and metadata at its start, then nothing but noise."""
@@ -488,8 +527,14 @@ class Guest:
         size = 16 * 1024 * 1024
         data = bytearray(os.urandom(size))
         data[: 4 * 1024 * 1024] = bytes(4 * 1024 * 1024)
-        data[1024 * 1024 : 1024 * 1024 + 8] = b"marcCRAM"
-        data[1200000 : 1200000 + len(LOADER_TEXT)] = LOADER_TEXT
+        if self.branch == "no-metadata":
+            data[1024 * 1024 : 1024 * 1024 + 14] = b"another volume"
+        else:
+            data[1024 * 1024 : 1024 * 1024 + 8] = b"marcCRAM"
+        if self.branch != "no-loader-text":
+            data[1200000 : 1200000 + len(LOADER_TEXT)] = LOADER_TEXT
+        if self.branch in ("gpt", "gpt-plain"):
+            write_gpt(data, plain=self.branch == "gpt-plain")
         if self.branch == "plain-text":
             data[9000000:9000013] = b"root:*:0:0:da"
         if self.branch == "secret-on-disk":
@@ -504,6 +549,34 @@ class Guest:
                 ["qemu-img", "convert", "-O", "qcow2", raw.name, str(self.disk)], check=True
             )
         self.writes += 100
+
+
+def write_gpt(data: bytearray, *, plain: bool) -> None:
+    """A GPT with an EFI System partition at 1 MB and the volume's at 2 MB; readable: the former,
+    the table and its copy at the end, and with `plain` a page in the middle of the volume."""
+    last = len(data) // 512 - 1
+    data[512:520] = b"EFI PART"
+    data[512 + 32 : 512 + 40] = last.to_bytes(8, "little")
+    efi = (5 * 2048, 7 * 2048 - 1)
+    volume = (7 * 2048, last - 34)
+    kinds = (EFI_SYSTEM, bytes.fromhex("14cc4d822e6ed5118fd500b0d0b33a1f"))
+    for at, kind, (first, end) in zip((1024, 1152), kinds, (efi, volume), strict=True):
+        data[at : at + 16] = kind
+        data[at + 32 : at + 48] = first.to_bytes(8, "little") + end.to_bytes(8, "little")
+    readable = b"EFI program " * 60000
+    data[efi[0] * 512 : efi[0] * 512 + len(readable)] = readable
+    data[(last - 32) * 512 : last * 512] = bytes(range(256)) * 64
+    if plain:
+        at = 12 * 1024 * 1024
+        data[at : at + 131072] = b"some page of a plain file system" * 4096
+
+
+def _packet(source: int, target: int, flags: int) -> bytes:
+    """A record of a pcap file: TCP over IPv4 over Ethernet, without a checksum."""
+    ip = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, bytes(4), bytes(4))
+    tcp = struct.pack(">HHIIBBHHH", source, target, 0, 0, 0x50, flags, 0, 0, 0)
+    frame = bytes(12) + b"\x08\x00" + ip + tcp
+    return struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame
 
 
 def picture() -> bytes:

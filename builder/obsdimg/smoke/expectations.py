@@ -187,7 +187,10 @@ BOOTED = Mark(
 FAILED_DAEMON = r"^starting [^:]*daemons:.*"
 """rc(8) names every daemon it starts; `name(failed)` and `name(absent)` are those that did not
 (E66 13, 14)."""
-FAILED_STEP = r"^obsdimg: .*\bFAILED\b.*"
-"""A step of the first boot (siteXX/common/usr/local/sbin/obsdimg-firsttime, OURS)."""
+FAILED_STEP = r"^obsdimg: .*\bFAILED\b.*|^obsdimg-tunnel: .* the last good one holds again.*"
+"""A step of the first boot, or a file that was not as it should be at any boot
+(siteXX/common/usr/local/sbin/obsdimg-firsttime, obsdimg-tunnel, OURS)."""
+STEPS_ENDED = r"^obsdimg: the steps of the first boot have ended"
+"""The last line of obsdimg-firsttime (OURS)."""
 SERVER_KEY = r"==== public key of this server: ([A-Za-z0-9+/]{43}=) ===="
 """From siteXX/common/usr/local/sbin/obsdimg-firsttime (OURS)."""

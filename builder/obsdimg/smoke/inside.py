@@ -33,13 +33,14 @@ def _questions(encrypted: bool) -> list[_Question]:
         ),
         _Question(
             "no client's configuration is on the server",
-            "$root find /etc /root /home /var /tmp -name '*.conf' -exec grep -l"
-            " '^[[:space:]]*DNS[[:space:]]*=' {} + 2>/dev/null; echo end",
+            '$root sh -c \'find /etc /root /home /var /tmp -name "*.conf" -exec grep -l'
+            ' "^[[:space:]]*DNS[[:space:]]*=" {} + 2>/dev/null; echo end\'',
             r"\Aend\Z",
         ),
         _Question(
             "the tunnel's files are for root only",
-            "$root find /etc/wireguard /etc/hostname.* -type f -perm -004 2>/dev/null; echo end",
+            "$root sh -c 'find /etc/wireguard /etc/hostname.* -type f -perm -004 2>/dev/null;"
+            " echo end'",
             r"\Aend\Z",
         ),
     ]
@@ -55,7 +56,7 @@ def check_inside(login: Login, port: int, encrypted: bool, timeout: float) -> li
     root = "" if login.user == "root" else "doas -n "
     questions = _questions(encrypted)
     script = "\n".join(
-        f"echo @@{number}@@; {q.command.replace('$root ', root)} 2>&1"
+        f"echo @@{number}@@; {{ {q.command.replace('$root ', root)}; }} 2>&1"
         for number, q in enumerate(questions)
     )
     try:

@@ -64,9 +64,9 @@ class Loader:
                 self.console.note(f"on the screen: {lines[-1]}")
                 return
             for failure in (*mark.failures, *self.console.failures):
-                if re.search(failure.pattern, "\n".join(lines[before:]), re.MULTILINE):
+                if said := re.search(failure.pattern, "\n".join(lines[before:]), re.MULTILINE):
                     raise self.console.failed(
-                        f"waiting for {mark.says or mark.name}, the screen shows: {lines[-1]}",
+                        f"waiting for {mark.says or mark.name}, the screen shows: {said[0]}",
                         failure.hint, mark, failure,
                     )  # fmt: skip
             self.machine.check()

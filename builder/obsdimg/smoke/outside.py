@@ -100,10 +100,12 @@ def _refused(
         if any(host in reach for reach in peer.reach):
             continue
         result = prober(peer, port, [other.gateway], timeout)
-        answered = [t for t in result.targets if t.address == host and t.received]
-        detail = "; ".join(t.line() for t in result.targets if t.address == host)
+        answered = any(t.received for t in result.targets if t.address == host)
+        # A tunnel that carries nothing at all would prove nothing.
+        carries = any(t.received for t in result.targets if t.role is Role.SERVER)
+        detail = "; ".join(t.line() for t in result.targets) or result.message
         name = f"{peer.name} does not reach {other.gateway}, which it may not"
-        checks.append(SmokeCheck.of(name, not answered, detail))
+        checks.append(SmokeCheck.of(name, carries and not answered, detail))
     return checks
 
 
@@ -129,6 +131,21 @@ def tcp_answers(pcap: bytes) -> dict[int, str]:
     """From packets of the guest: per TCP port of its own, `open` (it sent SYN and ACK) or
     `refused` (RST).  Ports that kept silent are missing.  Format: pcap 2.4, Ethernet."""
     answers: dict[int, str] = {}
+    for source, flags in _tcp(pcap, target=False):
+        if flags & (SYN | ACK) == (SYN | ACK):
+            answers[source] = "open"
+        elif flags & RST:
+            answers.setdefault(source, "refused")
+    return answers
+
+
+def tcp_calls(pcap: bytes) -> set[int]:
+    """The guest's TCP ports to which the packets hold a SYN: what was really tried."""
+    return {port for port, flags in _tcp(pcap, target=True) if flags & (SYN | ACK) == SYN}
+
+
+def _tcp(pcap: bytes, *, target: bool) -> Iterator[tuple[int, int]]:
+    """Port (of the target or of the source) and flags of every TCP packet over IPv4."""
     at = 24
     while at + 16 <= len(pcap):
         size = struct.unpack_from("<I", pcap, at + 8)[0]
@@ -139,13 +156,7 @@ def tcp_answers(pcap: bytes) -> dict[int, str]:
         tcp = 14 + (frame[14] & 15) * 4
         if len(frame) < tcp + 14:
             continue
-        source = struct.unpack_from(">H", frame, tcp)[0]
-        flags = frame[tcp + 13]
-        if flags & (SYN | ACK) == (SYN | ACK):
-            answers[source] = "open"
-        elif flags & RST:
-            answers.setdefault(source, "refused")
-    return answers
+        yield struct.unpack_from(">H", frame, tcp + (2 if target else 0))[0], frame[tcp + 13]
 
 
 def knock(
@@ -153,7 +164,8 @@ def knock(
 ) -> tuple[dict[int, str], str]:
     """Connect to every forwarded TCP port at once; give the guest `seconds` to answer.
 
-    Returns `open`, `refused` or `silent` per guest port, and ssh's greeting if it came.
+    Returns `open`, `refused`, `silent` or `not tried` per guest port, and ssh's greeting if it
+    came.  `not tried`: no call to it was seen on the cable, so its silence says nothing.
     """
     greeting = b""
     with contextlib.ExitStack() as stack:
@@ -176,9 +188,10 @@ def knock(
                     if port == 22:
                         greeting = data
     packets = path.read_bytes() if path.exists() else b""
-    answers = tcp_answers(packets)
+    answers, calls = tcp_answers(packets), tcp_calls(packets)
     line = greeting.decode("ascii", "replace").split("\r")[0].strip()
-    return {port: answers.get(port, "silent") for port in ports}, line
+    silent = {port: "silent" if port in calls else "not tried" for port in ports}
+    return {port: answers.get(port, silent[port]) for port in ports}, line
 
 
 def check_ports(
@@ -189,13 +202,13 @@ def check_ports(
     checks = []
     if 22 in answers:
         wanted = "open" if ssh_open else "closed"
-        good = (answers[22] == "open") == ssh_open and (
-            not ssh_open or greeting.startswith("SSH-2.0-")
-        )
+        closed = answers[22] in ("refused", "silent")
+        is_open = answers[22] == "open" and greeting.startswith("SSH-2.0-")
+        good = is_open if ssh_open else closed
         detail = answers[22] + (f", says {greeting}" if greeting else "")
         checks.append(SmokeCheck.of(f"ssh from outside is {wanted}", good, detail))
     others = {p: a for p, a in answers.items() if p != 22}
-    bad = [p for p, a in others.items() if a == "open"]
+    bad = [p for p, a in others.items() if a in ("open", "not tried")]
     kinds = ", ".join(f"{p} {a}" for p, a in sorted(others.items()))
     checks.append(SmokeCheck.of("no other TCP port is open from outside", not bad, kinds))
     return checks

@@ -36,6 +36,7 @@ from obsdimg.tunnel.keys import WgPublicKey
 WRONG = "not the passphrase"
 """Typed where a wrong passphrase must be refused; long enough for the hook's rules."""
 TUNNEL_SECONDS = 30.0  # handshakes are retried for so long, times the slowness up to 3
+REBOOT_SECONDS = 120.0  # from the last words of the installer to its reboot, with hardware
 
 
 class Scenario(Play):
@@ -76,8 +77,10 @@ class Scenario(Play):
                     "this ISO was not made by `obsdimg build`, or by another version",
                 )
             if not self.plan.encrypted or self.plan.unattended:
+                mark = self.expect(console, says.INSTALLING, says.NEW_PASSPHRASE, says.NOT_EMPTY)
+                if mark.name != says.INSTALLING.name:
+                    raise StageError(f"it waits for an answer that nobody gives: {mark.says}")
                 stage.checks.append(SmokeCheck.of("asks nothing, as configured", True))
-                self.expect(console, says.INSTALLING)
                 return
             right = self.plan.passphrase.reveal()
             mark = self.expect(console, says.NEW_PASSPHRASE, says.NOT_EMPTY)
@@ -117,16 +120,16 @@ class Scenario(Play):
                     console.send(self.plan.sealing_passphrase.reveal())
                 if mark.name == says.CONGRATULATIONS.name:
                     break
-            if self.plan.halts:
-                self.expect(console, says.HALTED)
-                stage.checks.append(SmokeCheck.of("it halts, as configured", True))
-                return
             if self.plan.encrypted:
                 stage.checks.append(SmokeCheck.of("an encrypted volume was made", "volume" in seen))
             stage.checks.append(
                 SmokeCheck.of("the sets' signature was verified", "verified" in seen, "", "E66 13")
             )
-            reason = self._wait_shutdown(machine, console, 120)
+            if self.plan.halts:
+                self.expect(console, says.HALTED)
+                stage.checks.append(SmokeCheck.of("it halts, as configured", True))
+                return
+            reason = self._wait_shutdown(machine, console, REBOOT_SECONDS)
             stage.checks.append(
                 SmokeCheck.of(
                     "it reboots by itself", reason == "guest-reset", reason or "it does not"
@@ -200,7 +203,9 @@ class Scenario(Play):
             self.expect(console, says.BOOTED if name == "first-boot" else again)
             stage.checks.append(SmokeCheck.of("the system is up", True, "", "E66 13"))
             texts = this_boot([line.text for line in console.lines])
-            stage.checks += boot_checks(texts, offline=self.plan.offline)
+            stage.checks += boot_checks(
+                texts, first=name == "first-boot", offline=self.plan.offline
+            )
             for text in texts:
                 if found := re.search(says.SERVER_KEY, text):
                     self.server_key = found[1]
@@ -231,11 +236,13 @@ class Scenario(Play):
         tunnel carried nothing)."""
         minutes = self.plan.idle_seconds / 60
         with self.stage("idle", f"is left alone for {minutes:.0f} minutes") as stage:
-            end = time.monotonic() + self.plan.idle_seconds
-            while time.monotonic() < end:
-                console.drain(1.0)
-                machine.check()
-            stage.checks.append(SmokeCheck.of("nothing failed meanwhile", True))
+            before = len(console.lines)
+            since = machine.qmp.count()
+            self._wait_shutdown(machine, console, self.plan.idle_seconds / self.slowness, since)
+            bad = idle_trouble([line.text for line in console.lines[before:]])
+            if (reason := machine.wait_shutdown(0, since)) is not None:
+                bad = bad or f"the machine has gone down: {reason}"
+            stage.checks.append(SmokeCheck.of("nothing failed meanwhile", not bad, bad))
 
     def _ports(self, machine: VirtualMachine) -> None:
         with self.stage("ports", "other ports from outside") as stage:
@@ -307,14 +314,19 @@ class Scenario(Play):
             if noticed:
                 mark = self.expect(console, says.ANSWER, says.NEW_PASSPHRASE, unguarded)
                 noticed = mark.name == says.ANSWER.name
-                if noticed:
-                    console.send("yes")
-                    self.expect(console, says.LEFT_ALONE)
             stage.checks.append(
                 SmokeCheck.of(
                     "the encryption step notices the installed system", noticed, "", "OURS"
                 )
             )
+            if noticed:
+                console.send("yes")
+                mark = self.expect(console, says.LEFT_ALONE, says.NEW_PASSPHRASE, unguarded)
+                stage.checks.append(
+                    SmokeCheck.of(
+                        "`yes` is not enough to erase it", mark.name == says.LEFT_ALONE.name
+                    )
+                )
             written = machine.written() - before
             stage.checks.append(
                 SmokeCheck.of("nothing was written to the disk", written == 0, f"{written} writes")
@@ -328,10 +340,17 @@ def this_boot(lines: list[str]) -> list[str]:
     return lines[starts[-1] :] if starts else lines
 
 
-def boot_checks(lines: list[str], *, offline: bool = False) -> list[SmokeCheck]:
-    """What the lines of a boot say about daemons and the first boot's own steps.
+def idle_trouble(lines: list[str]) -> str:
+    """The line that tells of trouble while nobody did anything: a crash, a start; or nothing."""
+    signs = (says.PANIC.pattern, says.DEBUGGER.pattern, says.KERNEL.pattern, says.FAILED_STEP)
+    return next((text for text in lines if any(re.search(s, text) for s in signs)), "")
 
-    Without a network patches cannot be fetched: that is not tried, rather than failed.
+
+def boot_checks(lines: list[str], *, first: bool = True, offline: bool = False) -> list[SmokeCheck]:
+    """What the lines of a boot say about daemons and, with `first`, the first boot's own steps.
+
+    Those have worked if none says that it failed and their last line came.  Without a network
+    patches cannot be fetched: that is not tried, rather than failed.
     """
     started = [text for text in lines if re.search(says.FAILED_DAEMON, text)]
     failed = [word for text in started for word in re.findall(r"\S+\((?:failed|absent)\)", text)]
@@ -341,8 +360,13 @@ def boot_checks(lines: list[str], *, offline: bool = False) -> list[SmokeCheck]:
         steps = [text for text in steps if text not in patches]
         why = "the guest has no network (--offline)"
         checks.append(SmokeCheck("patches at the first boot", SmokeVerdict.SKIPPED, why))
-    if steps:
-        checks.append(SmokeCheck.of("every step of the first boot worked", False, steps[0], "OURS"))
+    if first:
+        ended = any(re.search(says.STEPS_ENDED, text) for text in lines)
+        bad = steps[0] if steps else "" if ended else "their last line did not come"
+        checks.append(SmokeCheck.of("every step of the first boot worked", not bad, bad, "OURS"))
+    else:
+        bad = steps[0] if steps else ""
+        checks.append(SmokeCheck.of("obsdimg's own scripts complain of nothing", not bad, bad))
     return checks
 
 
