@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from obsdimg.config import parse
@@ -20,6 +23,25 @@ def test_the_first_key_is_the_installers_and_every_further_one_is_added_by_insta
     text = install_site(parse(f"[access]\nroot_keys = {KEYS}\n".encode()), None).data.decode()
     assert KEYS[0] not in text
     assert all(f"'{key}' >>/root/.ssh/authorized_keys" in text for key in KEYS[1:])
+
+
+def test_every_name_of_the_card_gets_the_installers_file(tmp_path: Path) -> None:
+    settings = '[network]\nalso = ["em0", "52:54:00:12:34:56"]\n'
+    text = install_site(parse(settings.encode()), None).data.decode()
+    part = text[text.index("for obsdimg_name") : text.index("done\n") + 5]
+    (tmp_path / "hostname.vio0").write_text("inet autoconf\n")
+    (tmp_path / "hostname.vio0").chmod(0o640)
+    subprocess.run(["sh", "-ec", part.replace("/etc/", f"{tmp_path}/")], check=True)
+    for name in ("em0", "52:54:00:12:34:56"):
+        made = tmp_path / f"hostname.{name}"
+        assert made.read_text() == "inet autoconf\n" and made.stat().st_mode & 0o777 == 0o640
+    assert "obsdimg_name" not in install_site(parse(b""), None).data.decode()
+
+
+def test_no_name_of_the_card_takes_resolvers_from_dhcp() -> None:
+    own = '[network]\ndns = ["9.9.9.9"]\nalso = ["em0"]\n'
+    text = content(planned(own, "7.7"), "/etc/dhcpleased.conf")
+    assert all(f"interface {name} {{\n\tignore dns\n}}" in text for name in ("vio0", "em0"))
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,11 @@ class NetworkSettings(Section):
     """The way out (egress), and further interfaces."""
 
     interface: t.InterfaceName = Field("vio0", description="Interface that faces the internet.")
+    also: list[t.OtherInterface] = Field(
+        [],
+        description="What the same card may be called on another machine, like em0 or vmx0, or its"
+        " MAC address (7.3 on): the server takes whichever is there.",
+    )
     ipv4: t.Ip4Interface | Literal["dhcp", "none"] = Field(
         "dhcp", description="dhcp, none, or an address with prefix like 203.0.113.5/24."
     )

@@ -29,6 +29,9 @@ _PRIVATE: tuple[Any, ...] = tuple(
     for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
 )
 """What a tunnel may use: RFC 1918, 6598 and 4193."""
+_NO_CARDS = ("tun", "wg", "lo", "pf", "enc")
+_BY_MAC = (7, 3)
+"""From this release on netstart(8) reads hostname.MAC (etc/netstart 1.234, December 2022)."""
 _TAKEN_PEERS = frozenset({"server", "seal", "image"})
 """Names of the project's own files in secrets/."""
 
@@ -84,10 +87,21 @@ def _egress(c: Config) -> Iterator[Conflict]:
     if n.ipv4 != "dhcp" and n.ipv6 != "autoconf" and not n.dns:
         yield Conflict("network.dns", "is empty: without DHCP the server needs resolvers")
     names = [n.interface, *(i.name for i in n.interfaces)]
+    for index, other in enumerate(n.also):
+        if other in names or other in n.also[:index]:
+            yield Conflict(f"network.also[{index}]", f"{other} is named twice")
+        if other.startswith(_NO_CARDS) and ":" not in other:
+            yield Conflict(f"network.also[{index}]", f"{other} is not a network card")
+        if ":" in other and tuple(map(int, c.release.version.split("."))) < _BY_MAC:
+            yield Conflict(
+                f"network.also[{index}]",
+                f"OpenBSD {c.release.version} does not find a card by its MAC address",
+                "name the interface, like em0; from 7.3 on it can be the address",
+            )
     for index, name in enumerate(names[1:]):
         if name in names[: index + 1]:
             yield Conflict(f"network.interfaces[{index}].name", f"{name} is named twice")
-        if name.startswith(("tun", "wg", "lo", "pf", "enc")):
+        if name.startswith(_NO_CARDS):
             yield Conflict(f"network.interfaces[{index}].name", f"{name} is not a network card")
 
 

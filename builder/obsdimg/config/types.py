@@ -87,6 +87,14 @@ Timezone = Annotated[
     str, *_pattern(r"[A-Za-z][A-Za-z0-9_+-]*(?:/[A-Za-z0-9_+-]+){0,2}", "a zone", "Europe/Paris")
 ]
 InterfaceName = Annotated[str, *_pattern(_INTERFACE, "an interface", "vio0")]
+OtherInterface = Annotated[
+    str,
+    *_pattern(
+        _INTERFACE + r"|[0-9a-f]{2}(?::[0-9a-f]{2}){5}",
+        "an interface or a MAC address in lower case",
+        "em0",
+    ),
+]
 DiskName = Annotated[str, *_pattern(r"auto|(?:sd|wd)[0-9]{1,2}", "a disk or auto", "sd0")]
 PartitionName = Annotated[str, *_pattern(r"(?:sd|wd)[0-9]{1,2}[a-p]", "a partition", "sd1a")]
 LoginName = Annotated[str, *_pattern(r"[a-z][a-z0-9_-]{0,30}", "a login name", "admin")]

@@ -106,7 +106,13 @@ def install_site(config: Config, sealed: bytes | None) -> Entry:
 def _named(config: Config) -> dict[str, Any]:
     """What install.site itself writes about the network."""
     host = config.host
-    return {"name": f"{host.name}.{host.domain}", "dns": [str(a) for a in config.network.dns]}
+    network = config.network
+    return {
+        "name": f"{host.name}.{host.domain}",
+        "dns": [str(a) for a in network.dns],
+        "interface": network.interface,
+        "also": network.also,
+    }
 
 
 def _entry(
@@ -188,6 +194,8 @@ def _values(
         "host": config.host.name,
         "tunnel": tunnel,
         "egress": network.interface,
+        # dhcpleased.conf(5) knows no MAC addresses.
+        "egress_names": [network.interface, *(n for n in network.also if ":" not in n)],
         "egress_ipv6": network.ipv6 != "none",
         "egress6": _outside_address6(config),
         "outside6": _outside6(config, tunnel),
