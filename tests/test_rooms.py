@@ -29,10 +29,11 @@ ROOMS = {
     "rehearsal": "core ffs iso kernel signify releases response",
     "console": "core tunnel",
     "smoke": "core tunnel project site image console",
+    "disk": "core signify smoke",
     "server": "core tunnel config releases project site",
     "deploy": "core signify tunnel config project site image console",
     "cli": "core iso signify tunnel fetch config releases project site response image standin"
-    " rehearsal console smoke server deploy",
+    " rehearsal console smoke disk server deploy",
 }
 
 

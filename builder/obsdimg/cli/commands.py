@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     " signatures",
     "rehearse": "run the ISO's own installer script on this machine, against stand-in disks",
     "smoke": "boot an ISO in QEMU: install, reboot, unlock, use the tunnel; with a report",
+    "disk": "the installed, encrypted disk as an image, or written to a machine in a rescue system",
     "client": "show a client's configuration (text, QR code), or list, add, remove, rotate clients",
     "probe": "call a deployed server as one of its clients: handshake, pings, NAT",
     "upload": "bring the ISO to the provider, who downloads it from a URL, a store or this machine",

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
-from obsdimg import __version__
 from obsdimg.cli import values
+from obsdimg.cli.guest import (
+    GIB,
+    SmokeUsageError,
+    judge,
+    kept_disk,
+    passphrases,
+    project_at,
+    refuse_stand_in,
+    require_room,
+    versions,
+)
 from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
-from obsdimg.cli.passphrase import existing
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
-from obsdimg.core import passphrase as phrases
-from obsdimg.core.errors import ObsdimgError, UsageError
-from obsdimg.core.files import private_dir
+from obsdimg.core.errors import UsageError
 from obsdimg.core.progress import Progress
 from obsdimg.core.scratch import run_folder
-from obsdimg.core.secret import Secret
-from obsdimg.fetch.cache import Cache
-from obsdimg.image.comparison import image_key, require_built, standing
 from obsdimg.image.inspection import Inspection, inspect
 from obsdimg.project.folder import Project
 from obsdimg.smoke import prepare as smokeplan
@@ -37,13 +37,6 @@ from obsdimg.smoke.result import SmokeResult
 from obsdimg.smoke.scenario import run_smoke
 from obsdimg.tunnel.identity import TunnelClient
 from obsdimg.tunnel.ip import Address
-
-GIB = 1024**3
-SPARE = 1 * GIB  # bytes of free space beyond the machine's disk
-
-
-class SmokeUsageError(ObsdimgError):
-    """The options, or what is on this machine, do not allow the test."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,17 +137,13 @@ class Options(WithConfig):
 def run(options: Options, ui: Ui) -> int:
     """0 when every stage passed, 1 when the ISO does not give a working server."""
     qemu = find_qemu()
-    project = _project(options)
+    project = project_at(options.config)
     iso = project_iso(options.iso, options.config)
     progress = ui.progress()
-    _judge(options, iso, progress)
+    judge(iso, options.config.parent, options.trust_iso, progress)
     with progress.step(f"Looking into {iso.name}"):
         found = inspect(iso, progress)
-    if found.stand_in:
-        raise SmokeUsageError(
-            f"{iso}: was built on the stand-in medium: it is not OpenBSD and installs nothing",
-            "obsdimg rehearse plays it; for QEMU build on a real install ISO",
-        )
+    refuse_stand_in(iso, found)
     plan, notes = _plan(options, ui, project, found)
     played: list[SmokeResult] = []
     try:
@@ -174,30 +163,6 @@ def run(options: Options, ui: Ui) -> int:
     return 0 if result.verdict.value == "passed" else 1
 
 
-def _project(options: Options) -> Project | None:
-    if options.config.exists():
-        return Project.open(options.config)
-    if options.config != Path("obsdimg.toml"):
-        raise SmokeUsageError(f"{options.config}: there is no such configuration")
-    return None
-
-
-def _judge(options: Options, iso: Path, progress: Progress) -> None:
-    """The real passphrase is typed to the ISO that was built, and to no other without a word.
-
-    Raises ChangedIsoError, SmokeUsageError.
-    """
-    judged = standing(iso, image_key(options.config.parent), progress)
-    if options.trust_iso:
-        return
-    require_built(judged, iso)
-    if judged.state == "unknown":
-        raise SmokeUsageError(
-            f"{iso}: nobody vouches for it: {judged.detail}",
-            "put its manifest beside it, or say --trust-iso: your passphrase is typed to it",
-        )
-
-
 def _plan(
     options: Options, ui: Ui, project: Project | None, found: Inspection
 ) -> tuple[SmokePlan, list[str]]:
@@ -215,7 +180,9 @@ def _plan(
         peers, notes = smokeplan.project_clients(project)
     if not peers:
         notes.append("no client to try: the tunnel itself is not tested")
-    secret, sealing = _passphrases(options, ui, found, how)
+    secret, sealing = passphrases(
+        options.passphrase_file, options.sealing_passphrase_file, ui, found, how
+    )
     wishes = smokeplan.SmokeOptions(
         disk_size=options.disk_size,
         memory_mib=options.memory,
@@ -242,25 +209,6 @@ def _login(options: Options) -> Login | None:
     return Login(options.login, options.identity.expanduser())
 
 
-def _passphrases(
-    options: Options, ui: Ui, found: Inspection, how: str
-) -> tuple[Secret, Secret | None]:
-    """The disk's passphrase and, where it differs, the one of the sealed secrets."""
-    sealing = None
-    if options.sealing_passphrase_file is not None:
-        sealing = phrases.from_file(options.sealing_passphrase_file)
-    embedded = found.extracts.get("ramdisk/obsdimg.key")
-    if how == "embedded" and embedded is not None:
-        return Secret(embedded.decode("latin-1").rstrip("\n")), sealing
-    secret = existing(options.passphrase_file, ui, "Passphrase of the build")
-    if secret is None:
-        raise SmokeUsageError(
-            "the passphrase of the build is needed, to be typed in the machine",
-            f"give it with --passphrase-file F, or name a file in {phrases.VARIABLE}",
-        )
-    return secret, sealing or (secret if how == "none" else None)
-
-
 def _play(
     options: Options,
     ui: Ui,
@@ -277,7 +225,7 @@ def _play(
     chosen = accelerators() if options.accelerator == "auto" else [Accelerator(options.accelerator)]
     for number, accelerator in enumerate(chosen):
         result = SmokeResult(plan.iso.name, plan.release, notes=list(notes))
-        result.versions = _versions(qemu, accelerator)
+        result.versions = versions(qemu, accelerator)
         played.append(result)
         with _workshop(options, plan, qemu, accelerator) as run:
             try:
@@ -295,19 +243,13 @@ def _workshop(
     options: Options, plan: SmokePlan, qemu: Qemu, accelerator: Accelerator
 ) -> Iterator[RunOptions]:
     """A private folder for the disk beside the cache, gone afterwards; the kept disk."""
-    cache = Cache.default()
-    kept = _kept(cache, plan)
+    kept = kept_disk(plan)
     if options.start == "installed" and not kept.exists():
         raise SmokeUsageError(
             f"{kept}: no installed disk was kept for this ISO", "run once with --keep"
         )
-    root = private_dir(kept.parent)
-    free = shutil.disk_usage(root).free
-    if free < plan.disk_size + SPARE:
-        raise SmokeUsageError(
-            f"{root}: {free / GIB:.1f} GB free, {(plan.disk_size + SPARE) / GIB:.1f} GB needed",
-            "free some space, choose another place with OBSDIMG_CACHE, or a smaller --disk-size",
-        )
+    root = kept.parent
+    require_room(root, plan.disk_size, "--disk-size")
 
     def keep(disk: Path) -> Path:
         return disk.replace(kept) if options.keep else disk
@@ -322,22 +264,3 @@ def _workshop(
             finished_install=keep,
             folder_doomed=True,
         )
-
-
-def _kept(cache: Cache, plan: SmokePlan) -> Path:
-    """Where the installed disk of this very ISO is kept, if it is."""
-    with plan.iso.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return cache.path("smoke", f"{digest}-{plan.disk_size}.qcow2")
-
-
-def _versions(qemu: Qemu, accelerator: Accelerator) -> dict[str, str]:
-    return {
-        "obsdimg": __version__,
-        "QEMU": ".".join(map(str, qemu.version)),
-        "accelerator": accelerator.value,
-        "qemu.qmp": version("qemu.qmp"),
-        "pexpect": version("pexpect"),
-        "Python": platform.python_version(),
-        "host": f"{platform.system()} {platform.release()} {platform.machine()}",
-    }

@@ -83,6 +83,8 @@ class SmokePlan:
     private_networks: tuple[EmulatedNetwork, ...] = ()
     """Networks of the machine's further cards, in their order (vio1, vio2 ...)."""
     board: str = "q35"
+    network_card: str = "virtio-net-pci"
+    """QEMU's name of every card of the machine."""
     guarded: bool = True
     """An installed disk is left alone; False where the configuration says to overwrite it."""
     halts: bool = False

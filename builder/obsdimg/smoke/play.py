@@ -123,6 +123,7 @@ class Play:
             network=self.plan.network,
             private_networks=self.plan.private_networks,
             board=self.plan.board,
+            network_card=self.plan.network_card,
             uefi=self.plan.uefi,
             uefi_vars=self.options.folder / "uefi-vars.fd",
             offline=self.plan.offline,

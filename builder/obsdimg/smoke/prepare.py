@@ -118,6 +118,29 @@ def private_networks(project: Project | None) -> tuple[EmulatedNetwork, ...]:
     return tuple(found)
 
 
+CARDS = {"vio": "virtio-net-pci", "em": "e1000", "vmx": "vmxnet3", "re": "rtl8139"}
+"""OpenBSD's drivers and a card of QEMU that each of them takes."""
+
+
+def network_card(project: Project | None) -> str:
+    """The card that has the name of the configuration, by QEMU's name.  Raises SmokePlanError."""
+    if project is None:
+        return CARDS["vio"]
+    network = project.config.network
+    names = [network.interface, *(card.name for card in network.interfaces)]
+    kinds = sorted({name.rstrip("0123456789") for name in names})
+    if len(kinds) == 1 and kinds[0] in CARDS:
+        return CARDS[kinds[0]]
+    raise SmokePlanError(
+        f"network: QEMU has no machine with the cards {', '.join(names)}"
+        if len(kinds) == 1
+        else f"network: the cards {', '.join(names)} are of different kinds, which no machine of"
+        " the smoke test has",
+        f"name them {' or '.join(f'{kind}0' for kind in CARDS)} here, and what the real machine"
+        " has in network.also",
+    )
+
+
 def make_plan(
     found: Inspection,
     passphrase: Secret,
@@ -149,6 +172,7 @@ def make_plan(
         network=network_of(project),
         private_networks=private_networks(project),
         board=wishes.board,
+        network_card=network_card(project),
         kdf_rounds=int(rounds) if (rounds := found.hook.get("rounds", "auto")).isdigit() else None,
         guarded=found.hook.get("overwrite") != "yes",
         halts=found.hook.get("after") == "halt",

@@ -93,6 +93,8 @@ class SmokeResult:
     versions: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    succeeds: str = "this ISO gives you your server"
+    fails: str = "this ISO does not give you your server"
 
     @property
     def failed(self) -> Stage | None:
@@ -113,10 +115,10 @@ class SmokeResult:
         if (stage := self.failed) is not None:
             bad = next((c for c in stage.checks if c.verdict is SmokeVerdict.FAILED), None)
             reason = stage.error or (f"{bad.name}: {bad.detail}" if bad else "a check failed")
-            return f"this ISO does not give you your server: {stage.title}: {reason}"
+            return f"{self.fails}: {stage.title}: {reason}"
         if self.verdict is SmokeVerdict.FAILED:
             return "nothing was tried"
-        return "this ISO gives you your server"
+        return self.succeeds
 
     def as_dict(self) -> dict[str, Any]:
         """For report.json: plain values, no pictures, no secrets."""

@@ -1,0 +1,399 @@
+"""`obsdimg disk`: the installed, encrypted disk itself, as an image or written to a machine."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from obsdimg import __version__
+from obsdimg.cli import values
+from obsdimg.cli.guest import (
+    GIB,
+    judge,
+    kept_disk,
+    passphrases,
+    project_at,
+    refuse_stand_in,
+    require_room,
+    versions,
+)
+from obsdimg.cli.options import WithConfig, argument, flag, option
+from obsdimg.cli.ui import Ui
+from obsdimg.cli.which_iso import project_iso
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.files import FileError, atomic_file
+from obsdimg.core.hashing import sha256_file
+from obsdimg.core.progress import Progress
+from obsdimg.core.scratch import run_folder
+from obsdimg.disk.content import FORMS, Form, open_image
+from obsdimg.disk.making import good_checks, kdf_rounds, make
+from obsdimg.disk.manifest import (
+    DiskManifest,
+    IsoPart,
+    NetworkPart,
+    image_part,
+    write_beside,
+)
+from obsdimg.disk.transfer import GAPS
+from obsdimg.disk.writing import WrittenImage, write_image
+from obsdimg.image.inspection import Inspection, inspect
+from obsdimg.project.folder import Project, SecretStore
+from obsdimg.signify.message import SignifySecretKey
+from obsdimg.smoke import prepare
+from obsdimg.smoke.machine import AcceleratorError
+from obsdimg.smoke.plan import SmokePlan
+from obsdimg.smoke.play import RunOptions
+from obsdimg.smoke.qemu import Accelerator, Qemu, accelerators, find_firmware, find_qemu
+from obsdimg.smoke.report import write_reports
+from obsdimg.smoke.result import SmokeResult
+
+DEFAULT_SIZE = 10 * GIB
+FEW_ROUNDS = 300
+"""Of bcrypt: what `auto` reaches on hardware; emulation reaches less."""
+
+
+class DiskUsageError(ObsdimgError):
+    """The options do not fit each other, the ISO, or this machine."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(WithConfig):
+    """What the command line says."""
+
+    file: Path | None = argument(
+        metavar="FILE",
+        nargs="?",
+        type=Path,
+        help="the ISO to install (default: that of the project); with --write, the image",
+    )
+    output: Path | None = option(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="F",
+        help="the image (default: beside the ISO, NAME.raw.zst)",
+    )
+    form: str | None = option(
+        "--format", choices=FORMS, help="default: by the name of the image, else raw.zst"
+    )
+    size: int | None = option(
+        "--size",
+        type=values.size,
+        metavar="SIZE",
+        help="of the disk; it does not grow later (default: that of deploy.plan, else 10G)",
+    )
+    firmware: str = option(
+        "--firmware",
+        choices=("bios", "uefi"),
+        default="bios",
+        help="what starts the disk there: bios, uefi (from 7.5; default: bios)",
+    )
+    prove: bool = flag("--prove", help="start a throw-away copy and use its tunnel")
+    passphrase_file: Path | None = option(
+        "--passphrase-file", type=Path, metavar="F", help="the disk's passphrase (mode 0600)"
+    )
+    sealing_passphrase_file: Path | None = option(
+        "--sealing-passphrase-file",
+        type=Path,
+        metavar="F",
+        help="the passphrase of the build, if the disk gets another one",
+    )
+    trust_iso: bool = flag("--trust-iso", help="also an ISO that is not the one that was built")
+    keep: bool = flag("--keep", help="keep the installed disk for the next run")
+    start: str = option(
+        "--from",
+        choices=("iso", "installed"),
+        default="iso",
+        help="installed: the disk that --keep kept for this ISO, size and firmware",
+    )
+    report: Path = option(
+        "--report",
+        type=Path,
+        default=Path("disk-report"),
+        metavar="DIR",
+        help="where the report of the installation goes (default: ./disk-report)",
+    )
+    json: bool = flag("--json", help="the manifest on stdout; with --write, what was done")
+    write: str | None = option(
+        "--write",
+        metavar="USER@HOST:/dev/DISK",
+        help="write the image to that disk of a machine in a rescue system, by ssh",
+        group="writing to a machine",
+    )
+    yes: bool = flag(
+        "--yes", help="do not ask for the disk's name before it is erased",
+        group="writing to a machine",
+    )  # fmt: skip
+    gaps: str = option(
+        "--gaps",
+        choices=GAPS,
+        default="zero",
+        help="what the image has nothing for: zero it, skip it (faster; old data stays), or fill"
+        " it with random data made there (default: zero)",
+        group="writing to a machine",
+    )
+    port: int | None = option(
+        "--port", type=int, metavar="N", help="of ssh there", group="writing to a machine"
+    )
+    identity: Path | None = option(
+        "--identity", type=Path, metavar="KEY", help="the private key for ssh",
+        group="writing to a machine",
+    )  # fmt: skip
+    other_network: bool = flag(
+        "--other-network",
+        help="also to a machine that seems to have none of the server's network cards",
+        group="writing to a machine",
+    )
+    accelerator: str = option(
+        "--accelerator",
+        choices=("auto", "kvm", "hvf", "tcg"),
+        default="auto",
+        help="auto: what works here, else tcg (QEMU's own, slow)",
+        group="the machine that installs",
+    )
+    memory: int = option(
+        "--memory",
+        type=int,
+        default=1024,
+        metavar="MIB",
+        help="1024",
+        group="the machine that installs",
+    )
+
+
+def run(options: Options, ui: Ui) -> int:
+    """0 when the image is there and good."""
+    if options.write is not None:
+        from obsdimg.cli.disk_writing import write_there
+
+        return write_there(options, options.write, ui)
+    qemu = find_qemu()
+    project = project_at(options.config)
+    iso = project_iso(options.file, options.config)
+    output, form = destination(options.output, options.form, iso, options.firmware)
+    if options.firmware == "uefi":
+        find_firmware()
+    progress = ui.progress()
+    digest = judge(iso, options.config.parent, options.trust_iso, progress)
+    with progress.step(f"Looking into {iso.name}"):
+        found = inspect(iso, progress)
+    refuse_stand_in(iso, found)
+    plan, notes = _plan(options, ui, project, found)
+    _remarks(options, ui, plan, found)
+    manifest = _make(options, ui, project, plan, found, qemu, notes, output, form, digest, progress)
+    if options.json:
+        ui.json(manifest.model_dump())
+    else:
+        _tell(manifest, output, ui)
+    return 0
+
+
+def destination(
+    output: Path | None, form: str | None, iso: Path, firmware: str
+) -> tuple[Path, Form]:
+    """Where the image goes, and its form.  Raises DiskUsageError, FileError."""
+    if output is None:
+        chosen = form or "raw.zst"
+        name = f"{iso.stem}{'-uefi' if firmware == 'uefi' else ''}.{chosen}"
+        output = iso.with_name(name)
+    by_name = next((one for one in FORMS if output.name.endswith(f".{one}")), None)
+    if by_name is not None and form is not None and by_name != form:
+        raise DiskUsageError(
+            f"{output}: is called {by_name}, and --format says {form}", "leave one of them away"
+        )
+    found: Form | None = by_name or next((one for one in FORMS if one == form), None)
+    if found is None:
+        raise DiskUsageError(
+            f"{output}: what form is that?", "name it .raw, .qcow2 or .raw.zst, or give --format"
+        )
+    if not output.parent.is_dir():
+        raise FileError(f"{output.parent}: there is no such folder", "make it, or choose with -o")
+    if output.exists() and not output.is_file():
+        raise FileError(f"{output}: is not a regular file", "give the name of a file with -o")
+    if output.exists() and output.samefile(iso):
+        raise FileError(f"{output}: is the ISO itself", "choose another name with -o")
+    return output, found
+
+
+def size_of(options: Options, project: Project | None) -> int:
+    """Bytes of the disk: the option's, else what the plan's name says (libvirt), else 10 GiB."""
+    if options.size is not None:
+        return options.size
+    if project is not None:
+        named = re.fullmatch(r"\d+c-\d+m-(\d{1,5})g", project.config.deploy.plan)
+        if named:
+            return int(named[1]) * GIB
+    return DEFAULT_SIZE
+
+
+def _plan(
+    options: Options, ui: Ui, project: Project | None, found: Inspection
+) -> tuple[SmokePlan, list[str]]:
+    """The plan, and notes on what cannot be tried."""
+    prepare.release_of(found)
+    how = prepare.encryption_of(found)
+    if how == "none":
+        raise DiskUsageError(
+            f"{found.path}: installs without encryption: the image would hold the server's keys"
+            " in clear",
+            "set disk.encryption = passphrase and build again; without encryption, let the ISO"
+            " install on the machine itself",
+        )
+    peers, notes = prepare.project_clients(project) if project is not None else ([], [])
+    if options.prove and not peers:
+        raise DiskUsageError(
+            "--prove: there is no client that could call the copy", "; ".join(notes) or None
+        )
+    secret, sealing = passphrases(
+        options.passphrase_file, options.sealing_passphrase_file, ui, found, how
+    )
+    wishes = prepare.SmokeOptions(
+        disk_size=size_of(options, project),
+        memory_mib=options.memory,
+        uefi=options.firmware == "uefi",
+    )
+    return prepare.make_plan(found, secret, sealing, peers, project, wishes), notes
+
+
+def _remarks(options: Options, ui: Ui, plan: SmokePlan, found: Inspection) -> None:
+    """What is worth knowing before minutes are spent."""
+    gib = plan.disk_size / GIB
+    ui.info(f"a disk of {gib:g} GiB for {options.firmware}; it does not grow later")
+    if found.hook.get("fill", "yes") == "yes":
+        ui.info(
+            "it is filled with random data first (disk.random_fill): the image gets as large as"
+            " the disk, whatever its form"
+        )
+
+
+def _make(
+    options: Options,
+    ui: Ui,
+    project: Project | None,
+    plan: SmokePlan,
+    found: Inspection,
+    qemu: Qemu,
+    notes: list[str],
+    output: Path,
+    form: Form,
+    digest: str,
+    progress: Progress,
+) -> DiskManifest:
+    kept = kept_disk(plan)
+    if options.start == "installed" and not kept.exists():
+        raise DiskUsageError(
+            f"{kept}: no installed disk was kept for this ISO", "run once with --keep"
+        )
+    require_room(kept.parent, plan.disk_size, "--size")
+    require_room(output.resolve().parent, plan.disk_size, "--size")
+    with run_folder(kept.parent) as folder:
+
+        def attempt(accelerator: Accelerator) -> tuple[Path, SmokeResult]:
+            result = SmokeResult(
+                plan.iso.name,
+                plan.release,
+                notes=list(notes),
+                versions=versions(qemu, accelerator),
+                succeeds="this disk is good" + (", and serves" if options.prove else ""),
+                fails="this ISO does not give a good disk",
+            )
+            chosen = RunOptions(
+                folder=folder,
+                qemu=qemu,
+                accelerator=accelerator,
+                installed=kept if options.start == "installed" else None,
+                finished_install=(lambda disk: disk.replace(kept)) if options.keep else None,
+                folder_doomed=True,
+            )
+            try:
+                return make(plan, chosen, progress, result, prove=options.prove), result
+            except AcceleratorError:
+                result.stages.clear()  # it says nothing about the ISO
+                raise
+            finally:
+                if result.stages:
+                    write_reports(result, options.report)
+                    ui.info(f"report: {options.report / 'report.html'}")
+
+        disk, result = _first_that_works(options.accelerator, attempt, ui)
+        key = _signing_key(project)
+        with atomic_file(output) as stream:
+            written = write_image(open_image(disk), form, stream, progress)
+            manifest = _manifest(options, project, plan, found, result, output, written, digest)
+            write_beside(output, manifest, written, key)
+    if manifest.kdf_rounds is not None and manifest.kdf_rounds < FEW_ROUNDS:
+        why = "" if plan.kdf_rounds else ", as disk.rounds = auto measured them on this machine"
+        ui.warn(
+            f"whoever has the image tries passphrases at {manifest.kdf_rounds} rounds of bcrypt"
+            f" each{why}: set disk.rounds = {FEW_ROUNDS} or more for a real server"
+        )
+    return manifest
+
+
+def _first_that_works(
+    named: str, attempt: Callable[[Accelerator], tuple[Path, SmokeResult]], ui: Ui
+) -> tuple[Path, SmokeResult]:
+    chosen = accelerators() if named == "auto" else [Accelerator(named)]
+    for number, accelerator in enumerate(chosen):
+        try:
+            return attempt(accelerator)
+        except AcceleratorError as error:
+            if number + 1 == len(chosen):
+                raise
+            ui.warn(f"{error.message}; starting over with {chosen[number + 1].value}")
+    raise AssertionError("the last accelerator returns or raises")
+
+
+def _signing_key(project: Project | None) -> SignifySecretKey | None:
+    if project is None or not (project.secrets / "image.sec").exists():
+        return None
+    return SecretStore(project.secrets, make=False).image_key()
+
+
+def _manifest(
+    options: Options,
+    project: Project | None,
+    plan: SmokePlan,
+    found: Inspection,
+    result: SmokeResult,
+    output: Path,
+    written: WrittenImage,
+    digest: str,
+) -> DiskManifest:
+    firmware: Literal["bios", "uefi"] = "uefi" if plan.uefi else "bios"
+    network = None
+    if project is not None:
+        own = project.config.network
+        network = NetworkPart(interface=own.interface, also=list(own.also))
+    return DiskManifest(
+        tool=f"obsdimg {__version__}",
+        image=image_part(output.name, written),
+        iso=IsoPart(name=plan.iso.name, sha256=digest or sha256_file(plan.iso)[0]),
+        release=plan.release,
+        firmware=firmware,
+        random_fill=found.hook.get("fill", "yes") == "yes",
+        kdf_rounds=plan.kdf_rounds or kdf_rounds(result),
+        network=network,
+        accelerator=result.versions["accelerator"],
+        checks=good_checks(result),
+        proven=options.prove,
+    )
+
+
+def _tell(manifest: DiskManifest, output: Path, ui: Ui) -> None:
+    image = manifest.image
+    ui.say(f"{output}")
+    ui.say(f"  {image.size} bytes, sha256 {image.sha256}")
+    ui.say(
+        f"  a disk of {image.disk_size / GIB:g} GiB for {manifest.firmware}, {image.stored >> 20}"
+        f" MiB of it in use, sha256 {image.disk_sha256}"
+    )
+    mapped = "" if image.form == "qcow2" else f", map {output.name}.bmap"
+    ui.say(f"  manifest {output.name}.json, checksum {output.name}.sha256{mapped}")
+    ui.say("  never started: host keys are made at its first start" if not manifest.proven else
+           "  a copy was started and its tunnel used; this one was never started")  # fmt: skip
+    ui.info("one image, one server: two machines from it would have the same disk key")
+    ui.info(f"next: obsdimg disk --write USER@HOST:/dev/DISK {output}")

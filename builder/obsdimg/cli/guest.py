@@ -1,0 +1,117 @@
+"""What the commands that install an ISO in QEMU share: `smoke` and `disk`."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+
+from obsdimg import __version__
+from obsdimg.cli.passphrase import existing
+from obsdimg.cli.ui import Ui
+from obsdimg.core import passphrase as phrases
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.files import private_dir
+from obsdimg.core.progress import Progress
+from obsdimg.core.secret import Secret
+from obsdimg.fetch.cache import Cache
+from obsdimg.image.comparison import image_key, require_built, standing
+from obsdimg.image.inspection import Inspection
+from obsdimg.project.folder import Project
+from obsdimg.smoke.plan import SmokePlan
+from obsdimg.smoke.qemu import Accelerator, Qemu
+
+GIB = 1024**3
+SPARE = 1 * GIB
+"""Bytes of free space beyond the machine's disk."""
+
+
+class SmokeUsageError(ObsdimgError):
+    """The options, or what is on this machine, do not allow the test."""
+
+
+def project_at(config: Path) -> Project | None:
+    """The project of the configuration `config`; none where the default one is not there."""
+    if config.exists():
+        return Project.open(config)
+    if config != Path("obsdimg.toml"):
+        raise SmokeUsageError(f"{config}: there is no such configuration")
+    return None
+
+
+def judge(iso: Path, project: Path, trusted: bool, progress: Progress) -> str:
+    """The real passphrase is typed to the ISO that was built, and to no other without a word.
+
+    Gives its SHA-256, if that was needed.  Raises ChangedIsoError, SmokeUsageError.
+    """
+    judged = standing(iso, image_key(project), progress)
+    if trusted:
+        return judged.sha256
+    require_built(judged, iso)
+    if judged.state == "unknown":
+        raise SmokeUsageError(
+            f"{iso}: nobody vouches for it: {judged.detail}",
+            "put its manifest beside it, or say --trust-iso: your passphrase is typed to it",
+        )
+    return judged.sha256
+
+
+def refuse_stand_in(iso: Path, found: Inspection) -> None:
+    """Raise SmokeUsageError for an ISO on which there is no OpenBSD to install."""
+    if found.stand_in:
+        raise SmokeUsageError(
+            f"{iso}: was built on the stand-in medium: it is not OpenBSD and installs nothing",
+            "obsdimg rehearse plays it; for QEMU build on a real install ISO",
+        )
+
+
+def passphrases(
+    file: Path | None, sealing_file: Path | None, ui: Ui, found: Inspection, how: str
+) -> tuple[Secret, Secret | None]:
+    """The disk's passphrase and, where it differs, the one of the sealed secrets."""
+    sealing = phrases.from_file(sealing_file) if sealing_file is not None else None
+    embedded = found.extracts.get("ramdisk/obsdimg.key")
+    if how == "embedded" and embedded is not None:
+        return Secret(embedded.decode("latin-1").rstrip("\n")), sealing
+    secret = existing(file, ui, "Passphrase of the build")
+    if secret is None:
+        raise SmokeUsageError(
+            "the passphrase of the build is needed, to be typed in the machine",
+            f"give it with --passphrase-file F, or name a file in {phrases.VARIABLE}",
+        )
+    return secret, sealing or (secret if how == "none" else None)
+
+
+def kept_disk(plan: SmokePlan) -> Path:
+    """Where the installed disk of this very ISO is kept, if it is; its folder is made."""
+    with plan.iso.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    kind = "-uefi" if plan.uefi else ""
+    path = Cache.default().path("smoke", f"{digest}-{plan.disk_size}{kind}.qcow2")
+    private_dir(path.parent)
+    return path
+
+
+def require_room(folder: Path, size: int, option: str) -> None:
+    """Raise SmokeUsageError unless `folder` has `size` bytes and some more; `option` sets it."""
+    free = shutil.disk_usage(folder).free
+    if free < size + SPARE:
+        raise SmokeUsageError(
+            f"{folder}: {free / GIB:.1f} GB free, {(size + SPARE) / GIB:.1f} GB needed",
+            f"free some space, choose another place with OBSDIMG_CACHE, or a smaller {option}",
+        )
+
+
+def versions(qemu: Qemu, accelerator: Accelerator) -> dict[str, str]:
+    """What a report names."""
+    return {
+        "obsdimg": __version__,
+        "QEMU": ".".join(map(str, qemu.version)),
+        "accelerator": accelerator.value,
+        "qemu.qmp": version("qemu.qmp"),
+        "pexpect": version("pexpect"),
+        "Python": platform.python_version(),
+        "host": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }

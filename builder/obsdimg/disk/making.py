@@ -1,0 +1,101 @@
+"""Makes the disk: the ISO is installed in QEMU, the disk is searched, and on request proven.
+
+The scenario is the smoke test's, cut off where the installer reboots: the installed system is
+not started, so that host keys and whatever else a first boot makes come to be on the real
+machine.  The proof starts a copy (an overlay), never the disk itself.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.progress import Progress
+from obsdimg.smoke.machine import AcceleratorError, make_disk
+from obsdimg.smoke.plan import SmokePlan
+from obsdimg.smoke.play import RunOptions
+from obsdimg.smoke.result import SmokeResult, SmokeVerdict
+from obsdimg.smoke.scenario import Scenario
+
+
+class DiskMakingError(ObsdimgError):
+    """The ISO did not become a good disk."""
+
+
+class DiskMaking(Scenario):
+    """Installation, search, and the proof on a copy."""
+
+    def search(self, disk: Path) -> None:
+        """Look for what must not be readable on the installed disk."""
+        self._disk(disk)
+
+    def prove(self, overlay: Path) -> None:
+        """Start the machine with the copy `overlay`, unlock it and use the tunnel."""
+        with self.machine(overlay, cd=False) as (machine, console):
+            self._unlock(machine, console, first=True)
+            self._first_boot(console, "first-boot", "first boot of a copy")
+            self._tunnel(machine, "tunnel", "tunnel of every client")
+            self._ports(machine)
+
+
+def make(
+    plan: SmokePlan,
+    options: RunOptions,
+    progress: Progress,
+    result: SmokeResult,
+    *,
+    prove: bool = False,
+) -> Path:
+    """The installed disk (qcow2) in `options.folder`; what was seen is in `result`.
+
+    With `options.installed` that disk is searched and proven instead of a new one.
+
+    Raises DiskMakingError, with the stage that failed; AcceleratorError and MachineError as the
+    smoke test's.
+    """
+    play = DiskMaking(plan, options, progress, result)
+    disk = options.installed or options.folder / "disk.qcow2"
+    try:
+        if options.installed is None:
+            play.install(disk)
+            if options.finished_install and not result.failed:
+                disk = options.finished_install(disk)
+        if not result.failed:
+            play.search(disk)
+        if prove and not result.failed:
+            overlay = options.folder / "copy.qcow2"
+            make_disk(overlay, plan.disk_size, backing=disk)
+            play.prove(overlay)
+            overlay.unlink(missing_ok=True)
+    except AcceleratorError:
+        raise
+    except ObsdimgError:
+        if result.failed is None:
+            raise
+    finally:
+        result.seconds = time.monotonic() - play.started
+    if (stage := result.failed) is not None:
+        raise DiskMakingError(result.sentence, stage.hint or None)
+    return disk
+
+
+def good_checks(result: SmokeResult) -> list[str]:
+    """The names of the checks that passed, in their order, each once."""
+    return list(
+        dict.fromkeys(
+            check.name
+            for stage in result.stages
+            for check in stage.checks
+            if check.verdict is SmokeVerdict.PASSED
+        )
+    )
+
+
+def kdf_rounds(result: SmokeResult) -> int | None:
+    """The rounds of the disk's passphrase, as the encryption step showed them."""
+    for line in result.transcript:
+        if found := re.search(r"Deriving key using bcrypt PBKDF with (\d+) rounds", line.text):
+            return int(found[1])
+    return None

@@ -1,0 +1,186 @@
+"""`obsdimg disk`: what it refuses, and whole runs with the scripted guest of the smoke test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from obsdimg.cli import main as cli
+from support import scripted_guest
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("qemu-img") is None, reason="qemu-img is not installed"
+)
+SIZE = 16 << 20
+"""What the scripted guest makes."""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the project of `obsdimg demo` in d/ and its passphrase in ./pass."""
+    from obsdimg.cli.demo import PASSPHRASE
+
+    top = tmp_path_factory.mktemp("disk")
+    assert cli.main(["demo", "-q", str(top / "d")]) == 0
+    (top / "pass").write_text(PASSPHRASE + "\n")
+    (top / "pass").chmod(0o600)
+    tools = top / "bin"
+    tools.mkdir()
+    imports = os.pathsep.join(sys.path)
+    fake = tools / "qemu-system-x86_64"
+    words = f'"{sys.executable}" "{scripted_guest.__file__}" $SCRIPTED_BRANCH'
+    fake.write_text(f'#!/bin/sh\nPYTHONPATH="{imports}" exec {words} "$@"\n')
+    fake.chmod(0o755)
+    return top
+
+
+@pytest.fixture
+def folder(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    from obsdimg.cli.demo import PASSPHRASE
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OBSDIMG_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("OBSDIMG_PASSPHRASE_FILE", raising=False)
+    monkeypatch.setenv("PATH", f"{built / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("SCRIPTED_BRANCH", "good")
+    monkeypatch.setenv("SCRIPTED_PASSPHRASE", PASSPHRASE)
+    return tmp_path
+
+
+def _disk(built: Path, *words: str) -> int:
+    given = ["-c", str(built / "d/obsdimg.toml"), "--passphrase-file", str(built / "pass")]
+    return cli.main(["disk", "-q", *given, "--size", "16M", "--accelerator", "tcg", *words])
+
+
+def _refused(capsys: pytest.CaptureFixture[str], built: Path, *words: str) -> str:
+    capsys.readouterr()
+    assert _disk(built, *words) == 1
+    return capsys.readouterr().err
+
+
+def test_a_whole_run_leaves_the_image_and_what_vouches_for_it(
+    built: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _disk(built, "-o", "v.raw.zst", "--keep", "--json") == 0
+    manifest = json.loads(capsys.readouterr().out)
+    image = folder / "v.raw.zst"
+    assert manifest["image"]["sha256"] == hashlib.sha256(image.read_bytes()).hexdigest()
+    assert manifest["image"]["disk_size"] == SIZE
+    assert manifest == json.loads((folder / "v.raw.zst.json").read_text())
+    assert "an encrypted volume was made" in manifest["checks"] and not manifest["proven"]
+    iso = built / "d/images/demo-66-amd64.iso"
+    assert manifest["iso"]["sha256"] == hashlib.sha256(iso.read_bytes()).hexdigest()
+    assert (manifest["firmware"], manifest["network"]["interface"]) == ("bios", "vio0")
+    assert image.stat().st_mode & 0o077 == 0
+    names = {p.name for p in folder.iterdir()}
+    assert names == {
+        "v.raw.zst", "v.raw.zst.json", "v.raw.zst.json.sig", "v.raw.zst.sha256", "v.raw.zst.bmap",
+        "cache", "disk-report",
+    }  # fmt: skip
+    # The disk itself: what the guest wrote, by a judge that is not ours.
+    (kept,) = (folder / "cache/smoke").iterdir()
+    subprocess.run(["qemu-img", "convert", "-O", "raw", kept, folder / "judge"], check=True)
+    digest = hashlib.sha256((folder / "judge").read_bytes()).hexdigest()
+    assert manifest["image"]["disk_sha256"] == digest
+    # From the kept disk, in another form: the same disk, and no installation.
+    assert _disk(built, "-o", "v.qcow2", "--from", "installed", "--json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["image"]["disk_sha256"] == digest
+    assert not (folder / "v.qcow2.bmap").exists()
+    stages = json.loads((folder / "disk-report/report.json").read_text())["stages"]
+    assert [s["name"] for s in stages] == ["disk"]
+    secret = (built / "pass").read_text().strip()
+    for path in folder.rglob("*"):
+        if path.is_file() and path.suffix not in (".qcow2", ".zst"):
+            assert secret.encode() not in path.read_bytes(), path
+
+
+@pytest.mark.parametrize(
+    ("branch", "words"),
+    [
+        ("no-sets", "installs: .*the guest said: .*found no OpenBSD"),
+        ("no-volume", "installs: an encrypted volume was made"),
+        ("not-encrypted", "searches the disk .*looks random"),
+        ("secret-on-disk", "the disk's passphrase is not on the disk"),
+    ],
+)
+def test_an_iso_that_gives_no_good_disk_gives_no_image(
+    built: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    branch: str,
+    words: str,
+) -> None:
+
+    monkeypatch.setenv("SCRIPTED_BRANCH", branch)
+    said = _refused(capsys, built, "-o", "v.raw")
+    assert re.search(words, said.replace("\n", " ")), said
+    assert {p.name for p in folder.iterdir()} == {"cache", "disk-report"}
+    assert not list((folder / "cache/smoke").iterdir())
+
+
+def test_an_image_from_before_survives_a_run_that_fails(
+    built: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (folder / "v.raw").write_bytes(b"old")
+    monkeypatch.setenv("SCRIPTED_BRANCH", "bootblocks")
+    _refused(capsys, built, "-o", "v.raw")
+    assert (folder / "v.raw").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("-o", "v.img"), "what form is that?"),
+        (("-o", "v.raw", "--format", "qcow2"), "is called raw, and --format says qcow2"),
+        (("-o", "none/v.raw"), "there is no such folder"),
+        (("-o", "."), "what form is that?"),
+        (("none.iso",), "none.iso: there is no such ISO"),
+        (("--size", "9000T"), "GB free"),
+        (("--from", "installed"), "run once with --keep"),
+    ],
+)
+def test_what_does_not_fit_is_said_before_anything_starts(
+    built: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    complaint: str,
+) -> None:
+    assert complaint in _refused(capsys, built, *words)
+    assert {p.name for p in folder.iterdir()} <= {"cache"}
+
+
+def test_without_encryption_there_is_no_image(
+    built: Path, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from obsdimg.smoke import prepare
+
+    monkeypatch.setattr(prepare, "encryption_of", lambda found: "none")
+    assert "the image would hold the server's keys in clear" in _refused(capsys, built)
+
+
+def test_the_size_is_that_of_the_plan_where_the_plan_says_one() -> None:
+    from types import SimpleNamespace as Some
+
+    from obsdimg.cli import disk
+
+    def size(plan: str) -> int:
+        project = Some(config=Some(deploy=Some(plan=plan)))
+        return disk.size_of(disk.Options(), project)  # type: ignore[arg-type]
+
+    assert size("1c-1024m-25g") == 25 << 30
+    assert size("vc2-1c-1gb") == 10 << 30
+    assert disk.size_of(disk.Options(size=5 << 30), None) == 5 << 30
