@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from obsdimg.core import words
 from obsdimg.core.passphrase import (
     VARIABLE,
     PassphraseError,
     duration,
     from_file,
-    from_prompt,
-    obtain,
+    given,
     report,
     strength,
     typing_remarks,
@@ -29,10 +29,6 @@ def private_file(folder: Path, data: bytes, mode: int = 0o600) -> Path:
     path.write_bytes(data)
     path.chmod(mode)
     return path
-
-
-def nobody(prompt: str) -> str:
-    raise AssertionError("nobody should be asked")
 
 
 @pytest.mark.parametrize("text", ["12345678", "x" * 255, r"a\b'c`d$e\"f", "in the middle  blanks"])
@@ -105,22 +101,25 @@ def test_a_missing_file_and_a_folder_are_one_line_errors(tmp_path: Path) -> None
         from_file(tmp_path)
 
 
-def test_at_the_prompt_it_is_typed_twice() -> None:
-    answers = iter([GOOD, GOOD])
-    assert from_prompt(lambda _: next(answers)) == Secret(GOOD)
-    answers = iter([GOOD, GOOD + "x"])
-    with pytest.raises(PassphraseError, match="differ"):
-        from_prompt(lambda _: next(answers))
-
-
-def test_an_option_wins_over_the_variable_and_that_over_the_prompt(tmp_path: Path) -> None:
+def test_an_option_wins_over_the_variable(tmp_path: Path) -> None:
     first = private_file(tmp_path, b"from the option")
     (tmp_path / "sub").mkdir()
     second = private_file(tmp_path / "sub", b"from the variable")
     environ = {VARIABLE: str(second)}
-    assert obtain(first, nobody, environ) == Secret("from the option")
-    assert obtain(None, nobody, environ) == Secret("from the variable")
-    assert obtain(None, lambda _: "from the prompt", {}) == Secret("from the prompt")
+    assert given(first, environ) == Secret("from the option")
+    assert given(None, environ) == Secret("from the variable")
+    assert given(None, {}) is None
+
+
+def test_offered_words_arrive_on_any_layout_and_hold() -> None:
+    assert len(words.words()) > 2000
+    found = {words.offer() for _ in range(20)}
+    assert len(found) == 20
+    for text in found:
+        assert typing_remarks(validate(text)) == []
+        assert len(text.split()) == 6
+        assert not strength(Secret(text), 160).weak
+    assert words.bits() >= 64
 
 
 def test_weak_and_strong_are_told_apart() -> None:
@@ -166,7 +165,7 @@ def test_lengths_of_time_in_words(seconds: float, words: str) -> None:
     assert duration(seconds) == words
 
 
-def test_letters_and_signs_that_other_layouts_move_are_remarked() -> None:
+def test_letters_and_other_characters_that_other_layouts_move_are_remarked() -> None:
     assert typing_remarks(Secret("horse correct chess")) == []
     assert "letters" in typing_remarks(Secret("lazy tiger"))[0]
-    assert "signs" in typing_remarks(Secret("hello-there"))[0]
+    assert "characters other" in typing_remarks(Secret("hello-there"))[0]

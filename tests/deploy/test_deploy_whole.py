@@ -18,16 +18,17 @@ from obsdimg.standin import NOT_OPENBSD
 from support import fake_vultr
 from support.deploy_bench import Bench, free_port
 from support.fake_vultr import FakeVultr, Machine, WireGuardMachine
+from support.real import taken_for_real
 from support.responder import ResponderCore, ResponderPeer
 
 pytestmark = pytest.mark.slow  # builds an ISO
 
 PAGE = Path(__file__).parents[2] / "docs" / "vultr.md"
 
-SETTINGS = """
-[deploy]
-region = "ams"
-api = "{api}"
+SETTINGS = """\
+deploy.region = "ams"
+deploy.api = "{api}"
+tunnel.port = {port}
 """
 
 COMMANDS = [
@@ -64,9 +65,9 @@ def demo(root: Path, wrap: Callable[[Machine], Machine] = lambda m: m) -> Iterat
         b.env["XDG_CACHE_HOME"] = str(root / "cache")
         assert b.run("demo", ".").returncode == 0
         config = root / "obsdimg.toml"
-        text = re.sub(r"\n\[deploy\]\n", SETTINGS.format(api=fake.url), config.read_text())
-        text = re.sub(r"\n\[tunnel\]\n", f"\n[tunnel]\nport = {port}\n", text)
-        config.write_text(text)
+        taken_for_real(root / "images/demo-66-amd64.iso", config)
+        settings = SETTINGS.format(api=fake.url, port=port)
+        config.write_text(settings + config.read_text())
         project = Project.open(config)
         yield b
 

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 from obsdimg.core.files import FileError
-from obsdimg.fetch.download import Downloader, DownloadError, ExpiredMirrorError
+from obsdimg.fetch.download import (
+    Attempt,
+    Downloader,
+    DownloadError,
+    ExpiredMirrorError,
+    together,
+)
 from obsdimg.fetch.http import Timeouts
 from obsdimg.signify.errors import HashMismatchError
 from support.mirror import Fault, Mirror, certificate, closed_port, raw_answers, serve
@@ -175,6 +181,15 @@ def test_the_error_lists_everything_that_was_tried(mirror: Mirror, target: Path)
     assert "ftp://127.0.0.1/f: not a URL" in caught.value.message
     assert caught.value.hint == "give the file with --iso F"
     assert not isinstance(caught.value, ExpiredMirrorError)
+
+
+def test_many_mirrors_with_one_reason_stand_together() -> None:
+    attempts = [Attempt(f"https://m{n}.example/f", "connection refused") for n in range(9)]
+    attempts.append(Attempt("https://x.example/f", "404 not found"))
+    assert together(attempts) == (
+        "m0.example, m1.example, m2.example, m3.example, m4.example, m5.example and 3 more:"
+        " connection refused; https://x.example/f: 404 not found"
+    )
 
 
 def test_a_file_that_no_mirror_carries_any_more_is_said_so(

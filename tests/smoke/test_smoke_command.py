@@ -11,6 +11,7 @@ import pytest
 
 from obsdimg.cli import main as cli
 from support import scripted_guest
+from support.real import taken_for_real
 
 
 @pytest.fixture
@@ -78,7 +79,7 @@ def demo(folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
     secret.write_text(PASSPHRASE + "\n")
     secret.chmod(0o600)
     monkeypatch.setenv("SCRIPTED_PASSPHRASE", PASSPHRASE)
-    return folder / "d/images/demo-66-amd64.iso"
+    return taken_for_real(folder / "d/images/demo-66-amd64.iso", folder / "d/obsdimg.toml")
 
 
 def _smoke(iso: Path, *words: str) -> int:

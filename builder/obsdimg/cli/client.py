@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +27,7 @@ from obsdimg.site.clients import (
     write_client,
 )
 from obsdimg.tunnel.keys import WgPublicKey
-from obsdimg.tunnel.qr import qr_png, qr_svg, qr_text
+from obsdimg.tunnel.qr import QrError, qr_png, qr_size, qr_svg, qr_text
 
 ACTIONS = ("list", "show", "add", "remove", "rotate")
 
@@ -202,9 +204,25 @@ def _show(project: Project, name: str, options: Options, ui: Ui) -> None:
         write_file(options.svg, qr_svg(text))
         ui.info(f"wrote {options.svg} (it holds the client's keys)")
     if options.qr:
+        _refuse_small_terminal(text, name)
         ui.say(qr_text(text))
     elif not options.png and not options.svg:
         ui.say(text.rstrip("\n"))
+
+
+def _refuse_small_terminal(text: str, name: str) -> None:
+    """Raises QrError where the code would be wrapped or run off the top of the terminal."""
+    if not sys.stdout.isatty():
+        return
+    columns, lines = qr_size(text)
+    has = os.get_terminal_size(sys.stdout.fileno())
+    if has.columns < columns or has.lines < lines + 1:
+        raise QrError(
+            f"the QR code takes {columns} columns and {lines + 1} lines, this terminal has"
+            f" {has.columns} and {has.lines}",
+            "make the window larger or the font smaller, or write a picture: obsdimg client"
+            f" {name} --png {name}.png",
+        )
 
 
 def _add(options: Options, name: str, ui: Ui) -> Project:

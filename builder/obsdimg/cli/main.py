@@ -136,8 +136,16 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         args, unknown = top.parse_known_args(words)
     if unknown:
         # By the command itself, so that its own usage is shown.
-        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_meant(args, unknown[0])}")
     return args
+
+
+def _meant(args: argparse.Namespace, word: str) -> str:
+    """The option that a mistyped one is near to."""
+    made = importlib.import_module(f"obsdimg.cli.{args.command}").Options
+    known = [word for _, spec in options.specs(made) for word in spec.words]
+    near = difflib.get_close_matches(word.partition("=")[0], known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _print_usage_error(error: _WrongUsageError, ui: Ui | None) -> None:

@@ -3,6 +3,7 @@ says its rules first, asks again after a mistake, and offers words."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -97,7 +98,7 @@ def _judge(secret: Secret, rounds: int, ui: Ui, weak_allowed: bool) -> None:
     """Say what it is worth.  Raises PassphraseError for one that is guessed within a year."""
     found = phrases.strength(secret, rounds)
     for line in phrases.report(found, rounds):
-        (ui.warn if found.weak else ui.info)(line)
+        (ui.warn if found.weak else ui.info)(_folded(line))
     if found.weak and not weak_allowed:
         raise phrases.PassphraseError(
             "this passphrase is guessed in"
@@ -105,4 +106,8 @@ def _judge(secret: Secret, rounds: int, ui: Ui, weak_allowed: bool) -> None:
             "use five or more random words; --weak-passphrase takes it all the same",
         )
     for line in phrases.typing_remarks(secret):
-        ui.info(line)
+        ui.info(_folded(line))
+
+
+def _folded(line: str) -> str:
+    return textwrap.fill(line, 80, subsequent_indent="  ")

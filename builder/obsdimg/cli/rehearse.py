@@ -23,7 +23,7 @@ from obsdimg.rehearsal import (
     TypedPassphrase,
 )
 
-PROMPT = "Passphrase of the build (Enter alone: a made-up one, which opens no sealed file)"
+PROMPT = "Passphrase of the build (Enter alone: a made-up one is typed)"
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 

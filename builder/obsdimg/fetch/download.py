@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import urlsplit
 
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import FileError, describe, private_dir, write_file
@@ -43,6 +44,24 @@ class Attempt:
 
     def __str__(self) -> str:
         return f"{self.url}: {self.reason}"
+
+
+_MOST_NAMED = 6
+"""Mirrors named for each reason; the error's `attempts` hold all."""
+
+
+def together(attempts: Sequence[Attempt]) -> str:
+    """What was tried on one line: mirrors with the same reason stand together."""
+    by_reason: dict[str, list[str]] = {}
+    for attempt in attempts:
+        by_reason.setdefault(attempt.reason, []).append(attempt.url)
+    words = []
+    for reason, urls in by_reason.items():
+        more = len(urls) - _MOST_NAMED
+        hosts = urls if len(urls) == 1 else [urlsplit(url).netloc or url for url in urls]
+        named = ", ".join(hosts[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+        words.append(f"{named}: {reason}")
+    return "; ".join(words)
 
 
 class DownloadError(ObsdimgError):
@@ -201,15 +220,17 @@ class Downloader(Closing):
         attempt: Callable[[str, str], T],
         position: Callable[[], int],
     ) -> T:
-        failures = []
+        failures: list[tuple[Attempt, bool]] = []
         for url in urls:
             try:
-                return self._from_one(url, name, attempt, position)
+                found = self._from_one(url, name, attempt, position)
+                if failures:
+                    self.progress.note(f"{name}: not from {together([a for a, _ in failures])}")
+                return found
             except RequestError as failure:
-                self.progress.note(f"{shown(url)}: {failure.reason}")
                 failures.append((Attempt(shown(url), failure.reason), failure.gone))
         attempts = [a for a, _ in failures]
-        tried = "; ".join(map(str, attempts)) or "no mirror, none is known"
+        tried = together(attempts) or "no mirror, none is known"
         if failures and all(gone for _, gone in failures):
             message = f"{name}: no mirror carries it (any more); tried {tried}"
             raise ExpiredMirrorError(message, self.hint, attempts)

@@ -30,6 +30,12 @@ def qr_text(conf: str) -> str:
     return out.getvalue()
 
 
+def qr_size(conf: str) -> tuple[int, int]:
+    """Columns and lines that `qr_text` takes on a terminal."""
+    modules = _make(conf).symbol_size(border=QUIET_ZONE)[0]
+    return modules, (modules + 1) // 2
+
+
 def qr_png(conf: str) -> bytes:
     """A PNG image, one bit a pixel, PIXELS pixels a module."""
     out = io.BytesIO()
