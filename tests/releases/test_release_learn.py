@@ -147,7 +147,7 @@ def test_it_is_learnt_and_used(world: World, capsys: pytest.CaptureFixture[str])
     assert "OpenBSD 8.0: learnt from 7.9" in said.out
     assert re.search(r"^  ok      BIOS, encrypted: \d\d questions, installed$", said.out, re.M)
     assert "  new  " not in said.out and "  gone  " not in said.out
-    assert 'next: release.version = "8.0"' in said.err
+    assert "next: obsdimg init vpn80 --release 8.0" in said.err
     release = load_release("8.0")
     assert [line.partition(", ")[2] for line in release.proven] == [
         "its installer's own script rehearsed as 7.9's: BIOS, encrypted."

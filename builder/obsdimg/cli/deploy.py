@@ -256,7 +256,11 @@ def _summary(
         ui.say(f"  client {path}")
     if endpoint is not None and endpoint != state.address:
         ui.info(f"let {endpoint} point to {state.address}")
-    ui.info("next: obsdimg probe, obsdimg client NAME --qr")
+    ui.next("probe", caller.name, *options.command_words())
+    for peer in project.config.tunnel.peers:
+        if peer.public_key is None and peer.name != caller.name:
+            ui.next("client", peer.name, "--qr", *options.command_words())
+            break
 
 
 def _client_files(project: Project, state: State, ui: Ui) -> list[str]:

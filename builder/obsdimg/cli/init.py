@@ -29,6 +29,7 @@ GITIGNORE = """\
 
 
 MOST_PEERS = 200
+PEERS = ("laptop", "phone")
 USUAL_KEYS = tuple(
     Path(f"~/.ssh/id_{kind}.pub") for kind in ("ed25519", "ecdsa", "rsa", "ed25519_sk")
 )
@@ -59,7 +60,7 @@ class Options:
         "--ssh-key", type=Path, metavar="F.pub", help="public ssh key of the administrator"
     )
     peer: tuple[str, ...] = repeated(
-        "--peer", metavar="NAME", help="a client of the tunnel (default: laptop)"
+        "--peer", metavar="NAME", help="a client of the tunnel (default: laptop and phone)"
     )
     console: str | None = option(
         "--console", choices=("vga", "com0"), help="where the server's console is"
@@ -127,12 +128,11 @@ def ask(options: Options, ui: Ui) -> Options:
     """
     ui.tell("Five questions; Enter takes what stands in [ ]. Everything else stands in the file.")
     key = next((path for path in USUAL_KEYS if path.expanduser().is_file()), None)
-    peers = options.peer or ("laptop", "phone")
     found = replace(options, asked=True)
     for question, default, setting in (
         ("Name or address at which clients reach the server", "", _endpoint),
         ("Public ssh key to log in with", str(key or ""), _ssh_key),
-        ("Clients, with blanks between them", " ".join(peers), _peers),
+        ("Clients, with blanks between them", " ".join(PEERS), _peers),
         ("Release of OpenBSD", newest().version, _release),
         ("The server's console: vga (most providers) or com0", "vga", _console),
     ):
@@ -178,7 +178,7 @@ def _console(options: Options, answer: str) -> Options:
 
 def settings(options: Options) -> dict[str, Any]:
     """The settings that the new file holds, as TOML has them.  Raises InitError."""
-    names = options.peer or (("laptop", "phone") if options.recipe else ("laptop",))
+    names = options.peer or PEERS
     if len(names) > MOST_PEERS:
         raise InitError(f"{len(names)} clients: too many to begin with", "add them later")
     version = options.release or ("6.6" if options.recipe else newest().version)

@@ -149,7 +149,8 @@ def _learn(options: Options, ui: Ui) -> None:
             f"{path} stays: answer what is new with [[answers]] in obsdimg.toml and see that"
             " `obsdimg rehearse` passes, or take a newer obsdimg",
         )
-    ui.info(f'next: release.version = "{version}", obsdimg build, obsdimg smoke')
+    ui.info(f'for a project that is there: release.version = "{version}"')
+    ui.next("init", f"vpn{digits}", "--release", version)
 
 
 def _findings(

@@ -48,5 +48,5 @@ def run(options: Options, ui: Ui) -> int:
         ui.json({"name": name, "iso": state.iso.id, "size": image.size, "sha512": image.sha512})
     else:
         ui.say(f"{image.path}: at {provider.name} as {state.iso.id}, size and sha512 agree")
-        ui.info("next: obsdimg deploy")
+        ui.next("deploy", *options.command_words())
     return 0
