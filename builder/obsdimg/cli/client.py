@@ -29,7 +29,8 @@ from obsdimg.site.clients import (
 from obsdimg.tunnel.keys import WgPublicKey
 from obsdimg.tunnel.qr import QrError, qr_png, qr_size, qr_svg, qr_text
 
-ACTIONS = ("list", "show", "add", "remove", "rotate")
+CHANGES = ("add", "remove", "rotate")
+ACTIONS = ("list", "show", *CHANGES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +71,9 @@ class Options(WithServer):
 
 
 def run(options: Options, ui: Ui) -> int:
-    project = Project.open(options.config)
-    if options.server_key:
-        _remember_server(project, options.server_key, ui)
-        if not options.words:
-            return 0
     action, names = _action(options.words)
+    if options.json and action != "list":
+        raise UsageError(f"client {action}: --json goes with list", "obsdimg client --json")
     new = {
         "--split": options.split,
         "--reach": options.reach,
@@ -89,10 +87,17 @@ def run(options: Options, ui: Ui) -> int:
             f"client {action}: {given} describes a new client",
             "it goes with add; an existing one is changed in obsdimg.toml",
         )
-    if options.apply and action in ("add", "remove", "rotate"):
-        _applied(options, project, action, names[0], ui)
-    elif options.apply:
+    if options.apply and action not in CHANGES:
         raise UsageError(f"client {action}: --apply changes nothing here", "see obsdimg apply")
+    if action == "add" and names[0] in ACTIONS:
+        raise UsageError(f"{names[0]}: is a word of this command", "choose another name")
+    project = Project.open(options.config)
+    if options.server_key:
+        _remember_server(project, options.server_key, ui)
+        if not options.words:
+            return 0
+    if options.apply:
+        _applied(options, project, action, names[0], ui)
     elif action == "list":
         _list(project, options.json, ui)
     elif action == "show":
@@ -239,8 +244,6 @@ def _add(options: Options, name: str, ui: Ui) -> Project:
         values["networks"] = options.network
     if options.mtu is not None:
         values["mtu"] = options.mtu
-    if name in ACTIONS:
-        raise UsageError(f"{name}: is a word of this command", "choose another name")
     add_peer(options.config, values)
     project = Project.open(options.config)
     _write_files(project, name, ui)

@@ -302,6 +302,9 @@ def _status(project: Project, name: str, options: Options, ui: Ui) -> int:
     state = store.load(name)
     if state is None:
         others = ", ".join(store.names())
+        if options.json:
+            ui.json({"name": name, "deployed": False, "others": store.names()})
+            return 0
         ui.say(f"{name}: nothing deployed" + (f" (there is: {others})" if others else ""))
         return 0
     with session.open_provider(project, options.token_file) as provider:
@@ -348,5 +351,8 @@ def _destroy(project: Project, provider: Provider, name: str, options: Options, 
         limits=_waits(options), progress=ui.progress(), say=ui.info,
     )  # fmt: skip
     work.destroy(session.bucket_of(project, options.s3_keys))
-    ui.say(f"{name}: nothing of it is left at {provider.name}")
+    if options.json:
+        ui.json({"name": name, "deployed": False, "others": store.names()})
+    else:
+        ui.say(f"{name}: nothing of it is left at {provider.name}")
     return 0

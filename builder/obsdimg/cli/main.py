@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _WrongUsageError as error:
         _print_usage_error(error, Ui() if "--json" in words else None)
         raise SystemExit(2) from None
-    ui = Ui(quiet=args.quiet, debug=args.debug)
+    ui = Ui(quiet=args.quiet, debug=args.debug, command=args.command)
     as_json = bool(getattr(args, "json", False))
     previous = signal.signal(signal.SIGTERM, _terminated)
     try:

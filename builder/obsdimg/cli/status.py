@@ -60,6 +60,10 @@ def run(options: Options, ui: Ui) -> int:
         raise StatusUsageError(f"--watch {options.watch:g}: is not between 1 and 86400 seconds")
     if options.json and options.watch is not None:
         raise StatusUsageError("--watch and --json do not go together", "run it again instead")
+    if options.json and str(options.prometheus) == "-":
+        raise StatusUsageError(
+            "--json and --prometheus - both go to standard output", "give --prometheus a file"
+        )
     access = options.access_now(options.access())
     asked = -UPDATES_EVERY_SECONDS
     before: ServerState | None = None

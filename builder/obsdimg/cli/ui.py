@@ -79,6 +79,8 @@ class Ui:
 
     quiet: bool = False
     debug: bool = False
+    command: str = ""
+    """Which one runs."""
     documents: list[Any] = field(default_factory=list, compare=False)
     """What `json` has printed: there is one document, so an error after it adds none."""
 
