@@ -82,3 +82,92 @@ def test_a_file_that_may_not_be_read_is_one_error_and_no_traceback(
     said = capsys.readouterr().err.splitlines()
     assert said[0] == f"error: {tmp_path}/obsdimg.toml: permission denied"
     assert said[1].startswith("hint: ")
+
+
+class TestProjectFromASubfolder:
+    """Commands find the project whose subfolder they are called in."""
+
+    @pytest.fixture
+    def inside(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        assert main(["init", str(tmp_path / "vpn"), "-q"]) == 0
+        folder = tmp_path / "vpn" / "overlay" / "etc"
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        return tmp_path / "vpn"
+
+    def test_it_is_found_and_named(self, inside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main(["check"]) == 0
+        said = capsys.readouterr()
+        assert said.err.startswith(f"project: {inside}\n")
+        assert "/etc/hostname.wg0" in said.out
+        assert main(["client", "phone", "-q"]) == 0
+        assert capsys.readouterr().err.count("project:") == 0
+
+    def test_one_that_is_named_is_not_looked_for_elsewhere(
+        self, inside: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert main(["check", "-c", "obsdimg.toml"]) == 1
+        assert "obsdimg.toml: no configuration here" in capsys.readouterr().err
+
+    def test_another_users_project_above_has_no_say(
+        self,
+        inside: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        mine = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: mine + 1)
+        assert main(["check"]) == 1
+        assert "no configuration here" in capsys.readouterr().err
+
+
+def test_options_may_stand_between_arguments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["restore", "none.age", "--json", str(tmp_path)]) == 1
+    assert "none.age: cannot read the backup" in capsys.readouterr().err
+
+
+def test_a_mistyped_option_is_told_which_one_was_meant(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["build", "--ofline"])
+    assert "did you mean --offline?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["rehearse", "x.iso", "--disk", "4"],
+        ["client", "a", "b", "c"],
+        ["client", "show", "x", "--apply"],
+        ["console", "--json"],
+        ["release", "learn"],
+        ["status", "--json", "--watch"],
+        ["ssh", "--via", "x"],
+        ["apply", "--confirm-within", "1"],
+        ["init", "x", "--private", "1.2.3.4"],
+        ["upload", "--url", "x", "--serve", "y"],
+    ],
+)
+def test_words_that_do_not_fit_together_exit_2_wherever_they_are_typed(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.iso").write_bytes(b"")
+    try:
+        code = main(words)
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    assert code == 2
+
+
+def test_a_table_in_a_pipe_is_never_wrapped(capsys: pytest.CaptureFixture[str]) -> None:
+    from rich.table import Table
+
+    from obsdimg.cli.ui import table_console
+
+    table = Table(box=None)
+    table.add_column("x", overflow="fold")
+    table.add_row("a word " * 100)
+    table_console().print(table)
+    assert len(capsys.readouterr().out.splitlines()) == 2

@@ -80,6 +80,15 @@ def test_a_wrong_token_is_said_and_never_shown(b: Bench) -> None:
         assert wrong not in repr(api.__dict__) + repr(caught.value)
 
 
+@pytest.mark.parametrize("code", [401, 403])
+def test_an_address_that_the_token_does_not_allow_says_so(b: Bench, code: int) -> None:
+    words = {"error": "Unauthorized IP address: 192.0.2.7"}
+    b.fake.faults.append(Fault("GET /v2/regions", "status", code, body=words))
+    with vultr(b) as provider, pytest.raises(TokenError, match=r"address: Unauthorized IP") as e:
+        provider.offer("ams", "vc2-1c-1gb")
+    assert "access control" in str(e.value.hint)
+
+
 def test_too_many_requests_are_waited_for_as_the_server_says(b: Bench) -> None:
     in_seven = email.utils.formatdate(time.time() + 7, usegmt=True)
     b.fake.faults += [

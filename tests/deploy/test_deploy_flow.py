@@ -23,6 +23,7 @@ from obsdimg.deploy.steps import Deployment
 from obsdimg.deploy.uploading import Upload
 from obsdimg.deploy.vultr import Vultr
 from obsdimg.deploy.work import Waits
+from obsdimg.iso.standin import PUBLISHER
 from obsdimg.project.folder import Project
 from obsdimg.site.clients import plan_clients
 from support import fake_vultr
@@ -295,10 +296,57 @@ def test_with_a_token_file_that_others_may_read(b: Bench) -> None:
 )
 def test_arguments_that_make_no_sense(b: Bench, words: list[str], message: str) -> None:
     result = b.deploy(*words)
-    assert result.returncode == 1
+    usage = "between" in message or "is not HOST:PORT" in message
+    assert result.returncode == (2 if usage else 1)
     assert message in result.stderr
     assert b.fake.left()["instances"] == 0
     assert b.fake.created == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["upload"], "the provider fetches the ISO from a URL, and there is none"),
+        (["upload", "--listen", "127.0.0.1:1"], "--listen goes with --serve"),
+        (["upload", "--url", "gopher://x"], "is not a URL for http or https"),
+        (["deploy", "--serve", "nowhere"], "'nowhere' is not HOST:PORT"),
+        (["deploy", "--pause", "-1"], "--pause: between"),
+    ],
+)
+def test_wrong_usage_exits_2_before_a_token_is_looked_for(
+    b: Bench, words: list[str], message: str
+) -> None:
+    del b.env["VULTR_API_KEY"]
+    result = b.run(*words)
+    assert result.returncode == 2 and message in result.stderr
+    assert "hint: " in result.stderr and "token" not in result.stderr
+    assert b.fake.log == []
+
+
+def test_a_stand_in_is_refused_before_a_token_is_looked_for(b: Bench) -> None:
+    data = bytearray(os.urandom(100_000))
+    data[16 * 2048 + 318 : 16 * 2048 + 446] = PUBLISHER.encode().ljust(128)
+    b.make_iso(bytes(data))
+    del b.env["VULTR_API_KEY"]
+    for command in ("upload", "deploy"):
+        result = b.run(command, *b.serving())
+        assert result.returncode == 1
+        assert "was built on the stand-in medium: it is not OpenBSD" in result.stderr
+    assert b.fake.log == []
+
+
+def test_a_failed_first_upload_leaves_no_deployment(b: Bench) -> None:
+    b.fake.faults.append(
+        Fault("GET /v2/iso", "status", 403, body={"error": "Unauthorized IP address: 192.0.2.7"})
+    )
+    result = b.run("upload", "--pause", "0.1", *b.serving())
+    assert result.returncode == 1
+    assert "may not be used from this machine's address" in result.stderr
+    assert "hint: allow the address in the account's API settings" in result.stderr
+    assert not b.state_path.exists()
+    assert "nothing deployed" in b.run("deploy", "status").stdout
+    assert b.run("upload", "--pause", "0.1", *b.serving()).returncode == 0
+    assert b.state_path.exists()
 
 
 def test_an_iso_that_is_not_ours(b: Bench) -> None:

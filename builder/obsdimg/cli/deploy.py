@@ -22,7 +22,7 @@ from obsdimg.core.secret import Secret
 from obsdimg.deploy import session
 from obsdimg.deploy.by_console import ByConsole
 from obsdimg.deploy.handshake import first_caller
-from obsdimg.deploy.image import Image, load_image
+from obsdimg.deploy.image import Image, check_image, load_image
 from obsdimg.deploy.provider import DeployError, Offer, Provider
 from obsdimg.deploy.removal import Removal
 from obsdimg.deploy.session import SMALLEST_DISK
@@ -98,10 +98,10 @@ def run(options: Options, ui: Ui) -> int:
     if state is None or not state.instance.lives:
         session.hosting_of(project, hosting_choice(options), state)
     path = session.image_path(project, options.iso)
-    with store.lock(name):
+    check_image(path, options.allow_secrets)
+    with store.lock(name), session.open_provider(project, options.token_file) as provider:
         image = load_image(path, options.allow_secrets, ui.progress(), image_key(project.root))
-        with session.open_provider(project, options.token_file) as provider:
-            return _deploy(project, provider, name, image, options, ui)
+        return _deploy(project, provider, name, image, options, ui)
 
 
 def _waits(options: Options) -> Waits:

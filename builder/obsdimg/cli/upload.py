@@ -8,7 +8,7 @@ from obsdimg.cli.hosting import WithHosting, hosting_choice
 from obsdimg.cli.options import flag
 from obsdimg.cli.ui import Ui
 from obsdimg.deploy import session
-from obsdimg.deploy.image import load_image
+from obsdimg.deploy.image import check_image, load_image
 from obsdimg.deploy.uploading import Upload
 from obsdimg.image.comparison import image_key
 from obsdimg.project.folder import Project
@@ -31,15 +31,13 @@ def run(options: Options, ui: Ui) -> int:
     path = session.image_path(project, options.iso)
     # What the words and the files here say, before any credential is looked for.
     limits = session.waits(options.pause, options.upload_limit)
-    hosting = session.hosting_of(project, hosting_choice(options), store.load(name))
-    with store.lock(name):
+    session.hosting_of(project, hosting_choice(options), store.load(name))
+    check_image(path, options.allow_secrets)
+    with store.lock(name), session.open_provider(project, options.token_file) as provider:
         image = load_image(path, options.allow_secrets, progress, image_key(project.root))
         state = session.begin(project, store, name, settings.label or name, image)
         hosting = session.hosting_of(project, hosting_choice(options), state)
-        with (
-            session.open_provider(project, options.token_file) as provider,
-            store.nothing_left(state),
-        ):
+        with store.nothing_left(state):
             work = Upload(
                 provider, store, state, limits=limits, progress=progress, say=ui.info
             )  # fmt: skip

@@ -29,16 +29,11 @@ class Image:
     sha512: str
 
 
-def load_image(
-    path: Path,
-    allow_secrets: bool,
-    progress: Progress | None = None,
-    key: SignifyPublicKey | None = None,
-) -> Image:
-    """The ISO at `path`, hashed and compared with `path`.json, which `key` must have signed.
+def check_image(path: Path, allow_secrets: bool) -> dict[str, Any]:
+    """The manifest of the ISO at `path`, after everything that can be said without reading it all.
 
-    Raises DeployError: no ISO of ours, changed since it was built, or it holds a secret in
-    clear and `allow_secrets` does not say that this is wanted; VerificationError.
+    Raises DeployError: no ISO of ours, built on the stand-in medium, or it holds a secret in clear
+    and `allow_secrets` does not say that this is wanted.
     """
     manifest = _manifest(path)
     if built_on_stand_in(path):
@@ -51,6 +46,20 @@ def load_image(
             f"{path}: holds its passphrase in clear; whoever hosts it can read it",
             "build with disk.encryption = passphrase, or say --allow-secrets",
         )
+    return manifest
+
+
+def load_image(
+    path: Path,
+    allow_secrets: bool,
+    progress: Progress | None = None,
+    key: SignifyPublicKey | None = None,
+) -> Image:
+    """The ISO at `path`, hashed and compared with `path`.json, which `key` must have signed.
+
+    Raises DeployError: what `check_image` raises, or changed since it was built; VerificationError.
+    """
+    manifest = check_image(path, allow_secrets)
     if key is not None:
         beside = Path(f"{path}.json")
         signature = Signature.parse(read_file(Path(f"{beside}.sig"), "signature of the manifest"))
