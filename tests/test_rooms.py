@@ -25,6 +25,7 @@ ROOMS = {
     "site": "core tunnel config releases project",
     "response": "core config releases",
     "image": "core ffs iso kernel signify tunnel fetch config releases project site response",
+    "overview": "core config releases site image",
     "standin": "core ffs iso kernel signify",
     "rehearsal": "core ffs iso kernel signify releases response",
     "console": "core tunnel",
@@ -32,8 +33,8 @@ ROOMS = {
     "disk": "core signify smoke",
     "server": "core tunnel config releases project site",
     "deploy": "core signify tunnel config project site image console",
-    "cli": "core iso signify tunnel fetch config releases project site response image standin"
-    " rehearsal console smoke disk server deploy",
+    "cli": "core iso signify tunnel fetch config releases project site response image overview"
+    " standin rehearsal console smoke disk server deploy",
 }
 
 

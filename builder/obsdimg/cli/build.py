@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache as cache_result
 from pathlib import Path
 
-from obsdimg.cli.built import report
+from obsdimg.cli.built import report, write_page
 from obsdimg.cli.options import WithConfig, flag, option, repeated
 from obsdimg.cli.passphrase import find_passphrase
 from obsdimg.cli.standing_in import stand_in, verified_stand_in
@@ -99,7 +99,7 @@ def run(options: Options, ui: Ui) -> int:
     if options.unverified:
         ui.warn(f"{upstream.path}: NOT VERIFIED; the manifest says so too")
     built = write(project, plan, upstream, output, ask, progress)
-    return _report(options, built, ask, ui)
+    return _report(options, plan, built, ask, ui)
 
 
 def _output(options: Options, project: Project) -> Path:
@@ -137,16 +137,19 @@ def _on_stand_in(options: Options, project: Project, ui: Ui) -> int:
         ask = _asked(options, plan, ui)
         upstream = verified_stand_in(release, folder, folder / "cache", progress)
         built = write(project, plan, upstream, output, ask, progress)
-    return _report(options, built, ask, ui)
+    return _report(options, plan, built, ask, ui)
 
 
-def _report(options: Options, built: Built, ask: Callable[[], Secret | None], ui: Ui) -> int:
+def _report(
+    options: Options, plan: BuildPlan, built: Built, ask: Callable[[], Secret | None], ui: Ui
+) -> int:
     """What was built, and what comes next; with --rehearse its rehearsal."""
     passed = True
+    page = write_page(plan, built.iso)
     if options.json:
         ui.json(built.manifest)
     else:
-        report(built, ui)
+        report(built, page, ui)
     if options.rehearse:
         from obsdimg.cli.rehearsing import rehearse
         from obsdimg.cli.rehearsing import report as report_rehearsal

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from obsdimg.cli.options import WithConfig, flag
+from obsdimg.cli.options import WithConfig, flag, option
 from obsdimg.cli.ui import Ui
+from obsdimg.core.files import write_file
 from obsdimg.image.inputs import read_inputs
 from obsdimg.image.plan import BuildPlan, plan_build
+from obsdimg.overview.page import overview_page
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
 from obsdimg.site.ways import ways_in
@@ -19,6 +22,13 @@ class Options(WithConfig):
     """What the command line says."""
 
     json: bool = flag("--json", help="print as JSON")
+    html: Path | None = option(
+        "--html",
+        type=Path,
+        metavar="F",
+        help="write one page with a drawing of the network, answers, files, and the pf rules"
+        " explained",
+    )
 
 
 def run(options: Options, ui: Ui) -> int:
@@ -27,6 +37,9 @@ def run(options: Options, ui: Ui) -> int:
     release = load_release(wanted.version)
     port = release.port(wanted.port)
     plan = plan_build(read_inputs(project, release, port, only_look=True))
+    if options.html is not None:
+        write_file(options.html, overview_page(plan))
+        ui.info(f"wrote {options.html}")
     if options.json:
         ui.json(as_json(plan))
         return 0

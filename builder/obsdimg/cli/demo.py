@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from obsdimg.cli.built import report
+from obsdimg.cli.built import report, write_page
 from obsdimg.cli.options import argument, flag
 from obsdimg.cli.rehearsing import rehearse, why_not
 from obsdimg.cli.rehearsing import report as report_rehearsal
@@ -77,7 +77,7 @@ def run(options: Options, ui: Ui) -> int:
     said, files = plan.response.simulation.answers, plan.site.files
     ui.say(f"{len(said)} questions of the installer are answered, {len(files) + 1} files land on")
     ui.say(f"the server, {len(plan.site.sealed)} of them sealed with the passphrase: {PASSPHRASE}")
-    report(built, ui)
+    report(built, write_page(plan, built.iso), ui)
     passed = _rehearse(output, secret, options, ui)
     ui.next("check", "-c", str(config))
     ui.next("inspect", "-c", str(config))

@@ -1,0 +1,105 @@
+"""The page: a BuildPlan as one HTML file that needs nothing else.
+
+It holds no secret: sealed files are named and not shown, answers are shown as `check` shows them.
+No script, no picture from elsewhere; the page's own policy forbids both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+
+from obsdimg.core.entry import Entry
+from obsdimg.image.plan import BuildPlan
+from obsdimg.overview.drawing import draw
+from obsdimg.overview.reach import plan_reach
+from obsdimg.overview.rules import explain
+from obsdimg.site.ways import ways_in
+
+SHOWN = 64 << 10
+"""Bytes of a file that the page shows at most."""
+PF_CONF = "/etc/pf.conf"
+
+
+@dataclass(frozen=True)
+class ShownFile:
+    """A file of the site set; `text` is None where there is nothing to show."""
+
+    path: str
+    kind: str
+    mode: str
+    origin: str
+    text: str | None
+    sealed: bool = False
+
+
+def overview_page(plan: BuildPlan) -> bytes:
+    """The page, in UTF-8; the same plan gives the same bytes."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    config, tunnel = plan.inputs.config, plan.site.tunnel
+    table = plan_reach(config, tunnel)
+    ports = (config.tunnel.port, *config.tunnel.also_ports)
+    server = (config.host.name, f"OpenBSD {plan.inputs.release.version}")
+    pf_conf = next((f for f in plan.site.files if f.path == PF_CONF), None)
+    return (
+        environment.get_template("page.html.j2")
+        .render(
+            config=config,
+            plan=plan,
+            release=plan.inputs.release,
+            port=plan.inputs.port,
+            tunnel=tunnel,
+            ports=ports,
+            table=table,
+            picture=draw(table, server, ("WireGuard", f"UDP {', '.join(map(str, ports))}")),
+            ways=ways_in(config),
+            answers=plan.response.simulation.answers,
+            elsewhere=plan.response.elsewhere,
+            files=shown_files(plan),
+            groups=explain(_text(pf_conf) or "", tunnel) if pf_conf else (),
+            own_rules=pf_conf is not None and not pf_conf.origin.startswith("siteXX/"),
+            origin=pf_conf.origin if pf_conf else "",
+            outside=_outside(plan),
+        )
+        .encode()
+    )
+
+
+def shown_files(plan: BuildPlan) -> list[ShownFile]:
+    """What lands on the server, by path."""
+    open_files = [
+        ShownFile(f.path, f.kind, f"{f.mode:04o}", f.origin, _text(f)) for f in plan.site.files
+    ]
+    sealed = [
+        ShownFile(path, f.kind, f"{f.mode:04o}", f.origin, None, sealed=True)
+        for path, f in plan.site.sealed.items()
+    ]
+    return sorted([*open_files, *sealed], key=lambda shown: shown.path)
+
+
+def _text(entry: Entry) -> str | None:
+    """What is in a file, if that is text of a size that somebody reads."""
+    if entry.kind != "file" or entry.secret or not entry.data or len(entry.data) > SHOWN:
+        return None
+    try:
+        return None if b"\0" in entry.data else entry.data.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _outside(plan: BuildPlan) -> str:
+    """What somebody finds who looks at the server from outside."""
+    config = plan.inputs.config
+    ports = ", ".join(map(str, (config.tunnel.port, *config.tunnel.also_ports)))
+    seen = f"UDP {ports}, which answers nobody but the clients"
+    if config.access.sshd and (config.access.ssh_from == "anywhere" or not config.tunnel.peers):
+        return f"{seen}; ssh (TCP 22)"
+    return f"{seen}; nothing else"
