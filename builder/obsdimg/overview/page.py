@@ -102,4 +102,12 @@ def _outside(plan: BuildPlan) -> str:
     seen = f"UDP {ports}, which answers nobody but the clients"
     if config.access.sshd and (config.access.ssh_from == "anywhere" or not config.tunnel.peers):
         return f"{seen}; ssh (TCP 22)"
-    return f"{seen}; nothing else"
+    later = []
+    if config.access.sshd and config.access.ssh_window_minutes:
+        later.append(f"ssh for {config.access.ssh_window_minutes} minutes after the first boot")
+    if config.access.sshd and config.access.rescue_minutes:
+        later.append(
+            f"ssh, to keys only, where no client was heard for {config.access.rescue_minutes}"
+            " minutes after a start"
+        )
+    return "; ".join([seen, *(later or ["nothing else"])])
