@@ -33,7 +33,7 @@ ROOMS = {
     "disk": "core signify smoke",
     "server": "core tunnel config releases project site",
     "deploy": "core signify tunnel config project site image console",
-    "cli": "core iso signify tunnel fetch config releases project site response image overview"
+    "cli": "core ffs iso signify tunnel fetch config releases project site response image overview"
     " standin rehearsal console smoke disk server deploy",
 }
 

@@ -347,6 +347,7 @@ class ClientFacts(Document):
     own_key: bool = about("true: it made its key itself")
     internet: bool = about("true: all its traffic goes through the tunnel")
     reach: list[str] = about("networks behind the server that it may reach")
+    networks: list[str] = about("networks behind the client")
 
 
 class HandshakeFacts(Document):
@@ -603,7 +604,7 @@ class ConsoleDocument(Document):
     lines: list[str] = about("the text")
 
 
-class UnlockEvent(Document):
+class UnlockEventFacts(Document):
     """Something that happened while unlocking."""
 
     at: float = about("seconds since the beginning")
@@ -620,7 +621,7 @@ class UnlockDocument(Document):
     handshake: HandshakeFacts | None = about("null: not waited for")
     error: str | None = about("what went wrong")
     hint: str | None = about("what to do")
-    events: list[UnlockEvent] = about("in order")
+    events: list[UnlockEventFacts] = about("in order")
     screen: list[str] = about("its last lines")
 
 
