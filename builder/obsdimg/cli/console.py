@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from obsdimg.cli.console_options import ConsoleTarget, TargetError, WithConsole
+from obsdimg.cli.console_options import ConsoleTarget, ConsoleTargetError, WithConsole
 from obsdimg.cli.options import flag, option
 from obsdimg.cli.ui import Ui
 from obsdimg.console.errors import NoTextError
@@ -51,7 +51,7 @@ def run(options: Options, ui: Ui) -> int:
     if options.json and not options.text:
         raise UsageError("--json goes with --text", "obsdimg console --text --json")
     if live and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise TargetError(
+        raise ConsoleTargetError(
             "the live console needs a terminal", "--text prints the screen, --screenshot saves it"
         )
     console = ConsoleTarget(options, ui).open()

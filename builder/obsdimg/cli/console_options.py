@@ -23,7 +23,7 @@ from obsdimg.project.folder import Project
 PASSWORD_VARIABLE = "OBSDIMG_CONSOLE_PASSWORD_FILE"  # noqa: S105
 
 
-class TargetError(ObsdimgError):
+class ConsoleTargetError(ObsdimgError):
     """It is not clear which console is meant, or its provider gives none."""
 
 
@@ -67,7 +67,7 @@ class ConsoleTarget:
     """Which console is meant; for a name also the project and the deployment."""
 
     def __init__(self, options: WithConsole, ui: Ui) -> None:
-        """Raises TargetError, ConsoleError, or what the provider raises."""
+        """Raises ConsoleTargetError, ConsoleError, or what the provider raises."""
 
         self._options, self._ui = options, ui
         self._password: Secret | None = None
@@ -90,7 +90,7 @@ class ConsoleTarget:
         state = store.load(name)
         if state is None or not state.instance.lives:
             others = ", ".join(store.names()) or "none"
-            raise TargetError(
+            raise ConsoleTargetError(
                 f"{name}: nothing is deployed under this name (there is: {others})",
                 "give the console's address instead: obsdimg console vnc://HOST:PORT",
             )
@@ -108,14 +108,14 @@ class ConsoleTarget:
         if instance is not None and instance.console_password:
             self._password = Secret(instance.console_password)
         if not console:
-            raise TargetError(
+            raise ConsoleTargetError(
                 f"{self.state.name}: {self.state.provider} gives no console for it",
                 "is it running? find its address at the provider and give that instead",
             )
         try:
             return parse(console)
         except AddressError as error:
-            raise TargetError(
+            raise ConsoleTargetError(
                 f"{self.state.name}: {self.state.provider} gives a web page, not a console that"
                 " can be opened here",
                 "open it in a browser (obsdimg deploy status shows it), or find the address of its"
@@ -145,7 +145,7 @@ class ConsoleTarget:
 def _project(config: Path) -> Project:
 
     if not config.exists():
-        raise TargetError(
+        raise ConsoleTargetError(
             f"{config}: there is no such configuration",
             "run it in the project's folder, or give -c FILE, or the console's address",
         )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from obsdimg.cli import values
-from obsdimg.cli.console_options import ConsoleTarget, TargetError, WithConsole
+from obsdimg.cli.console_options import ConsoleTarget, ConsoleTargetError, WithConsole
 from obsdimg.cli.options import flag, option
 from obsdimg.cli.ui import Ui
 from obsdimg.console.unlock import Outcome, Unlocking, UnlockLimits, UnlockReport
@@ -132,17 +132,17 @@ def _call(target: ConsoleTarget, options: Options) -> tuple[TunnelClient, Endpoi
 
     hint = "--endpoint HOST:PORT with a project (-c FILE), or --no-probe"
     if target.project is None:
-        raise TargetError("nothing says whose handshake to wait for", hint)
+        raise ConsoleTargetError("nothing says whose handshake to wait for", hint)
     config = target.project.config
     caller = first_caller(plan_clients(config, target.project.keys(make=False)))
     if caller is None:
-        raise TargetError("no client of this project can call the server from here", hint)
+        raise ConsoleTargetError("no client of this project can call the server from here", hint)
     if options.endpoint:
         return caller, Endpoint.parse(options.endpoint, "--endpoint")
     state = target.state
     host = (state.address if state is not None else None) or config.tunnel.endpoint
     if host is None:
-        raise TargetError("nothing says where the server answers", hint)
+        raise ConsoleTargetError("nothing says where the server answers", hint)
     return caller, Endpoint(str(host), caller.port)
 
 
