@@ -7,7 +7,6 @@ Only where OBSDIMG_SRC66 names a source tree of 6.6; `netstart -n` prints instea
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from support.server_bench import SHELLS, program
 from support.site_fixtures import RECIPE, content, planned
+from support.source_tree import source_file
 
 SIX = RECIPE.replace("[tunnel]\n", '[tunnel]\nipv6 = "fd00:66::1/64"\n')
 SIX = SIX.replace('"10.0.0.2"', '"10.0.0.2"\nipv6 = "fd00:66::2"')
@@ -33,12 +33,9 @@ def shell(request: pytest.FixtureRequest) -> str:
 
 def commands(root: Path, shell: str, name: str, text: str) -> list[str]:
     """What netstart would run for the file `text` of interface `name`, without quotes."""
-    tree = os.environ.get("OBSDIMG_SRC66")
-    if tree is None:
-        pytest.skip("OBSDIMG_SRC66 names no source tree of 6.6")
     (root / "etc/rc.d").mkdir(parents=True)
     for path in ("etc/netstart", "etc/rc.d/rc.subr"):
-        script = (Path(tree) / path).read_text()
+        script = source_file("66", path).decode()
         for place in ("/etc/hostname.", "/etc/rc.d/", "/etc/rc.conf", "/etc/my"):
             script = script.replace(place, f"{root}{place}")
         (root / path).write_text(script.replace("set +o sh", ":"))

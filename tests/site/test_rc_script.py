@@ -19,6 +19,7 @@ import pytest
 from obsdimg.tunnel.keys import WgPrivateKey
 from support.server_bench import SHELLS, program
 from support.site_fixtures import RECIPE, content, planned, secret
+from support.source_tree import source_file
 from support.wg_netns import inside, make_namespace, run, why_not
 
 pytestmark = [pytest.mark.netns]
@@ -123,10 +124,7 @@ class Server:
 def _subr(kind: str) -> str:
     if kind == "ours":
         return OURS
-    tree = os.environ.get("OBSDIMG_SRC66")
-    if tree is None:
-        pytest.skip("OBSDIMG_SRC66 names no source tree of 6.6")
-    return (Path(tree) / "etc/rc.d/rc.subr").read_text()
+    return source_file("66", "etc/rc.d/rc.subr").decode()
 
 
 @pytest.fixture(params=[(k, s) for k in ("ours", "genuine") for s in SHELLS], ids=str)

@@ -15,7 +15,8 @@ from obsdimg.smoke import qemu as qemu_module
 from obsdimg.smoke.console import Cleaner
 from obsdimg.smoke.keys import UntypableError, keys
 from obsdimg.smoke.machine import MachineError, picture_from_ppm, png_from_ppm
-from obsdimg.smoke.plan import Secret, mask
+from obsdimg.smoke.plan import Secret, SmokePlan, mask
+from obsdimg.smoke.play import absent_secrets
 from obsdimg.smoke.qemu import (
     Accelerator,
     Forward,
@@ -27,6 +28,8 @@ from obsdimg.smoke.qemu import (
     find_qemu,
     forwarded_ports,
 )
+from obsdimg.tunnel.identity import TunnelClient
+from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
 
 
 @pytest.mark.parametrize(
@@ -229,3 +232,15 @@ def test_the_supervisor_is_a_script_of_the_standard_library_alone() -> None:
         timeout=10,
     )
     assert b"ModuleNotFoundError" not in run.stderr
+
+
+@pytest.mark.parametrize(("encrypted", "searched"), [(True, True), (False, False)])
+def test_without_encryption_the_servers_pre_shared_keys_are_on_its_disk(
+    encrypted: bool, searched: bool
+) -> None:
+    private, shared = WgPrivateKey.generate(), PresharedKey.generate()
+    laptop = TunnelClient("laptop", private, None, shared, (), (), (), None, 53)
+    plan = SmokePlan(Path("x.iso"), "7.7", Secret("phrase"), peers=(laptop,), encrypted=encrypted)
+    names = [name for name, _ in absent_secrets(plan)]
+    assert names[:2] == ["the disk's passphrase", "the private key of laptop"]
+    assert ("the pre-shared key of laptop" in names) is searched

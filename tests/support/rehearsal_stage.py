@@ -106,7 +106,8 @@ class Stage:
     tree: dict[str, RamdiskNode]
     sets: dict[str, bytes]
     key: SignifySecretKey = field(default_factory=SignifySecretKey.generate)
-    machine: RehearsalMachine = field(default_factory=RehearsalMachine)
+    machine: RehearsalMachine = field(default_factory=lambda: RehearsalMachine(aperture=False))
+    """RESPONSE has no answer about X."""
     operator: Operator = field(default_factory=Operator.default)
     signed: bool = True
     damaged: str = ""

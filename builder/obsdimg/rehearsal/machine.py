@@ -55,10 +55,9 @@ class MachineNic:
 class RehearsalMachine:
     """Everything the installer can see of the machine.
 
-    `memory` in MiB; `serial`: the console is on com0 at `speed`; `aperture`: the VGA driver
-    says "aperture needed" (None: as seen, with a BIOS and 7.0 or later); `efi`: started by
-    UEFI; `acpi`: the version of its ACPI (from 5 on, 7.7 prefers a GPT); `clock` seconds since
-    1970.
+    `memory` in MiB; `serial`: the console is on com0 at `speed`; `aperture`: with a BIOS the VGA
+    driver says "aperture needed" (it does on 6.6 and 7.7); `efi`: started by UEFI; `acpi`: the
+    version of its ACPI (from 5 on, 7.7 prefers a GPT); `clock` seconds since 1970.
     """
 
     version: str = "6.6"
@@ -71,7 +70,7 @@ class RehearsalMachine:
     com: bool = True
     serial: bool = False
     speed: int = 9600
-    aperture: bool | None = None
+    aperture: bool = True
     efi: bool = False
     acpi: str = "1.0"
     clock: int = 1_570_838_400

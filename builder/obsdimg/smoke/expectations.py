@@ -1,8 +1,8 @@
 """What a guest says, and what it means: the table of marks, each with its source.
 
-Sources are those of the facts sheet: E66 seen on a real 6.6 amd64, R66 the genuine 6.6
-installer, A66 a distribution's copy of it, S19 the OpenBSD source of 2019, T tried on the
-genuine 5.1 floppy, OURS a text of this project (response/obsdimg.sh, siteXX/), K general
+Sources are those of the facts sheet: E66 and E77 seen on a real 6.6 or 7.7 amd64, R66 the
+genuine 6.6 installer, A66 a distribution's copy of it, S19 the OpenBSD source of 2019, T tried
+on the genuine 5.1 floppy, OURS a text of this project (response/obsdimg.sh, siteXX/), K general
 knowledge.  Limits are seconds with hardware acceleration.
 """
 
@@ -12,6 +12,7 @@ from obsdimg.smoke.console import Failure, Mark
 
 SOURCES = {
     "E66": "seen on a real OpenBSD 6.6 amd64 in QEMU",
+    "E77": "seen on a real OpenBSD 7.7 amd64 in QEMU",
     "R66": "the genuine 6.6 installer",
     "A66": "a distribution's copy of the 6.6 installer",
     "S19": "OpenBSD's source of mid 2019",
@@ -98,6 +99,10 @@ LOADER_ABORTED = Failure("aborting", r"aborting\.\.\.", "S19", "an empty passphr
 ON_SERIAL = Mark(
     "loader-on-serial", r">> OpenBSD/\S+ \S+ [\d.]+[^\n]*\s+boot> ", "T", 15,
     says="the boot loader's greeting on the serial line, after `set tty com0`",
+)  # fmt: skip
+MISUNDERSTOOD = Mark(
+    "loader-misunderstood", r"^boot: illegal argument [^\n]*\s+boot> ", "E77", 15,
+    says="the boot loader's refusal of what it did not understand",
 )  # fmt: skip
 
 

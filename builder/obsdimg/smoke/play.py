@@ -195,6 +195,18 @@ def named_secrets(plan: SmokePlan) -> list[tuple[str, Secret]]:
     return [*found, *plan.secrets]
 
 
+def absent_secrets(plan: SmokePlan) -> list[tuple[str, Secret]]:
+    """Those that must be nowhere on the disk in clear.
+
+    The server works with the pre-shared keys, so on a disk that is not encrypted they are there.
+    """
+    shared = {peer.preshared.reveal() for peer in plan.peers if peer.preshared}
+    found = named_secrets(plan)
+    if plan.encrypted:
+        return found
+    return [(name, secret) for name, secret in found if secret.reveal() not in shared]
+
+
 def secrets_of(plan: SmokePlan) -> Sequence[Secret]:
     """Every secret of the plan, for masking."""
     return [secret for _, secret in named_secrets(plan)]

@@ -27,7 +27,7 @@ from obsdimg.smoke.loader import Loader
 from obsdimg.smoke.machine import AcceleratorError, VirtualMachine, make_disk
 from obsdimg.smoke.outside import check_ports, check_tunnel
 from obsdimg.smoke.plan import Secret, SmokePlan, kdf_seconds
-from obsdimg.smoke.play import Play, RunOptions, StageError, named_secrets
+from obsdimg.smoke.play import Play, RunOptions, StageError, absent_secrets
 from obsdimg.smoke.qemu import Accelerator
 from obsdimg.smoke.result import SmokeCheck, SmokeResult, SmokeVerdict
 from obsdimg.smoke.way_in import NoWayInError, ssh_port
@@ -290,7 +290,7 @@ class Scenario(Play):
 
     def _disk(self, disk: Path) -> None:
         with self.stage("disk", "searches the disk for what must not be readable") as stage:
-            known = [(n, s.reveal().encode()) for n, s in named_secrets(self.plan)]
+            known = [(n, s.reveal().encode()) for n, s in absent_secrets(self.plan)]
             names = [name for name, _ in known]
             plain = [*MUST_BE_THERE, *PLAIN_TEXTS] if self.plan.encrypted else []
             needles = [*known, *self.plan.absent, *plain]

@@ -83,8 +83,7 @@ def messages(world: World) -> list[str]:
     ]
     if m.vga and not m.efi:
         lines += ['vga1 at pci0 dev 2 function 0 "Bochs VGA" rev 0x02']
-        newer = tuple(int(n) for n in m.version.split(".")) >= (7, 0)
-        if m.aperture or (m.aperture is None and newer):
+        if m.aperture:
             lines += ["vga1: aperture needed"]
         console = "" if m.serial else "console "
         lines += [f"wsdisplay0 at vga1 mux 1: {console}(80x25, vt100 emulation)"]
