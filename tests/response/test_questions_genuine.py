@@ -193,18 +193,22 @@ WORLDS = {
 }
 
 
+PLAYED = (
+    ("encrypted", "bios"),
+    ("plain", "uefi"),
+    ("two cards with DHCP", "no DHCP"),
+)
+LATER = (("encrypted", "uefi"), ("two cards with DHCP", "bios, ACPI 5"))
+"""Where 7.7 and later decide in their own way."""
+
+
 def cases() -> Iterator[tuple[str, str, str]]:
     for digits in RELEASES:
-        for settings in SETTINGS:
-            for world in WORLDS:
-                if world == "no DHCP" and settings == "plain":
-                    continue
-                if world == "bios, ACPI 5" and digits < "77":
-                    continue
-                yield digits, settings, world
+        for settings, world in PLAYED + (LATER if digits >= "77" else ()):
+            yield digits, settings, world
 
 
-@pytest.mark.slow(reason="each runs a whole installer, 50 in all: minutes")
+@pytest.mark.slow(reason="each runs a whole installer, 19 in all: minutes")
 @pytest.mark.parametrize(("digits", "settings", "world"), list(cases()))
 def test_the_genuine_script_asks_what_check_says_in_this_order(
     digits: str, settings: str, world: str

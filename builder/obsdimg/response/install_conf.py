@@ -79,6 +79,7 @@ WORLDS: tuple[tuple[str, dict[str, bool]], ...] = (
     ("DHCP gives no route", {"dhcp_route": False}),
     ("UEFI starts it", {"efi": True, "aperture": False}),
     ("nobody answers DHCP, UEFI starts it", {"dhcp_answers": False, "efi": True}),
+    ("it has no screen", {"display": False, "aperture": False}),
 )
 """Machines on which the installation must go through, and what is another there."""
 
@@ -174,8 +175,7 @@ def scenario(
         serial=serial,
         console_speed=config.host.console_speed,
         com_console=serial,
-        display=not serial,
-        aperture=not serial,
+        aperture=True,
         sshd=config.access.sshd,
         user=config.access.admin.name if config.access.admin else "",
         disks=tuple(sorted({disk, volume})),

@@ -81,14 +81,15 @@ def messages(world: World) -> list[str]:
         f"acpi0 at bios0: ACPI {m.acpi}",
         "pci0 at mainbus0 bus 0",
     ]
-    if m.vga and not m.efi:
-        lines += ['vga1 at pci0 dev 2 function 0 "Bochs VGA" rev 0x02']
-        if m.aperture:
-            lines += ["vga1: aperture needed"]
+    if m.vga:
+        screen = "efifb0" if m.efi else "vga1"
+        if m.efi:
+            lines += ["efifb0 at mainbus0: 1024x768, 32bpp"]
+        else:
+            lines += ['vga1 at pci0 dev 2 function 0 "Bochs VGA" rev 0x02']
+            lines += ["vga1: aperture needed"] if m.aperture else []
         console = "" if m.serial else "console "
-        lines += [f"wsdisplay0 at vga1 mux 1: {console}(80x25, vt100 emulation)"]
-    if m.efi:
-        lines += ["efifb0 at mainbus0: 1024x768, 32bpp"] if m.vga else []
+        lines += [f"wsdisplay0 at {screen} mux 1: {console}(80x25, vt100 emulation)"]
     for n in m.nics:
         lines += [f"{n.name} at virtio0: address {n.lladdr}"]
     if m.com:
