@@ -24,6 +24,8 @@ UPSTREAM = (
     '[tunnel.upstream]\nendpoint = "hop.example.net"\n'
     'public_key = "W2qfaT2eY2S8mcmmzQVCkFz4jSXFpwdgFMfjC2xTZV0="\nipv4 = "10.9.0.2/24"\n'
 )
+CHOOSE = "/usr/local/sbin/obsdimg-tunnel choose pf"
+"""A pf.conf that a power cut left unfinished gives way to its last good copy."""
 
 
 @pytest.fixture(params=SHELLS)
@@ -59,6 +61,7 @@ def test_tun0_gets_its_address_and_the_route_to_the_clients(tmp_path: Path, shel
         "ifconfig tun0 inet 10.0.0.1 netmask 255.255.255.0 broadcast 10.0.0.255"
         " description WireGuard",
         "/sbin/route -qn add -inet 10.0.0.0/24 10.0.0.1",
+        CHOOSE,
     ]
 
 
@@ -69,6 +72,7 @@ def test_tun0_with_ipv6_and_a_next_server(tmp_path: Path, shell: str) -> None:
         "/sbin/route -qn -T 1 add -inet 10.0.0.0/24 10.0.0.1",
         "ifconfig tun0 inet6 fd00:66::1 prefixlen 64",
         "/sbin/route -qn add -inet6 fd00:66::/64 fd00:66::1",
+        CHOOSE,
     ]
 
 
@@ -97,6 +101,7 @@ def test_wg0_has_one_ifconfig_a_line_with_the_key_before_the_peers(
         "ifconfig wg0 inet6 fd00:66::1/64",
         "ifconfig wg0 mtu 1420",
         "ifconfig wg0 up",
+        CHOOSE,
     ]
 
 
