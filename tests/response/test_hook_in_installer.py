@@ -75,7 +75,8 @@ def test_the_sealed_secrets_are_opened_on_the_volume_and_no_trace_is_left() -> N
     assert run.passed, run.transcript
     assert "the sealed secrets are in place" in run.site_output
     gone = {file.path for file in run.files if file.gone}
-    assert gone == {"/obsdimg.sealed", "/install.site"}
+    assert gone == {"/obsdimg.sealed", "/obsdimg.steps", "/install.site"}
+    assert "the steps run" in run.site_output
 
 
 def test_another_sealing_passphrase_is_asked_for_on_the_console() -> None:

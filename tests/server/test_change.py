@@ -239,7 +239,7 @@ def test_a_hand_made_file_is_read_as_far_as_it_makes_sense() -> None:
 def test_every_kept_path_is_one_that_lands_on_a_server() -> None:
     paths = {row.path for row in site_table().files}
     assert {*_KEPT, *_KEY_FILES} <= paths
-    sealed = {row.path for row in site_table().files if row.sealed}
+    sealed = {row.path for row in site_table().files if row.secret}
     assert sealed == set(_KEY_FILES)
     assert replace(Change((), (), (), {})).empty
 

@@ -50,9 +50,8 @@ def generated() -> dict[str, bytes]:
     config, release = load(EXAMPLE / "obsdimg.toml"), load_release("6.6")
     keys = keys_for(config)
     plan = plan_site(config, release, keys, Materials())
-    files = {f"server{f.path}": f.data for f in plan.files if f.kind == "file"}
-    files |= {f"server{path}": file.data for path, file in plan.sealed.items()}
-    site = install_site(config, b"sealed").data
+    files = {f"server{p}": f.data for p, f in plan.sealed.items() if f.kind == "file"}
+    site = install_site(b"sealed").data
     files["server/install.site"] = re.sub(rb"\b[0-9a-f]{64}\b", b"<sha256 of the file>", site)
     answers = check_response(config, release, release.port("amd64"), False).data
     files["installer/auto_install.conf"] = answers

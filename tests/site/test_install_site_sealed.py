@@ -13,7 +13,7 @@ from obsdimg.core.entry import Entry
 from obsdimg.core.secret import Secret
 from obsdimg.core.templates import render
 from obsdimg.site.opensshkey import SEED_AT
-from obsdimg.site.sealing import HEADER, seal
+from obsdimg.site.sealing import seal
 from support.hook_bench import shell
 
 ROUNDS = 16
@@ -46,24 +46,19 @@ class Site:
             path.write_text(f'#!{shell()}\nprint -r -- "{name} $*" >>{root}/journal\n{body}\n')
             path.chmod(0o755)
         self.sealed = root / "obsdimg.sealed"
-        self.sealed.write_bytes(
-            seal(
-                [Entry(KEY, b"PrivateKey = top secret\n", 0o600)],
-                Secret(PASS),
-                salt_key=bytes(16),
-                rounds=ROUNDS,
-            )
-        )
+        self.put(["print PARTS RUN"])
+
+    def put(self, parts: list[str], steps: str = "/obsdimg.steps") -> None:
+        """The sealed file, with these steps in it."""
+        body = render("siteXX", "common/obsdimg.steps.j2", parts=parts)
+        files = [Entry(KEY, b"PrivateKey = top secret\n", 0o600), Entry(steps, body, 0o600)]
+        self.sealed.write_bytes(seal(files, Secret(PASS), salt_key=bytes(16), rounds=ROUNDS))
         self.sha256 = hashlib.sha256(self.sealed.read_bytes()).hexdigest()
 
-    def write(self, parts: list[str]) -> Path:
-        text = render(
-            "siteXX",
-            "common/install.site.j2",
-            sealed={"sha256": self.sha256, "header": HEADER, "seed_at": SEED_AT},
-            parts=parts,
-        ).decode()
-        for path in ("/root/.obsdimg", "/obsdimg.sealed", "/install.site"):
+    def write(self) -> Path:
+        about = {"sha256": self.sha256, "seed_at": SEED_AT}
+        text = render("siteXX", "common/install.site.j2", sealed=about).decode()
+        for path in ("/root/.obsdimg", "/obsdimg.sealed", "/obsdimg.steps", "/install.site"):
             text = text.replace(path, f"{self.root}{path}")
         text = text.replace("#!/bin/ksh", f"#!{shell()}")
         text = text.replace("-C / ", f"-C {self.root} ").replace("PATH=", f"PATH={self.root}/bin:")
@@ -71,9 +66,9 @@ class Site:
         script.write_text(text)
         return script
 
-    def start(self, passphrase: str | None, parts: list[str] | None = None) -> pexpect.spawn[str]:
+    def start(self, passphrase: str | None) -> pexpect.spawn[str]:
         """As the installer does: stdin is /dev/null, the terminal is there all the same."""
-        script = self.write(parts or ["print PARTS RUN"])
+        script = self.write()
         env = {"PATH": "/usr/bin:/bin", "TERM": "vt220"}
         if passphrase is not None:
             env["OBSDIMG_PASSPHRASE"] = passphrase
@@ -104,6 +99,7 @@ def test_the_right_passphrase_puts_the_files_in_place_and_leaves_no_trace(site: 
     assert "PARTS RUN" in output
     assert not site.sealed.exists()
     assert not (site.root / "install.site").exists()
+    assert not (site.root / "obsdimg.steps").exists()
     assert site.leftovers() == []
 
 
@@ -137,7 +133,8 @@ def test_the_passphrase_is_no_argument_and_not_shown(site: Site) -> None:
 
 
 def test_the_parts_do_not_get_the_passphrase(site: Site) -> None:
-    code, output = site.end(site.start(PASS, ['print "<$OBSDIMG_PASSPHRASE$obsdimg_pass>"']))
+    site.put(['print "<$OBSDIMG_PASSPHRASE$obsdimg_pass$obsdimg_under>"'])
+    code, output = site.end(site.start(PASS))
     assert code == 0
     assert "<>" in output
 
@@ -173,13 +170,23 @@ def test_where_nobody_can_be_asked_it_fails_and_forgets(site: Site) -> None:
 
 
 def test_a_part_that_fails_ends_the_installation(site: Site) -> None:
-    code, output = site.end(site.start(PASS, ['obsdimg_die "no room."', "print LATER"]))
+    site.put(['obsdimg_die "no room."', "print LATER"])
+    code, output = site.end(site.start(PASS))
     assert code == 1
     assert "STOPPED: no room." in output
     assert "LATER" not in output
 
 
-def test_without_sealed_secrets_only_the_parts_run(site: Site) -> None:
-    text = render("siteXX", "common/install.site.j2", sealed=None, parts=["print ONE", "print TWO"])
+def test_an_archive_that_was_not_unpacked_to_its_end_fails(site: Site) -> None:
+    """The steps come last: where they are missing, something before them may be missing, too."""
+    site.put(["print PARTS RUN"], steps="/etc/else")
+    code, output = site.end(site.start(PASS))
+    assert (code, "could not be unpacked" in output, "PARTS" in output) == (1, True, False)
+    assert site.leftovers() == []
+
+
+def test_without_sealed_files_the_steps_run_and_see_no_passphrase(site: Site) -> None:
+    text = render("siteXX", "common/install.site.j2", sealed=None)
     assert b"openssl" not in text
-    assert text.index(b"ONE") < text.index(b"TWO") < text.index(b"rm -f /install.site")
+    assert text.index(b"unset OBSDIMG_PASSPHRASE") < text.index(b". /obsdimg.steps")
+    assert text.index(b". /obsdimg.steps") < text.index(b"rm -f /obsdimg.steps /install.site")

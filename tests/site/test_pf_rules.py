@@ -223,7 +223,7 @@ def test_ipv6_leaves_under_a_global_address_and_not_under_egress_0_the_link_loca
     assert first.passed
     assert second is not None
     assert second.options["nat-to"] == address
-    planned_files = {f.path for f in planned(six(network)).files}
+    planned_files = set(planned(six(network)).sealed)
     assert ("/usr/local/sbin/obsdimg-outside6" in planned_files) is (address == "<outside6>")
 
 

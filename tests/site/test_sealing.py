@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from obsdimg.core.entry import Entry
 from obsdimg.core.secret import Secret
+from obsdimg.site.files import SiteSetError
 from obsdimg.site.opensshkey import SEED_AT
 from obsdimg.site.sealing import SealingError, pack, seal
 from support.sealed import open_sealed, unpack
@@ -78,9 +79,19 @@ def test_the_key_says_how_many_rounds_it_takes() -> None:
 
 
 def test_the_same_input_gives_the_same_bytes() -> None:
-    assert seal(FILES, PASS, salt_key=KEY, rounds=FEW) == seal(
-        reversed(FILES), PASS, salt_key=KEY, rounds=FEW
-    )
+    assert len({seal(FILES, PASS, salt_key=KEY, rounds=FEW) for _ in range(2)}) == 1
+
+
+def test_files_keep_their_order_and_folders_and_links_their_kind() -> None:
+    entries = [Entry("/z", mode=0o700, kind="dir"), Entry("/z/l", kind="link", target="../a b")]
+    packed = pack([*entries, Entry("/a b", b"x", 0o640)], 1_570_838_400)
+    with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+        found = [(m.name, m.type, m.mode, m.linkname, m.mtime) for m in archive]
+    assert found == [
+        ("z", tarfile.DIRTYPE, 0o700, "", 1_570_838_400),
+        ("z/l", tarfile.SYMTYPE, 0o644, "../a b", 1_570_838_400),
+        ("a b", tarfile.REGTYPE, 0o640, "", 1_570_838_400),
+    ]
 
 
 def test_a_salt_is_never_used_for_two_contents_passphrases_or_projects() -> None:
@@ -99,7 +110,7 @@ def test_a_salt_is_never_used_for_two_contents_passphrases_or_projects() -> None
 def test_the_length_tells_only_the_bucket() -> None:
     lengths = {
         len(seal([Entry("/a", bytes(n))], PASS, salt_key=KEY, rounds=1))
-        for n in (0, 1, 400, 1000, 4000)
+        for n in (0, 1, 400, 1000, 40000)
     }
     assert len(lengths) == 1
 
@@ -127,13 +138,12 @@ def test_every_changed_byte_is_noticed(data: st.DataObject) -> None:
 def test_what_is_packed_comes_out_again(files: dict[str, bytes]) -> None:
     packed = pack(Entry(path, data) for path, data in files.items())
     assert {entry.path: entry.data for entry in unpack(packed)} == files
-    assert len(packed) % 16384 == 0
-    assert packed[17:81].decode() == hashlib.sha256(packed[512:]).hexdigest()
+    assert len(packed) % 65536 == 0
 
 
-@pytest.mark.parametrize("path", ["etc/key", "/", "/a//b", "/../etc/passwd", "/a/", "/a b", "/a'b"])
+@pytest.mark.parametrize("path", ["etc/key", "/", "/a//b", "/../etc/passwd", "/a/"])
 def test_paths_that_are_not_plain_are_refused(path: str) -> None:
-    with pytest.raises(SealingError, match="not a plain absolute path"):
+    with pytest.raises(SiteSetError, match="not a plain absolute path"):
         pack([Entry(path)])
 
 

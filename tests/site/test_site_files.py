@@ -16,7 +16,7 @@ from obsdimg.config import parse
 from obsdimg.core.entry import Entry
 from obsdimg.releases.release import load_release
 from obsdimg.response.install_conf import ResponseError, check_response
-from obsdimg.site.plan import Materials, SitePlanError, install_site
+from obsdimg.site.plan import STEPS, Materials, SitePlanError, install_site
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
 from support.site_fixtures import RECIPE, content, planned, secret
 
@@ -52,11 +52,11 @@ def test_every_file_is_as_approved(name: str) -> None:
     plan = planned(text, version)
     config, release = parse(text.encode()), load_release(version)
     files = {f.path: f.data for f in plan.files if f.kind == "file"}
-    files |= {path: f.data for path, f in plan.sealed.items()}
-    files["/install.site"] = install_site(config, b"sealed").data
+    files |= {path: f.data for path, f in plan.sealed.items() if f.kind == "file"}
+    files["/install.site"] = install_site(b"sealed").data
     files["/auto_install.conf"] = check_response(config, release, release.port("amd64"), False).data
-    listing = [f"{f.mode:04o} {f.kind} {f.path}" for f in plan.files]
-    listing += [f"{f.mode:04o} sealed {path}" for path, f in plan.sealed.items()]
+    assert plan.files == (), "nothing of it is in the site set in clear"
+    listing = [f"{f.mode:04o} {f.kind} {path}" for path, f in plan.sealed.items()]
     files["/LISTING"] = "".join(f"{line}\n" for line in sorted(listing)).encode()
     files = {path: without_keys(data) for path, data in files.items()}
     folder = GOLDEN / name
@@ -93,10 +93,10 @@ def test_generated_scripts_are_valid_shell(name: str) -> None:
     text, version = SCENARIOS[name]
     scripts = [
         f.data
-        for f in planned(text, version).files
-        if f.data.startswith((b"#!/bin/sh", b"#!/bin/ksh"))
+        for f in planned(text, version).sealed.values()
+        if f.data.startswith((b"#!/bin/sh", b"#!/bin/ksh")) or f.path == STEPS
     ]
-    scripts.append(install_site(parse(text.encode()), b"sealed").data)
+    scripts += [install_site(b"sealed").data, install_site(None).data]
     for data in scripts:
         done = subprocess.run(["mksh", "-n"], input=data, capture_output=True, check=False)
         assert done.returncode == 0, done.stderr

@@ -90,7 +90,7 @@ def files(config: Config, version: str) -> dict[str, str]:
     keys = keys_for(config)
     mirrors = config.release.mirrors
     plan = plan_site(config, release, keys, Materials(installurl=mirrors[0] if mirrors else ""))
-    found = {f.path: f.data.decode() for f in (*plan.files, install_site(config, b"x"))}
+    found = {f.path: f.data.decode() for f in (*plan.files, install_site(b"x"))}
     found |= {path: file.data.decode() for path, file in plan.sealed.items()}
     response = check_response(config, release, release.port("amd64"), False)
     found["install.conf"] = response.data.decode()

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.config import parse
-from obsdimg.site.plan import install_site
 from support.site_fixtures import content, planned
 
 KEYS = [
@@ -19,10 +17,12 @@ PEER = '[[tunnel.peers]]\nname = "a"\nipv4 = "10.0.0.2"\n'
 OPEN = "pass in on egress proto tcp to (egress) port 22"
 
 
-def test_the_first_key_is_the_installers_and_every_further_one_is_added_by_install_site() -> None:
-    text = install_site(parse(f"[access]\nroot_keys = {KEYS}\n".encode()), None).data.decode()
-    assert KEYS[0] not in text
-    assert all(f"'{key}' >>/root/.ssh/authorized_keys" in text for key in KEYS[1:])
+def test_every_key_is_added_by_the_sealed_steps_and_none_by_the_installer() -> None:
+    settings = f"[access]\nroot_keys = {KEYS}\n"
+    text = content(planned(settings), "/obsdimg.steps")
+    assert all(f"'{key}' >>/root/.ssh/authorized_keys" in text for key in KEYS)
+    assert "PermitRootLogin prohibit-password" in text
+    assert "PermitRootLogin no" in content(planned(""), "/obsdimg.steps")
 
 
 def test_every_name_of_the_card_gets_the_installers_file(tmp_path: Path) -> None:
@@ -84,10 +84,9 @@ def test_the_window_is_opened_only_where_ssh_is_closed(settings: str, window: bo
 )
 def test_given_resolvers_win_over_those_of_dhcp(version: str, files: set[str]) -> None:
     settings = '[network]\ndns = ["9.9.9.9"]\n' + PEER
-    paths = {f.path for f in planned(settings, version).files}
-    known = {"/etc/dhclient.conf", "/etc/dhcpleased.conf", "/etc/resolv.conf"}
-    assert paths & known == files
-    # The installer writes over /etc/resolv.conf after the sets: the script has the last word.
-    script = install_site(parse(settings.encode()), None).data.decode()
+    paths = set(planned(settings, version).sealed)
+    assert paths & {"/etc/dhclient.conf", "/etc/dhcpleased.conf"} == files
+    # The installer writes over /etc/resolv.conf after the sets: the steps have the last word.
+    script = content(planned(settings, version), "/obsdimg.steps")
     assert "print 'nameserver 9.9.9.9'" in script
     assert ">/etc/resolv.conf" in script

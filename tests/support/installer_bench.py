@@ -36,12 +36,13 @@ from obsdimg.signify.message import SignifySecretKey
 from obsdimg.signify.signing import ramdisk_key, sign_list
 from obsdimg.site.files import site_set
 from obsdimg.site.opensshkey import SEED_AT
-from obsdimg.site.sealing import HEADER, seal
+from obsdimg.site.sealing import seal
 from support.genuine_installer import genuine_ramdisk
 
 DISK = MachineDisk()
 PASS = r"correct horse \n battery $HOME"
 SERVER_KEY = "/etc/wireguard/server.conf"
+STEPS = Entry("/obsdimg.steps", b"obsdimg_say 'the steps run'\n", 0o600)
 RESPONSE = """\
 System hostname = vpn
 Password for root account = *************
@@ -67,17 +68,19 @@ class Site:
         about = None
         if self.passphrase is not None:
             sealed = seal(
-                [Entry(SERVER_KEY, b"PrivateKey = top secret\n", 0o600)],
+                [Entry(SERVER_KEY, b"PrivateKey = top secret\n", 0o600), STEPS],
                 Secret(self.passphrase),
                 salt_key=bytes(32),
                 rounds=4,
             )
             sha256 = hashlib.sha256(sealed).hexdigest()
-            about = {"sha256": sha256, "header": HEADER, "seed_at": SEED_AT}
+            about = {"sha256": sha256, "seed_at": SEED_AT}
             if self.damaged:
                 sealed = sealed[:100] + bytes([sealed[100] ^ 1]) + sealed[101:]
             files.append(Entry("/obsdimg.sealed", sealed, 0o600))
-        script = render("siteXX", "common/install.site.j2", sealed=about, parts=[])
+        else:
+            files.append(STEPS)
+        script = render("siteXX", "common/install.site.j2", sealed=about)
         files.append(Entry("/install.site", script, 0o700))
         return site_set(files, 1_570_838_400)
 

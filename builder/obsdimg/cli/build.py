@@ -12,6 +12,7 @@ from obsdimg.cli.options import WithConfig, flag, option, repeated
 from obsdimg.cli.passphrase import find_passphrase
 from obsdimg.cli.standing_in import stand_in, verified_stand_in
 from obsdimg.cli.ui import Ui
+from obsdimg.core import passphrase as phrases
 from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.core.files import private_dir
 from obsdimg.core.secret import Secret
@@ -83,7 +84,7 @@ def run(options: Options, ui: Ui) -> int:
             progress=progress,
         )
         inputs = inputs.with_packages(packages)
-    plan = plan_build(inputs)
+    plan = plan_build(inputs, with_passphrase=phrases.is_given(options.passphrase_file))
     for text in plan.warnings:
         ui.warn(text)
     ask = _asked(options, plan, ui)
@@ -132,7 +133,8 @@ def _on_stand_in(options: Options, project: Project, ui: Ui) -> int:
     progress = ui.progress()
     with stand_in(config.release.version, progress) as (release, folder):
         port = release.port("amd64")
-        plan = plan_build(read_inputs(Project(options.config, config), release, port))
+        inputs = read_inputs(Project(options.config, config), release, port)
+        plan = plan_build(inputs, with_passphrase=phrases.is_given(options.passphrase_file))
         ui.warn("built on the stand-in medium: it shows everything, and installs nothing")
         ask = _asked(options, plan, ui)
         upstream = verified_stand_in(release, folder, folder / "cache", progress)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from obsdimg.cli.options import WithConfig, flag, option
 from obsdimg.cli.ui import Ui
+from obsdimg.core.entry import Entry
 from obsdimg.core.files import write_file
 from obsdimg.image.inputs import read_inputs
 from obsdimg.image.plan import BuildPlan, plan_build
@@ -72,7 +74,8 @@ def as_json(plan: BuildPlan) -> dict[str, Any]:
             for f in sorted(plan.site.files, key=lambda f: f.path)
         ],
         "sealed": [
-            {"path": path, "mode": f"{f.mode:04o}"} for path, f in sorted(plan.site.sealed.items())
+            {"path": path, "kind": f.kind, "mode": f"{f.mode:04o}", "origin": f.origin}
+            for path, f in sorted(plan.site.sealed.items())
         ],
         "packages": list(plan.inputs.package_stems),
         "packages_carried": plan.inputs.config.packages.carry,
@@ -96,16 +99,13 @@ def show(plan: BuildPlan, version: str, ui: Ui) -> None:
         ui.say(f"  {answered.question.text}   (where {world})")
         ui.say(f"      {answered.shown}   [{_source(line.number if line else None)}]")
     ui.say()
-    ui.say("Files of the site set:")
-    for entry in sorted(plan.site.files, key=lambda f: f.path):
-        kind = {"dir": "/", "link": " -> " + entry.target}.get(entry.kind, "")
-        ui.say(f"  {entry.mode:04o} {entry.path}{kind}   [{entry.origin}]")
+    ui.say("Files of the site set, which whoever has the ISO can read:")
+    _show_files(plan.site.files, ui)
     ui.say("  0700 /install.site   [runs once, at the end of the installation]")
     if plan.site.sealed:
         ui.say()
         ui.say("Sealed with the passphrase, opened on the encrypted disk:")
-        for path, file in sorted(plan.site.sealed.items()):
-            ui.say(f"  {file.mode:04o} {path}")
+        _show_files(plan.site.sealed.values(), ui)
     if stems := plan.inputs.package_stems:
         carried = plan.inputs.carries_packages
         how = "carried in the site set" if carried else "from a mirror, at the first boot"
@@ -117,6 +117,12 @@ def show(plan: BuildPlan, version: str, ui: Ui) -> None:
         ui.say(f"  {way}")
     for text in plan.warnings:
         ui.warn(text)
+
+
+def _show_files(files: Iterable[Entry], ui: Ui) -> None:
+    for entry in sorted(files, key=lambda f: f.path):
+        kind = {"dir": "/", "link": " -> " + entry.target}.get(entry.kind, "")
+        ui.say(f"  {entry.mode:04o} {entry.path}{kind}   [{entry.origin}]")
 
 
 def _source(number: int | None) -> str:

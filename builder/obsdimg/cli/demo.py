@@ -74,9 +74,9 @@ def run(options: Options, ui: Ui) -> int:
     output = project.images / project.image_name()
     secret = Secret(PASSPHRASE)
     built = write(project, plan, upstream, output, lambda: secret, progress)
-    said, files = plan.response.simulation.answers, plan.site.files
-    ui.say(f"{len(said)} questions of the installer are answered, {len(files) + 1} files land on")
-    ui.say(f"the server, {len(plan.site.sealed)} of them sealed with the passphrase: {PASSPHRASE}")
+    said, sealed = plan.response.simulation.answers, plan.site.sealed
+    ui.say(f"{len(said)} questions of the installer are answered, {len(sealed)} files land on the")
+    ui.say(f"server, all of them sealed with the passphrase: {PASSPHRASE}")
     report(built, write_page(plan, built.iso), ui)
     passed = _rehearse(output, secret, options, ui)
     ui.next("check", "-c", str(config))

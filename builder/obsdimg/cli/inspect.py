@@ -171,6 +171,10 @@ def show(found: Inspection, ui: Ui) -> None:
         for entry in found.site_set:
             slash = "/" if entry["kind"] == "dir" else ""
             say(f"  {entry['mode']} {entry['path']}{slash}")
+    if found.in_clear:
+        say("Whoever has this ISO reads:")
+        for line in found.in_clear:
+            say(f"  {line}")
     say("Checks:")
     for check in found.checks:
         word = {True: "ok", False: "FAIL", None: "not checked"}[check.passed]

@@ -213,7 +213,7 @@ def _prepared(
     inputs = BuildInputs(config, "", release, release.port("amd64"), keys)
     plan = plan_build(inputs)
     plan = replace(plan, hook=replace(plan.hook, need_mb=needed_disk(plan, medium)))
-    site = site_set(site_files(plan, passphrase), medium.epoch)
+    site = site_set(site_files(plan, passphrase, medium.epoch), medium.epoch)
     files = ramdisk_files(plan, passphrase)
     image = edit_ramdisk(medium.kernel.ramdisk, release.digits, files, medium.epoch)
     changed = iso_files(plan, medium, site, b"")

@@ -317,7 +317,7 @@ class SiteSettings(Section):
 
     overlay: t.PathText = Field(
         "overlay",
-        description="Folder merged into the site set: overlay/etc/motd lands in /etc/motd.",
+        description="Folder of files for the server, sealed: overlay/etc/motd lands in /etc/motd.",
     )
 
 

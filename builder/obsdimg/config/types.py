@@ -160,6 +160,9 @@ Network = Annotated[
 
 _BCRYPT = r"\$2[aby]\$(?:0[4-9]|[12][0-9]|3[01])\$[./A-Za-z0-9]{53}"
 DISABLED = "disabled"
+LOGIN_DISABLED = "*" * 13
+"""What stands in master.passwd for "no password", and what the installer takes for it (install.sub
+6.6, `encr_pwd`)."""
 
 
 def _password_hash(value: str) -> str:

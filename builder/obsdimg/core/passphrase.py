@@ -122,6 +122,11 @@ def given(file: Path | None, environ: Mapping[str, str] | None = None) -> Secret
     return from_file((file or Path(named or "")).expanduser())
 
 
+def is_given(file: Path | None, environ: Mapping[str, str] | None = None) -> bool:
+    """Whether there is a file, named by option or variable, so that nobody is asked."""
+    return file is not None or bool((os.environ if environ is None else environ).get(VARIABLE))
+
+
 def obtain_once(
     file: Path | None,
     ask: Callable[[str], str],

@@ -106,13 +106,13 @@ def _layout(project: Project, release: Release) -> bytes | None:
 
 
 def _overlay(project: Project, keys: ProjectKeys) -> list[Entry]:
-    """The overlay, which anybody may read in the ISO: no secret may be in it."""
+    """The overlay, which lands on the server as it is: no secret of the project may be in it."""
     top = project.overlay.resolve()
     for private in (project.secrets.resolve(), project.clients.resolve()):
         if private.is_relative_to(top) or top.is_relative_to(private):
             raise BuildError(
                 f"site.overlay: {project.overlay} and {private} are one inside the other:"
-                " secrets would be in the ISO in clear",
+                " the clients' keys and the image key would land on the server",
                 "give the overlay a folder of its own",
             )
     files = read_overlay(project.overlay)
@@ -123,8 +123,7 @@ def _overlay(project: Project, keys: ProjectKeys) -> list[Entry]:
         for entry in files:
             if key is not None and key.reveal().encode() in entry.data:
                 raise BuildError(
-                    f"{entry.origin}: holds secrets/{name}, and anybody may read the overlay"
-                    " in the ISO",
-                    "remove it: obsdimg puts the keys where they belong, sealed",
+                    f"{entry.origin}: holds secrets/{name}, and would land on the server as it is",
+                    "remove it: obsdimg puts the keys where they belong, for root only",
                 )
     return files

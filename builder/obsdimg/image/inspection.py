@@ -14,17 +14,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+from obsdimg.config.types import LOGIN_DISABLED
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir, write_file
 from obsdimg.core.progress import Progress
 from obsdimg.core.unpack import ArchiveError, ArchiveLimits, open_gzip, read_tar
 from obsdimg.ffs import FileSystem
+from obsdimg.image.in_clear import in_clear
 from obsdimg.image.ramdisk import RESPONSE
 from obsdimg.iso import Iso
 from obsdimg.iso.standin import is_stand_in
 from obsdimg.kernel.bootkernel import MAX_KERNEL, BootKernel
 from obsdimg.response.hook import CONF, parse_conf
-from obsdimg.response.install_conf import LOGIN_DISABLED
 from obsdimg.signify import sha256list
 from obsdimg.signify.message import SignifyPublicKey
 
@@ -66,6 +67,8 @@ class Inspection:
     response: list[str] = field(default_factory=list)
     hook: dict[str, str] = field(default_factory=dict)
     site_set: list[dict[str, Any]] = field(default_factory=list)
+    in_clear: list[str] = field(default_factory=list)
+    """What everybody who has the ISO learns of the server."""
     checks: list[InspectionCheck] = field(default_factory=list)
     extracts: dict[str, bytes] = field(default_factory=dict, repr=False)
 
@@ -100,6 +103,7 @@ def inspect(path: Path, progress: Progress | None = None) -> Inspection:
         _read_kernels(iso, found)
         _read_sets(iso, found, progress or Progress())
         _read_site_set(iso, found)
+    found.in_clear = in_clear(found.response, found.hook, found.site_set)
     return found
 
 

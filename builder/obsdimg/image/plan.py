@@ -40,8 +40,18 @@ class BuildPlan:
         return bool(self.site.sealed) or self.hook.mode is hook.Mode.EMBEDDED
 
 
-def plan_build(inputs: BuildInputs) -> BuildPlan:
-    """Decide.  Raises ResponseError, SitePlanError, SiteSetError, HookError and their like."""
+NOTHING_SEALED = (
+    'nothing is sealed, since tunnel.keys = "first-boot" needs no passphrase: whoever has the ISO'
+    " reads names, password hashes, ssh keys, peers' names and public keys, networks and overlay;"
+    " a passphrase at build time (--passphrase-file) seals them"
+)
+
+
+def plan_build(inputs: BuildInputs, *, with_passphrase: bool = False) -> BuildPlan:
+    """Decide.  `with_passphrase`: one is given, so that files are sealed although they need not be.
+
+    Raises ResponseError, SitePlanError, SiteSetError, HookError and their like.
+    """
     config, release = inputs.config, inputs.release
     materials = Materials(
         packages=inputs.packages,
@@ -49,12 +59,17 @@ def plan_build(inputs: BuildInputs) -> BuildPlan:
         overlay=inputs.overlay,
         installurl=_installurl(inputs),
     )
-    site = plan_site(config, release, inputs.keys, materials)
-    with_directories((*site.files, install_site(config, None)))  # raises where two are in conflict
+    embedded = config.disk.encryption == "embedded"
+    site = plan_site(
+        *(config, release, inputs.keys, materials), with_passphrase=with_passphrase or embedded
+    )
+    # Raises where two are in conflict.
+    with_directories((*site.files, *site.sealed.values(), install_site(None)))
     response = check_response(config, release, inputs.port, inputs.layout is not None)
     settings = hook_settings(config, release)
     about = (inputs.support,) if inputs.support else ()
-    notes = (*about, *hook.warnings(settings), *warnings(config), *response.remarks)
+    shown = () if site.sealed else (NOTHING_SEALED,)
+    notes = (*about, *shown, *hook.warnings(settings), *warnings(config), *response.remarks)
     clients = plan_clients(config, inputs.keys)
     return BuildPlan(inputs, site, response, settings, clients, notes)
 

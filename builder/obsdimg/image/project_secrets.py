@@ -1,14 +1,18 @@
-"""Every secret of a project, searched for in an ISO: `inspect --secrets`, and a test."""
+"""Every secret of a project, and what is to be sealed with them, searched for in an ISO:
+`inspect --secrets`, and tests."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from obsdimg.config.types import DISABLED
 from obsdimg.core.progress import Progress
 from obsdimg.core.secret import Secret, check_private_folder, read_private
 from obsdimg.image.inspection import Inspection, InspectionCheck
 from obsdimg.image.secret_search import SecretSearch, search
-from obsdimg.project.folder import ProjectError
+from obsdimg.project.folder import Project, ProjectError
+from obsdimg.site.plan import SEALED
+from obsdimg.tunnel.keys import WgPrivateKey
 
 
 def project_secrets(folder: Path, passphrase: Secret | None = None) -> dict[str, bytes]:
@@ -30,11 +34,44 @@ def project_secrets(folder: Path, passphrase: Secret | None = None) -> dict[str,
     return found
 
 
+def sealed_values(project: Project) -> dict[str, bytes]:
+    """What an ISO with a sealed file does not say although it is no key: password hashes, ssh keys,
+    public keys of server, peers and next server; by what they are.
+
+    Names and addresses are sealed, too, but too short to be searched for in an ISO of any size.
+    Nothing is made.  Raises SecretFileError, KeyTextError.
+    """
+    access, tunnel = project.config.access, project.config.tunnel
+    found: dict[str, str] = {}
+    if access.root_password != DISABLED:
+        found["root's password hash"] = access.root_password
+    for number, key in enumerate(access.root_keys, start=1):
+        found[f"root's ssh key {number}"] = key.split()[1]
+    if access.admin is not None:
+        if access.admin.password != DISABLED:
+            found["the administrator's password hash"] = access.admin.password
+        for number, key in enumerate(access.admin.keys, start=1):
+            found[f"the administrator's ssh key {number}"] = key.split()[1]
+    if tunnel.upstream is not None:
+        found["the next server's public key"] = tunnel.upstream.public_key
+    names = {f"{peer.name}.key": f"{peer.name}'s public key" for peer in tunnel.peers}
+    for file, what in {"server.key": "the server's public key", **names}.items():
+        path = project.secrets / file
+        if path.exists():
+            text = read_private(path, "key").decode("ascii", "replace")
+            found[what] = WgPrivateKey.parse(text, f"secrets/{file}").public().text()
+    given = {f"{p.name}'s public key": p.public_key for p in tunnel.peers if p.public_key}
+    return {what: text.encode() for what, text in {**found, **given}.items()}
+
+
 def add_secret_check(
     found: Inspection, folder: Path, passphrase: Secret | None, progress: Progress
 ) -> SecretSearch:
     """Search the inspected ISO and add the verdict to its checks."""
     secrets = project_secrets(folder, passphrase)
+    settings = folder / "obsdimg.toml"
+    if settings.exists() and any(entry["path"] == SEALED for entry in found.site_set):
+        secrets |= sealed_values(Project.open(settings))
     with progress.step(f"Searching the ISO for {len(secrets)} secrets"):
         result = search(found.path, secrets)
     where = "; ".join(str(f) for f in result.findings[:5])

@@ -38,7 +38,7 @@ from obsdimg.signify.signing import ramdisk_key, sign_list
 from obsdimg.site.clients import write_client
 from obsdimg.site.files import site_set, with_directories
 from obsdimg.site.plan import SEALED, install_site
-from obsdimg.site.sealing import rounds_for, seal
+from obsdimg.site.sealing import pack, rounds_for, seal
 
 _SPARE = 32 << 20
 """Bytes beside the upstream ISO and the site set: the changed kernel, lists, the manifest."""
@@ -88,12 +88,13 @@ def write(
                 # A passphrase that goes into the ramdisk takes as much room as the longest.
                 longest = Secret("x" * MAX_LENGTH) if plan.needs_passphrase else None
                 kernel = _boot_kernel(medium, plan, ramdisk_files(plan, longest), epoch)
-                tar(with_directories(site_files(plan, None)), epoch)
+                tar(with_directories(site_files(plan, None, epoch)), epoch)
+                pack(plan.site.sealed.values(), epoch)
             passphrase = ask()
             if plan.needs_passphrase and passphrase is None:
                 raise BuildError("a passphrase is needed to seal the server's secrets")
             # Sealing is slow by design, and nothing before the site set needs it.
-            sealing = pool.submit(site_files, plan, passphrase)
+            sealing = pool.submit(site_files, plan, passphrase, epoch)
             ramdisk = ramdisk_files(plan, passphrase)
             if plan.hook.mode is hook.Mode.EMBEDDED:
                 kernel = _boot_kernel(medium, plan, ramdisk, epoch)
@@ -138,6 +139,8 @@ def needed_disk(plan: BuildPlan, medium: Medium) -> int:
         if not any(fnmatchcase(name, pattern) for pattern in left_out)
     }
     chosen["the site set"] = sum(len(entry.data) for entry in plan.site.files)
+    # As it lands, and the sealed file that it comes from.
+    chosen["sealed files"] = 2 * sum(len(entry.data) for entry in plan.site.sealed.values())
     layout = plan.inputs.layout
     least = None
     if layout is not None:
@@ -154,17 +157,22 @@ def _check_unchanged(iso: Iso, upstream: VerifiedIso | UnverifiedIso) -> None:
         )
 
 
-def site_files(plan: BuildPlan, passphrase: Secret | None) -> list[Entry]:
-    """The files of the site set: those of the plan, the sealed archive, and install.site."""
+def site_files(plan: BuildPlan, passphrase: Secret | None, epoch: int) -> list[Entry]:
+    """The files of the site set: those of the plan, the sealed archive, and install.site; what is
+    sealed is dated `epoch`."""
     files = list(plan.site.files)
     sealed = None
     if plan.site.sealed and passphrase is not None:
         rounds = rounds_for(plan.hook.rounds)
         sealed = seal(
-            plan.site.sealed.values(), passphrase, salt_key=plan.inputs.keys.seal, rounds=rounds
+            plan.site.sealed.values(),
+            passphrase,
+            salt_key=plan.inputs.keys.seal,
+            rounds=rounds,
+            epoch=epoch,
         )
         files.append(Entry(SEALED, sealed, 0o600, "sealed with the passphrase"))
-    files.append(install_site(plan.inputs.config, sealed))
+    files.append(install_site(sealed))
     return files
 
 
@@ -225,7 +233,8 @@ def _epoch(medium: Medium) -> int:
 
 def _check_room(output: Path, source: Path, plan: BuildPlan) -> None:
     """Raise FileError where the ISO does not fit beside what is there."""
-    needed = source.stat().st_size + sum(len(e.data) for e in plan.site.files) + _SPARE
+    site = (*plan.site.files, *plan.site.sealed.values())
+    needed = source.stat().st_size + sum(len(e.data) for e in site) + _SPARE
     free = shutil.disk_usage(output.parent).free
     if free < needed:
         raise FileError(

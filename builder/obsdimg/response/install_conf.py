@@ -11,17 +11,13 @@ from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
 from typing import Literal
 
 from obsdimg.config import Config
-from obsdimg.config.model import InterfaceSettings
-from obsdimg.config.types import DISABLED
+from obsdimg.config.types import LOGIN_DISABLED
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.templates import render
 from obsdimg.releases.release import Port, Release
 from obsdimg.response import questions
 from obsdimg.response.check import Answered, Simulation, lint, simulate
 from obsdimg.response.matching import Line, read_lines
-
-LOGIN_DISABLED = "*" * 13
-"""What the installer takes for "no password" (install.sub 6.6, `encr_pwd`)."""
 
 
 class ResponseError(ObsdimgError):
@@ -40,8 +36,12 @@ class CheckedResponse:
 
 
 def response_file(config: Config, release: Release, port: Port, template: bool) -> bytes:
-    """The bytes of install.conf; `template`: an autopartitioning template is in the ramdisk."""
-    access, network, admin = config.access, config.network, config.access.admin
+    """The bytes of install.conf; `template`: an autopartitioning template is in the ramdisk.
+
+    Everybody who has the ISO can read it, so it says what the installer cannot do without and
+    no more: install.site does the rest.
+    """
+    network = config.network
     return render(
         "response",
         "install.conf.j2",
@@ -49,20 +49,13 @@ def response_file(config: Config, release: Release, port: Port, template: bool) 
         network_question=release.installer.network_question,
         host=config.host,
         serial=config.host.console == "com0",
-        interfaces=[
-            {"name": i.name, "ipv4": str(i.ipv4), "ipv6": str(i.ipv6)}
-            for i in (_egress(config), *network.interfaces)
-        ],
+        network=network,
         gateway4=network.gateway4,
         gateway6=_scoped(network.gateway6, network.interface),
         native_encryption=release.installer.native_encryption and config.disk.encryption == "none",
         dns=[str(a) for a in network.dns],
-        root_password=_password(access.root_password),
-        root_key=access.root_keys[0] if access.root_keys else "none",
-        sshd=access.sshd,
-        admin=admin,
-        admin_password=_password(admin.password) if admin else "",
-        admin_key=admin.keys[0] if admin and admin.keys else "none",
+        login_disabled=LOGIN_DISABLED,
+        sshd=config.access.sshd,
         template=template,
         sets_path=port.directory,
         set_names=[*(f"-{pattern}" for pattern in config.sets.leave_out), "+site*"],
@@ -162,22 +155,20 @@ def scenario(
     volume = f"sd{int(disk[2:]) + 1}" if encrypted and disk.startswith("sd") else disk
     if encrypted and not disk.startswith("sd"):
         volume = "sd0"
-    interfaces = tuple(
-        questions.Interface(i.name, _kind4(i.ipv4), _kind6(i.ipv6))
-        for i in (_egress(config), *network.interfaces)
+    interfaces = (
+        questions.Interface(network.interface, _kind4(network.ipv4), _kind6(network.ipv6)),
     )
     serial = config.host.console == "com0"
     return questions.Circumstances(
         hostname=config.host.name,
         domain=config.host.domain,
         interfaces=interfaces,
-        machine_interfaces=tuple(i.name for i in interfaces),
+        machine_interfaces=(network.interface, *(i.name for i in network.interfaces)),
         serial=serial,
         console_speed=config.host.console_speed,
         com_console=serial,
         aperture=True,
         sshd=config.access.sshd,
-        user=config.access.admin.name if config.access.admin else "",
         disks=tuple(sorted({disk, volume})),
         root_disk=volume,
         softraid=encrypted,
@@ -188,15 +179,6 @@ def scenario(
         site_set=f"site{release.digits}.tgz",
         openbsd_area=False,
     )
-
-
-def _egress(config: Config) -> InterfaceSettings:
-    network = config.network
-    return InterfaceSettings(name=network.interface, ipv4=network.ipv4, ipv6=network.ipv6)
-
-
-def _password(value: str) -> str:
-    return LOGIN_DISABLED if value == DISABLED else value
 
 
 def _kind4(value: IPv4Interface | Literal["dhcp", "none"]) -> Literal["dhcp", "static", "none"]:

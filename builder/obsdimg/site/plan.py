@@ -1,31 +1,37 @@
 """Which files land on the server, and what is in them: siteXX/files.toml filled in.
 
-Pure: settings, release, keys, packages and overlay in; files out.  What is secret is in
-`sealed` and nowhere else; everything in `files` may be read by anybody who has the ISO.
+Pure: settings, release, keys, packages and overlay in; files out.  Everything but the packages is
+in `sealed`, and what is in `files` may be read by anybody who has the ISO.  Only a server that
+makes its own key at the first boot can do without sealing: then everything is in `files`.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv6Interface
 from typing import Any
 
 from obsdimg.config import Config
-from obsdimg.config.types import DISABLED
+from obsdimg.config.types import DISABLED, LOGIN_DISABLED
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.templates import render
 from obsdimg.project.folder import ProjectKeys
 from obsdimg.releases.release import Release
+from obsdimg.site.files import with_directories
 from obsdimg.site.opensshkey import SEED_AT
-from obsdimg.site.sealing import HEADER
+from obsdimg.site.sealing import LARGEST
 from obsdimg.site.table import Condition, FileRow, site_table
 from obsdimg.site.tunnel import SERVER_KEY_MARK, TunnelPlan, plan_tunnel
 
 PACKAGES = "/var/obsdimg/packages"
 SEALED = "/obsdimg.sealed"
+STEPS = "/obsdimg.steps"
+"""What install.site does for this server; it is sourced and removed."""
+FIRST = "/obsdimg.firsttime"
+"""Where the overlay's rc.firsttime lands, for install.site to put it into the installer's."""
 RESCUE_OPEN = 60
 """Minutes for which ssh is open outside when nobody was heard in the tunnel."""
 OUTSIDE6 = "<outside6>"
@@ -38,7 +44,8 @@ class SitePlanError(ObsdimgError):
 
 @dataclass(frozen=True)
 class SitePlan:
-    """The files that anybody may read, those that get sealed, and the tunnel behind them."""
+    """The files that anybody may read, those that get sealed (by path, in the order in which they
+    are unpacked), and the tunnel behind them."""
 
     files: tuple[Entry, ...]
     sealed: Mapping[str, Entry] = field(repr=False)
@@ -59,27 +66,45 @@ class Materials:
 
 
 def plan_site(
-    config: Config, release: Release, keys: ProjectKeys, materials: Materials
+    config: Config,
+    release: Release,
+    keys: ProjectKeys,
+    materials: Materials,
+    *,
+    with_passphrase: bool = True,
 ) -> SitePlan:
     """Everything of the site set but install.site, which needs the sealed bytes' hash.
 
-    Which files, by siteXX/files.toml; then packages and overlay.  Raises SitePlanError.
+    Which files, by siteXX/files.toml; then packages and overlay.  `with_passphrase`: there is one
+    to seal with; a server's key is sealed in any case.  Raises SitePlanError, SiteSetError.
     """
     tunnel = plan_tunnel(config, keys, release.wireguard.backend)
     holding = _holding(config, release, tunnel, materials)
     rows = [row for row in site_table().files if row.applies(holding)]
     values = _values(config, release, tunnel, materials)
     files: list[Entry] = []
-    sealed: dict[str, Entry] = {}
     for row in rows:
-        secret = row.sealed and not tunnel.first_boot_key
-        entry = _entry(row, tunnel, keys, values, secret=secret)
-        if secret:
-            sealed[row.path] = entry
+        secret = row.secret and not tunnel.first_boot_key
+        if row.each == "interface":
+            for interface in config.network.interfaces:
+                own = {**values, "interface": interface}
+                entry = _entry(row, tunnel, keys, own, secret=secret)
+                files.append(replace(entry, path=row.path + interface.name))
         else:
-            files.append(entry)
-    files += materials.packages
-    return SitePlan(tuple(_merged(files, materials.overlay, sealed)), sealed=sealed, tunnel=tunnel)
+            files.append(_entry(row, tunnel, keys, values, secret=secret))
+    # Last, so that whatever is unpacked is complete if they are there.
+    landing = [*with_directories(_merged(files, materials.overlay)), _steps(config)]
+    carried = tuple(materials.packages)
+    if tunnel.first_boot_key and not with_passphrase:
+        return SitePlan((*carried, *landing), sealed={}, tunnel=tunnel)
+    size = sum(len(entry.data) for entry in landing)
+    if size > LARGEST:
+        raise SitePlanError(
+            f"overlay and block lists: {size >> 20} MB are to be sealed, {LARGEST >> 20} MB is the"
+            " most, since the root file system must hold it twice",
+            "fetch large files at the first boot instead (/etc/rc.firsttime)",
+        )
+    return SitePlan(carried, sealed={entry.path: entry for entry in landing}, tunnel=tunnel)
 
 
 def package_stems(config: Config, release: Release) -> tuple[str, ...]:
@@ -87,20 +112,46 @@ def package_stems(config: Config, release: Release) -> tuple[str, ...]:
     return (*release.wireguard.packages, *config.packages.names)
 
 
-def install_site(config: Config, sealed: bytes | None) -> Entry:
+def install_site(sealed: bytes | None) -> Entry:
     """/install.site, which opens `sealed` (the bytes of /obsdimg.sealed), if there are any."""
-    table, ssh, holding = site_table(), _ssh(config), _holding_access(config)
+    about = None
+    if sealed is not None:
+        about = {"sha256": hashlib.sha256(sealed).hexdigest(), "seed_at": SEED_AT}
+    template = site_table().install_site
+    return Entry(
+        "/install.site", render("siteXX", template, sealed=about), 0o700, f"siteXX/{template}"
+    )
+
+
+def _steps(config: Config) -> Entry:
+    """/obsdimg.steps, which /install.site runs when the files are in place."""
+    table, holding = site_table(), _holding_access(config)
+    values = {"ssh": _ssh(config), "accounts": _accounts(config), "network": _named(config)}
     texts = [
-        render("siteXX", part.template, ssh=ssh, network=_named(config)).decode()
+        render("siteXX", part.template, **values).decode()
         for part in table.parts
         if part.applies(holding)
     ]
-    about = None
-    if sealed is not None:
-        sha256 = hashlib.sha256(sealed).hexdigest()
-        about = {"sha256": sha256, "header": HEADER, "seed_at": SEED_AT}
-    data = render("siteXX", table.install_site, sealed=about, parts=texts)
-    return Entry("/install.site", data, 0o700, f"siteXX/{table.install_site}")
+    data = render("siteXX", table.steps, parts=texts)
+    return Entry(STEPS, data, 0o600, f"siteXX/{table.steps}")
+
+
+def _accounts(config: Config) -> dict[str, Any]:
+    """root and the administrator, as install.site writes them (passwd(5), 6.6's install.sub)."""
+    access = config.access
+    admin = None
+    if access.admin is not None:
+        name, full = access.admin.name, access.admin.full_name
+        hashed = access.admin.password
+        hashed = LOGIN_DISABLED if hashed == DISABLED else hashed
+        admin = {
+            "name": name,
+            "passwd": f"{name}:{hashed}:1000:1000:staff:0:0:{full}:/home/{name}:/bin/ksh",
+            "mail": f"To: {full} <{name}>",
+            "ssh_keys": access.admin.keys,
+        }
+    root = "" if access.root_password == DISABLED else access.root_password
+    return {"root_password": root, "root_keys": access.root_keys, "admin": admin}
 
 
 def _named(config: Config) -> dict[str, Any]:
@@ -127,7 +178,7 @@ def _entry(
     if row.template is None:
         return Entry(row.path, mode=row.mode, kind="dir", origin="obsdimg")
     own: dict[str, Any] = {}
-    if row.sealed:
+    if row.secret:
         own["server_private_key"] = SERVER_KEY_MARK if keys.server is None else keys.server.reveal()
     if row.daemon is not None:
         own["daemon"] = tunnel.daemons[row.daemon]
@@ -161,27 +212,41 @@ def _holding(
 
 
 def _holding_access(config: Config) -> frozenset[Condition]:
-    """Those that hold for the ways in, which is all that install.site depends on."""
+    """Those that hold for the ways in, which is all that the steps of install.site depend on."""
+    access = config.access
     conditions: dict[Condition, bool] = {
-        "sshd": config.access.sshd,
-        "further-keys": bool(_ssh(config)["further_keys"]),
+        "sshd": access.sshd,
+        "no-sshd": not access.sshd,
+        "accounts": access.admin is not None
+        or bool(access.root_keys)
+        or access.root_password != DISABLED,
         "rescue": bool(_ssh(config)["rescue"]),
     }
     return frozenset(name for name, holds in conditions.items() if holds)
 
 
-def _merged(
-    files: Sequence[Entry], overlay: Sequence[Entry], sealed: Mapping[str, Entry]
-) -> list[Entry]:
-    """The overlay wins over our files, and never touches the sealed ones or install.site."""
+def _merged(files: Sequence[Entry], overlay: Sequence[Entry]) -> list[Entry]:
+    """The overlay wins over our files, and never touches those with keys or install.site.
+
+    It lands after everything the installer wrote.  So its rc.firsttime is put in front of the
+    installer's (install.site.d/30-firsttime), and its fstab would be that of another disk.
+    """
+    landing: list[Entry] = []
+    own = {SEALED, STEPS, FIRST, "/install.site", *(f.path for f in files if f.secret)}
     for entry in overlay:
-        if entry.path in sealed or entry.path in (SEALED, "/install.site"):
+        if entry.path in own or entry.path.startswith(f"{PACKAGES}/"):
             raise SitePlanError(
                 f"{entry.origin}: {entry.path} is written by obsdimg",
                 "remove it from the overlay; /etc/rc.local or rc.firsttime take further steps",
             )
-    given = {entry.path for entry in overlay}
-    return [f for f in files if f.path not in given] + list(overlay)
+        if entry.path == "/etc/fstab":
+            raise SitePlanError(
+                f"{entry.origin}: the installer writes {entry.path}: it knows the disk",
+                "add lines to it in /etc/rc.firsttime",
+            )
+        landing.append(replace(entry, path=FIRST) if entry.path == "/etc/rc.firsttime" else entry)
+    given = {entry.path for entry in landing}
+    return [f for f in files if f.path not in given] + landing
 
 
 def _values(
@@ -202,11 +267,13 @@ def _values(
         "daemons": list(tunnel.daemons.values()),
         "key_files": list(tunnel.daemons.values()),
         "resolvd_off": bool(network.dns) and release.installer.dhcp_client == "dhcpleased",
+        "old_dhcp": release.installer.dhcp_client == "dhclient",
         "private_interfaces": [i.name for i in network.interfaces],
         "private_ipv6": [_fixed(i.ipv6) for i in network.interfaces],
         "nat6": _nat6(config),
         "dns": [str(a) for a in network.dns],
         "ssh": _ssh(config),
+        "sshd": config.access.sshd,
         "admin": admin.name if admin else "",
         "doas": admin.doas if admin else "",
         "blocked": materials.blocked,
@@ -254,11 +321,6 @@ def _ssh(config: Config) -> dict[str, Any]:
     """Who gets in by ssh.  Without a peer the tunnel leads nobody in: then it is open to all."""
     access = config.access
     anywhere = access.ssh_from == "anywhere" or not config.tunnel.peers
-    further: list[tuple[str, str, list[str]]] = []
-    if len(access.root_keys) > 1:
-        further.append(("root", "/root", access.root_keys[1:]))
-    if access.admin and len(access.admin.keys) > 1:
-        further.append((access.admin.name, f"/home/{access.admin.name}", access.admin.keys[1:]))
     return {
         "anywhere": access.sshd and anywhere,
         "window": access.ssh_window_minutes if access.sshd and not anywhere else 0,
@@ -268,5 +330,4 @@ def _ssh(config: Config) -> dict[str, Any]:
             str(a.network) for a in (config.tunnel.ipv4, config.tunnel.ipv6) if a is not None
         ],
         "passwords": access.admin is not None and access.admin.password != DISABLED,
-        "further_keys": further,
     }

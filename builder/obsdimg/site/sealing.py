@@ -2,7 +2,7 @@
 
 Guessing the passphrase must cost as much here as on the disk.  A random secret therefore lies in an
 OpenSSH private key (opensshkey.py), which takes bcrypt_pbkdf to open; under that secret, which
-nobody can guess, are the files.  The sealed file is a ustar archive of three:
+nobody can guess, are the files.  The sealed file is a ustar archive of three, in this order:
 
     key     the OpenSSH private key file
     mac     64 hexadecimal digits and a newline: SHA-256 of M, the SHA-256 of `key`, that of `data`
@@ -11,24 +11,21 @@ nobody can guess, are the files.  The sealed file is a ustar archive of three:
     data    `openssl enc -aes-256-cbc -md sha256 -pbkdf2 -iter 1` of the plain text with K for its
             passphrase: `Salted__`, 8 bytes of salt, then AES-256-CBC with PKCS#7 padding
 
-The plain text is padded so that its length says little, and carries a check of its own:
-
-    offset 0    one block of 512 bytes: `obsdimg-sealed-2 HEX LENGTH\\n`, then blanks and `\\n`;
-                HEX is the SHA-256 of all that follows, LENGTH its size in bytes
-    offset 512  a ustar archive (numeric owners), filled with zeros to a multiple of 16 KiB
+The plain text is a ustar archive (numeric owners), filled with zeros to a multiple of BUCKET, so
+that its length says little.  It needs no check of its own: the MAC is over what it comes from.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import re
 from collections.abc import Iterable
 
 from obsdimg.core.archive import tar
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.secret import Secret
+from obsdimg.site.files import check_path
 from obsdimg.site.opensshkey import MAX_ROUNDS, encrypted_key
 
 ROUNDS = 160
@@ -44,9 +41,10 @@ def rounds_for(disk_rounds: int | None) -> int:
 
 
 MAGIC = b"Salted__"
-HEADER = "obsdimg-sealed-2"
-BLOCK = 512
-BUCKET = 16 * 1024
+BUCKET = 64 * 1024
+"""Bytes; without overlay and block lists a server's files fill one or two of these."""
+LARGEST = 64 << 20
+"""Bytes of content that may be sealed: while it is opened the root file system holds it twice."""
 
 
 class SealingError(ObsdimgError):
@@ -54,27 +52,34 @@ class SealingError(ObsdimgError):
 
 
 def seal(
-    files: Iterable[Entry], passphrase: Secret, *, salt_key: bytes, rounds: int = ROUNDS
+    files: Iterable[Entry],
+    passphrase: Secret,
+    *,
+    salt_key: bytes,
+    rounds: int = ROUNDS,
+    epoch: int = 0,
 ) -> bytes:
-    """`files` sealed with `passphrase`.
+    """`files`, which are unpacked in this order, sealed with `passphrase`; each is dated `epoch`
+    (seconds since 1970).
 
     The same input gives the same bytes: secret and salts are HMAC-SHA256, keyed with `salt_key`, of
     passphrase, rounds and content.  They differ whenever the content does, and tell nothing:
     without `salt_key` (at least 16 bytes, a secret of the project that is not on the ISO) they can
     neither be computed nor be used to test a passphrase faster than bcrypt allows.
 
-    Raises SealingError for a path that is not absolute and plain, or a short `salt_key`.
+    Raises SealingError for a short `salt_key`, SiteSetError and TarPathError for a path that cannot
+    be.
     """
     if len(salt_key) < 16:
         raise SealingError(f"salt key: {len(salt_key)} bytes are too few", "use 16 or more")
     if not 1 <= rounds <= MAX_ROUNDS:
         raise SealingError(f"{rounds} rounds of bcrypt", f"use 1 to {MAX_ROUNDS}")
-    plain = pack(files)
+    plain = pack(files, epoch)
     text = passphrase.reveal().encode("ascii")
     about = b"%d\0%d\0%b" % (rounds, len(text), text) + plain
 
     def derived(what: bytes) -> bytes:
-        return hmac.digest(salt_key, b"obsdimg-sealed-2 " + what + b"\0" + about, "sha256")
+        return hmac.digest(salt_key, b"obsdimg-sealed-3 " + what + b"\0" + about, "sha256")
 
     secret = derived(b"secret")
     key = encrypted_key(secret, text, derived(b"salt")[:16], derived(b"check")[:4], rounds)
@@ -98,20 +103,13 @@ def mac_of(under: str, key: bytes, data: bytes) -> str:
     return hashlib.sha256("".join((own, *both, own)).encode()).hexdigest()
 
 
-def pack(files: Iterable[Entry]) -> bytes:
-    """The plain text: header block and padded archive, paths in order.  Raises SealingError."""
-    ordered = sorted(files, key=lambda entry: entry.path)
-    for path in (entry.path for entry in ordered):
-        if not re.fullmatch(r"(/[A-Za-z0-9._+@-]+)+", path) or "/.." in path or "/./" in path:
-            raise SealingError(f"{path}: not a plain absolute path", "e.g. /etc/wireguard/key")
-    body = tar(ordered)
-    body += bytes(-(len(body) + BLOCK) % BUCKET)
-    return header(body) + body
-
-
-def header(body: bytes) -> bytes:
-    line = f"{HEADER} {hashlib.sha256(body).hexdigest()} {len(body)}\n".encode()
-    return line.ljust(BLOCK - 1) + b"\n"
+def pack(files: Iterable[Entry], epoch: int = 0) -> bytes:
+    """The plain text: an archive, padded.  Raises SiteSetError, TarPathError."""
+    ordered = list(files)
+    for entry in ordered:
+        check_path(entry.path)
+    body = tar(ordered, epoch)
+    return body + bytes(-len(body) % BUCKET)
 
 
 def key_and_iv(under: str, salt: bytes) -> tuple[bytes, bytes]:

@@ -14,9 +14,9 @@ from obsdimg.core.resources import resource
 TABLE = "files.toml"
 
 Condition = Literal[
-    "audit", "blocked-names", "dhclient", "dhcpleased", "doas", "first-boot-key", "further-keys",
-    "multi-hop", "outside6", "own-dns", "own-mirror", "rescue", "sshd", "unbound", "upkeep", "wg",
-    "wireguard-go",
+    "accounts", "audit", "blocked-names", "dhclient", "dhcpleased", "doas", "first-boot-key",
+    "multi-hop", "no-sshd", "outside6", "own-dns", "own-mirror", "rescue", "sshd", "unbound",
+    "upkeep", "wg", "wireguard-go",
 ]  # fmt: skip
 """What a row may depend on.  Which of them hold is decided in site/plan.py."""
 
@@ -47,12 +47,13 @@ class FileRow(_Row):
     path: str
     mode: Annotated[int, BeforeValidator(_octal)]
     template: str | None = None
-    sealed: bool = False
+    secret: bool = False
+    each: Literal["interface"] | None = None
     daemon: Daemon | None = None
 
 
 class PartRow(_Row):
-    """A piece of /install.site."""
+    """A piece of /obsdimg.steps."""
 
     template: str
 
@@ -64,6 +65,7 @@ class SiteTable(BaseModel):
 
     files: tuple[FileRow, ...]
     install_site: str
+    steps: str
     parts: tuple[PartRow, ...]
 
 

@@ -28,7 +28,7 @@ def _questions(encrypted: bool) -> list[_Question]:
         _Question("no service has failed", "$root rcctl ls failed; echo end", r"\Aend\Z"),
         _Question(
             "install.site and the sealed secrets are gone",
-            "ls -d /install.site /obsdimg.sealed /obsdimg.key 2>/dev/null; echo end",
+            "ls -d /install.site /obsdimg.* 2>/dev/null; echo end",
             r"\Aend\Z",
         ),
         _Question(

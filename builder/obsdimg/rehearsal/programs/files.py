@@ -89,7 +89,7 @@ def chown(call: Call, world: World) -> Steps:
     return Done()
 
 
-@standin("pax")
+@standin("pax", phases=BOTH)
 def pax(call: Call, world: World) -> Steps:
     """pax(1) as the installer copies /etc/skel: `-rw -k -pe . DIRECTORY`."""
     if call.args[:4] != ("-rw", "-k", "-pe", ".") or len(call.args) != 5:
