@@ -27,7 +27,7 @@ def test_every_key_is_added_by_the_sealed_steps_and_none_by_the_installer() -> N
 
 def test_every_name_of_the_card_gets_the_installers_file(tmp_path: Path) -> None:
     settings = '[network]\nalso = ["em0", "52:54:00:12:34:56"]\n'
-    text = install_site(parse(settings.encode()), None).data.decode()
+    text = content(planned(settings, "7.5"), "/obsdimg.steps")
     part = text[text.index("for obsdimg_name") : text.index("done\n") + 5]
     (tmp_path / "hostname.vio0").write_text("inet autoconf\n")
     (tmp_path / "hostname.vio0").chmod(0o640)
@@ -35,7 +35,7 @@ def test_every_name_of_the_card_gets_the_installers_file(tmp_path: Path) -> None
     for name in ("em0", "52:54:00:12:34:56"):
         made = tmp_path / f"hostname.{name}"
         assert made.read_text() == "inet autoconf\n" and made.stat().st_mode & 0o777 == 0o640
-    assert "obsdimg_name" not in install_site(parse(b""), None).data.decode()
+    assert "obsdimg_name" not in content(planned(""), "/obsdimg.steps")
 
 
 def test_no_name_of_the_card_takes_resolvers_from_dhcp() -> None:

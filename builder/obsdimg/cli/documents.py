@@ -65,20 +65,13 @@ class PlannedFile(Document):
     origin: str = about("where it comes from")
 
 
-class SealedFile(Document):
-    """A file that only the passphrase opens."""
-
-    path: str = about("in the installed system")
-    mode: str = about("permission bits, octal")
-
-
 class CheckDocument(Document):
     """`check`: what the configuration means."""
 
     questions: list[AnsweredQuestion] = about("in the order in which they are asked")
     questions_elsewhere: list[ElsewhereQuestion] = about("asked on some machines only")
     site_set: list[PlannedFile] = about("files in clear")
-    sealed: list[SealedFile] = about("files sealed with the passphrase")
+    sealed: list[PlannedFile] = about("files sealed with the passphrase")
     packages: list[str] = about("packages to install, by stem")
     packages_carried: bool = about("whether the ISO carries them")
     ways_in: list[str] = about("how one gets into the finished server; the last: a dead tunnel")
@@ -227,6 +220,7 @@ class InspectDocument(Document):
     response: list[str] = about("lines of the response file, passwords hidden")
     hook: dict[str, str] = about("settings of the encryption step")
     site_set: list[SiteFile] = about("its files")
+    in_clear: list[str] = about("what everybody who has the ISO learns of the server")
     checks: list[CheckedThing] = about("what was judged")
     passed: bool = about("no check failed")
 

@@ -48,7 +48,8 @@ def overview_page(plan: BuildPlan) -> bytes:
     table = plan_reach(config, tunnel)
     ports = (config.tunnel.port, *config.tunnel.also_ports)
     server = (config.host.name, f"OpenBSD {plan.inputs.release.version}")
-    pf_conf = next((f for f in plan.site.files if f.path == PF_CONF), None)
+    landing = (*plan.site.files, *plan.site.sealed.values())
+    pf_conf = next((f for f in landing if f.path == PF_CONF), None)
     return (
         environment.get_template("page.html.j2")
         .render(
@@ -79,7 +80,7 @@ def shown_files(plan: BuildPlan) -> list[ShownFile]:
         ShownFile(f.path, f.kind, f"{f.mode:04o}", f.origin, _text(f)) for f in plan.site.files
     ]
     sealed = [
-        ShownFile(path, f.kind, f"{f.mode:04o}", f.origin, None, sealed=True)
+        ShownFile(path, f.kind, f"{f.mode:04o}", f.origin, _text(f), sealed=True)
         for path, f in plan.site.sealed.items()
     ]
     return sorted([*open_files, *sealed], key=lambda shown: shown.path)

@@ -133,7 +133,8 @@ def _steps(config: Config) -> Entry:
         if part.applies(holding)
     ]
     data = render("siteXX", table.steps, parts=texts)
-    return Entry(STEPS, data, 0o600, f"siteXX/{table.steps}")
+    # It may hold password hashes.
+    return Entry(STEPS, data, 0o600, f"siteXX/{table.steps}", secret=True)
 
 
 def _accounts(config: Config) -> dict[str, Any]:
