@@ -103,9 +103,11 @@ def test_everything_that_was_tried_is_in_the_error(run: StandInRelease) -> None:
     run.mirror.files.clear()
     done = run.fetch()
     assert done.returncode == 1
-    assert f"tried {run.mirror.url}/pub/6.6/amd64/SHA256.sig: 404 not found" in done.stderr
-    assert "cdn.openbsd.org, " in done.stderr and ": connection refused" in done.stderr
-    assert len(done.stderr.splitlines()) == 2, "many mirrors, few lines"
+    assert f"{run.mirror.url}/pub/6.6/amd64/SHA256.sig: 404 not found" in done.stderr
+    assert "cdn.openbsd.org" in done.stderr
+    assert ": connection refused" in done.stderr
+    lines = (done.stderr + done.stdout).count("cdn.openbsd.org")
+    assert lines == 1, "each mirror is named once"
     assert "hint: give the file with --iso F" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from obsdimg.core.files import FileError
+from obsdimg.core.progress import Progress
 from obsdimg.fetch.download import (
     Attempt,
     Downloader,
     DownloadError,
     ExpiredMirrorError,
-    together,
+    tried,
 )
 from obsdimg.fetch.http import Timeouts
 from obsdimg.signify.errors import HashMismatchError
@@ -177,19 +178,59 @@ def test_the_error_lists_everything_that_was_tried(mirror: Mirror, target: Path)
     ):
         net.download(urls, target, genuine)
     assert f"{mirror.url}/gone: 404 not found" in caught.value.message
-    assert f"{closed}/f: connection refused" in caught.value.message
+    host = closed.removeprefix("http://")
+    assert f"{host}: connection refused" in caught.value.message
     assert "ftp://127.0.0.1/f: not a URL" in caught.value.message
     assert caught.value.hint == "give the file with --iso F"
     assert not isinstance(caught.value, ExpiredMirrorError)
 
 
 def test_many_mirrors_with_one_reason_stand_together() -> None:
-    attempts = [Attempt(f"https://m{n}.example/f", "connection refused") for n in range(9)]
+    attempts = [
+        Attempt(f"https://m{n}.example/f", "connection refused", unreachable=True) for n in range(9)
+    ]
     attempts.append(Attempt("https://x.example/f", "404 not found"))
-    assert together(attempts) == (
+    assert tried(attempts) == (
         "m0.example, m1.example, m2.example, m3.example, m4.example, m5.example and 3 more:"
         " connection refused; https://x.example/f: 404 not found"
     )
+
+
+class Notes(Progress):
+    """Progress that keeps its notes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_every_mirror_is_named_once_and_a_host_without_an_answer_is_asked_once(
+    target: Path,
+) -> None:
+    first, second = closed_port(), closed_port()
+    progress = Notes()
+    urls = [f"{first}/index.txt", f"{first}/", f"{second}/index.txt", f"{second}/"]
+    with Downloader(QUICK, progress) as net, pytest.raises(DownloadError) as caught:
+        net.get(urls, "list", 1000, len)
+    said = "\n".join([*progress.said, caught.value.message])
+    hosts = [url.removeprefix("http://") for url in (first, second)]
+    assert [said.count(host) for host in hosts] == [1, 1], said
+    assert f"{hosts[0]}, {hosts[1]}: connection refused" in said
+    assert caught.value.unreachable
+
+
+def test_where_a_later_mirror_helped_the_others_are_noted_once(
+    mirror: Mirror, target: Path
+) -> None:
+    progress = Notes()
+    closed = closed_port()
+    with Downloader(QUICK, progress) as net:
+        net.download([f"{closed}/f", f"{mirror.url}/f"], target, genuine)
+    (said,) = [text for text in progress.said if "not to be had" in text]
+    assert said.count(closed.removeprefix("http://")) == 1
 
 
 def test_a_file_that_no_mirror_carries_any_more_is_said_so(

@@ -263,6 +263,7 @@ def test_offline_with_an_empty_cache_says_so(shop: Shop) -> None:
     with pytest.raises(PackageError, match=r"no packages for OpenBSD 6\.6 in the cache") as caught:
         shop.obtain("bash", offline=True)
     assert "--packages DIR" in str(caught.value.hint)
+    assert "--mirror" not in str(caught.value.hint)
 
 
 def test_a_local_folder_works_and_is_verified_too(shop: Shop) -> None:

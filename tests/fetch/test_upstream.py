@@ -150,6 +150,8 @@ def test_an_empty_cache_offline_says_what_to_do(world: World) -> None:
         world.obtain(offline=True)
     assert "not in the cache" in caught.value.message
     assert "obsdimg fetch" in str(caught.value.hint)
+    assert "give the file with --iso F" in str(caught.value.hint)
+    assert "--mirror" not in str(caught.value.hint)
     assert world.asked() == []
 
 
@@ -276,8 +278,10 @@ def test_a_list_that_lacks_the_iso_is_said_so(world: World, given: Path) -> None
 def test_a_given_iso_nobody_can_vouch_for_is_refused_unless_unverified(
     world: World, given: Path
 ) -> None:
-    with pytest.raises(OfflineError):
+    with pytest.raises(OfflineError) as caught:
         world.obtain(iso=given, offline=True)
+    hint = str(caught.value.hint)
+    assert "SHA256.sig beside the ISO" in hint and "--iso" not in hint and "--mirror" not in hint
     iso = world.obtain(iso=given, offline=True, unverified=True)
     assert isinstance(iso, UnverifiedIso) and not isinstance(iso, VerifiedIso)
     assert (iso.how, iso.sha256) == ("unverified", SHA256)
@@ -296,7 +300,7 @@ def test_all_failures_are_in_the_error(world: World, given: Path) -> None:
             mirrors=[closed],
             source=replace(world.source, mirrors=(f"{world.mirror.url}/nothing",)),
         )
-    assert f"{closed}/6.6/amd64/SHA256.sig: connection refused" in caught.value.message
+    assert f"{closed.removeprefix('http://')}: connection refused" in caught.value.message
     assert f"{world.mirror.url}/nothing/6.6/amd64/SHA256.sig: 404" in caught.value.message
 
 

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
-from urllib.parse import urlsplit
 
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import FileError, describe, private_dir, write_file
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+LONG = 30.0  # seconds after which a mirror's failure is said at once
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18})", re.ASCII)
 _UNSATISFIED = re.compile(r"bytes \*/(\d{1,18})", re.ASCII)
 
@@ -41,25 +41,28 @@ class Attempt:
 
     url: str
     reason: str
+    unreachable: bool = False
+    """Nobody answers at that host."""
 
-    def __str__(self) -> str:
-        return f"{self.url}: {self.reason}"
+    @property
+    def where(self) -> str:
+        """The host where that is all there is to say, else the URL."""
+        return httpget.host(self.url) if self.unreachable else self.url
 
 
 _MOST_NAMED = 6
-"""Mirrors named for each reason; the error's `attempts` hold all."""
+"""Places named for each reason; the error's `attempts` hold all."""
 
 
-def together(attempts: Sequence[Attempt]) -> str:
-    """What was tried on one line: mirrors with the same reason stand together."""
-    by_reason: dict[str, list[str]] = {}
+def tried(attempts: Sequence[Attempt]) -> str:
+    """Every place once, those of one reason together, on one line."""
+    places: dict[str, list[str]] = {}
     for attempt in attempts:
-        by_reason.setdefault(attempt.reason, []).append(attempt.url)
+        places.setdefault(attempt.reason, []).append(attempt.where)
     words = []
-    for reason, urls in by_reason.items():
-        more = len(urls) - _MOST_NAMED
-        hosts = urls if len(urls) == 1 else [urlsplit(url).netloc or url for url in urls]
-        named = ", ".join(hosts[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+    for reason, where in places.items():
+        more = len(where) - _MOST_NAMED
+        named = ", ".join(where[:_MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
         words.append(f"{named}: {reason}")
     return "; ".join(words)
 
@@ -70,6 +73,11 @@ class DownloadError(ObsdimgError):
     def __init__(self, message: str, hint: str | None, attempts: Sequence[Attempt] = ()) -> None:
         super().__init__(message, hint)
         self.attempts = tuple(attempts)
+
+    @property
+    def unreachable(self) -> bool:
+        """No mirror answered at all."""
+        return all(attempt.unreachable for attempt in self.attempts)
 
 
 class ExpiredMirrorError(DownloadError):
@@ -220,21 +228,30 @@ class Downloader(Closing):
         attempt: Callable[[str, str], T],
         position: Callable[[], int],
     ) -> T:
-        failures: list[tuple[Attempt, bool]] = []
+        attempts: list[Attempt] = []
+        everywhere_gone = True
         for url in urls:
+            host = httpget.host(url)
+            if any(a.unreachable and httpget.host(a.url) == host for a in attempts):
+                continue
+            started = time.monotonic()
             try:
                 found = self._from_one(url, name, attempt, position)
-                if failures:
-                    self.progress.note(f"{name}: not from {together([a for a, _ in failures])}")
-                return found
             except RequestError as failure:
-                failures.append((Attempt(shown(url), failure.reason), failure.gone))
-        attempts = [a for a, _ in failures]
-        tried = together(attempts) or "no mirror, none is known"
-        if failures and all(gone for _, gone in failures):
-            message = f"{name}: no mirror carries it (any more); tried {tried}"
+                everywhere_gone = everywhere_gone and failure.gone
+                attempts.append(Attempt(shown(url), failure.reason, failure.unreachable))
+                # The error lists them all; meanwhile only what took somebody's time is said.
+                if time.monotonic() - started > LONG:
+                    self.progress.note(f"{attempts[-1].where}: {failure.reason}")
+                continue
+            if attempts:
+                self.progress.note(f"not to be had from {tried(attempts)}")
+            return found
+        where = tried(attempts) or "no mirror, none is known"
+        if attempts and everywhere_gone:
+            message = f"{name}: no mirror carries it (any more); tried {where}"
             raise ExpiredMirrorError(message, self.hint, attempts)
-        raise DownloadError(f"{name}: no mirror gave it; tried {tried}", self.hint, attempts)
+        raise DownloadError(f"{name}: no mirror gave it; tried {where}", self.hint, attempts)
 
     def _from_one(
         self, url: str, name: str, attempt: Callable[[str, str], T], position: Callable[[], int]

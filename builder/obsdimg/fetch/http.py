@@ -7,6 +7,7 @@ and SSL_CERT_FILE are honoured by the usual variables (httpx).
 from __future__ import annotations
 
 # httpx takes a tenth of a second to import, which a build from the cache need not wait for.
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -42,11 +43,20 @@ class Timeouts(Pace):
 
 class RequestError(Exception):
     """One try failed.  `again`: the same URL is worth another; `gone`: it has no such file;
-    `wait`: seconds that the server asked for."""
+    `wait`: seconds that the server asked for; `unreachable`: nobody answers at that host."""
 
-    def __init__(self, reason: str, *, again: bool, gone: bool = False, wait: float = 0.0) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        again: bool,
+        gone: bool = False,
+        wait: float = 0.0,
+        unreachable: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason, self.again, self.gone, self.wait = reason, again, gone, wait
+        self.unreachable = unreachable
 
 
 def client(limits: Timeouts) -> httpx.Client:
@@ -127,7 +137,7 @@ def _failed(error: Exception) -> RequestError:
         return RequestError(f"its certificate does not verify ({why})", again=False)
     match error:
         case httpx.ConnectTimeout():
-            return RequestError("no connection in time", again=True)
+            return RequestError("no connection in time", again=True, unreachable=True)
         case httpx.TimeoutException():
             return RequestError("no answer in time", again=True)
         case httpx.TooManyRedirects():
@@ -141,6 +151,7 @@ def _failed(error: Exception) -> RequestError:
             return RequestError("its answer is not proper HTTP", again=True)
         case httpx.ConnectError():
             refused = "refused" in str(error).lower()
-            words = "connection refused" if refused else f"no connection: {error}"
-            return RequestError(words.lower(), again=not refused)
+            why = re.sub(r"^\[Errno -?\d+\] ", "", str(error))
+            words = "connection refused" if refused else f"no connection: {why}"
+            return RequestError(words.lower(), again=not refused, unreachable=True)
     return RequestError(f"the connection broke: {error or type(error).__name__}", again=True)

@@ -208,10 +208,11 @@ class _Finder:
             except VerificationError as error:
                 self.progress.note(f"{error.message}; fetched again")
         if self.net is None:
+            mine = "give the file with --iso F" if beside is None else f"put {LIST} beside the ISO"
             raise OfflineError(
                 f"{LIST} of OpenBSD {self.source.release} is not in the cache ({self.cache.root}),"
                 " and --offline forbids to fetch it",
-                f"run `obsdimg fetch` with the network, or put {LIST} beside the ISO",
+                f"run `obsdimg fetch` with the network, or {mine}",
             )
         signed, data, url = self.net.get(
             self._urls(LIST), LIST, _LIST_LARGEST, lambda body: read_signed_list(body, key)

@@ -161,7 +161,10 @@ def obtain_packages(
     for quirks.  Raises PackageError, VerificationError, DownloadError or FileError.
     """
     progress = progress or Progress()
-    hint = "give a folder of packages with --packages DIR, or a mirror with --mirror URL"
+    mine = "give a folder of packages with --packages DIR"
+    hint = f"{mine}, or a mirror with --mirror URL"
+    if offline:
+        hint = f"run `obsdimg fetch` with the network, or {mine}"
     with Downloader(limits, progress, hint) as net:
         shelves: list[_Shelf]
         if folder is not None:
@@ -237,7 +240,7 @@ class _Remote:
         try:
             listed, _, _ = self.net.get(urls, f"list of {self.directory}", _LARGEST_LIST, _listed)
         except DownloadError as error:
-            if self.needed:
+            if self.needed or error.unreachable:
                 raise
             self.progress.note(error.message)
             return frozenset()
