@@ -77,6 +77,14 @@ def test_the_demo_installs_with_the_hook_and_opens_its_sealed_secrets(
     assert transcript.stat().st_mode & 0o777 == 0o600
 
 
+def test_without_the_passphrase_of_the_build_it_says_what_to_give(project: Path) -> None:
+    done = run("rehearse", iso_of(project), "--quiet")
+    assert done.returncode == 1
+    said = " ".join(done.stdout.split())
+    assert "waiting: This passphrase does not open the sealed secrets" in said
+    assert "--passphrase-file" in said
+
+
 def test_a_disk_that_holds_something_is_not_erased_without_the_operators_word(
     project: Path,
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_client_is_added_rotated_and_removed_while_another_s_stream_goes_on(
         assert done.returncode == 0, done.stderr + done.stdout
         assert b"+ peer tablet: 10.0.0.4/32" in done.stdout
         assert b"came back through the tunnel" in done.stdout
+        assert b"this connection ends" not in done.stdout
         first = public(ssh_world, "tablet")
         assert peers(ssh_world)[first] == "10.0.0.4/32"
         assert first.encode() in key_file(ssh_world, root).read_bytes()
@@ -144,6 +145,9 @@ def test_the_client_that_applies_may_change_its_own_keys(ssh_world: SshWorld) ->
     before = public(ssh_world, "operator")
     done = ssh_world.obsdimg("client", "rotate", "operator", "--apply", "--yes", timeout=180)
     assert done.returncode == 0, done.stderr
+    said = done.stdout.decode()
+    assert said.index("this connection ends") < said.index("came back through the tunnel")
+    assert "within 60 s, the server takes all back" in said
     after = public(ssh_world, "operator")
     assert after != before
     assert before not in peers(ssh_world)
@@ -160,6 +164,7 @@ def test_a_new_port_is_taken_and_reached(ssh_world: SshWorld) -> None:
     done = ssh_world.obsdimg("apply", "--yes", timeout=180)
     assert done.returncode == 0, done.stderr
     assert b"~ port of WireGuard: 53 -> 443" in done.stdout
+    assert b"this connection ends" in done.stdout
     assert ssh_world.wg.daemon.wg("show", "wg0", "listen-port").strip() == "443"
     assert ssh_world.obsdimg("ssh", "echo in").stdout == b"in\n"
 

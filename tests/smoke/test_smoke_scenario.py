@@ -194,6 +194,14 @@ def _unguarded(result: SmokeResult) -> list[str]:
     return [name for name in names if not any(words in name for words in known)]
 
 
+def test_the_documentation_names_the_guest_of_every_check() -> None:
+    page = (Path(__file__).parents[2] / "docs/smoke.md").read_text()
+    branches = [row[0] for row in (*BROKEN, *CHECKED)]
+    assert [name for name in branches if f"`{name}`" not in page] == []
+    assert len(scripted_guest.INSTALL_TROUBLE) == 19
+    assert [name for name in scripted_guest.BOOT_TROUBLE if f"`{name}`" not in page] == []
+
+
 @pytest.mark.parametrize(
     ("branch", "stage", "words", "check"), BROKEN, ids=[row[0] for row in BROKEN]
 )

@@ -484,15 +484,14 @@ class Guest:
         if self.branch == "cut-off-again" and self.boots > 1:
             self.say("obsdimg-tunnel: /etc/pf.conf was cut off or empty: the last good one holds"
                      " again (see /etc/wireguard/pf.conf.refused)")  # fmt: skip
-        if self.boots == 1 and self.branch != "no-first-time":
+        if self.boots == 1:
             self.say("running rc.firsttime")
             if (text := FIRST_TIME_TROUBLE.get(self.branch)) is not None:
                 self.say(text)
-            if self.branch != "steps-cut-off":
-                self.say("obsdimg: the steps of the first boot have ended")
-        wg = {"daemon-failed": "(failed)", "daemon-absent": "(absent)"}.get(self.branch, "")
-        if self.branch == "daemon-failed-again" and self.boots > 1:
-            wg = "(failed)"
+            self.say("obsdimg: the steps of the first boot have ended")
+        failed = self.branch == "daemon-failed"
+        failed = failed or (self.branch == "daemon-failed-again" and self.boots > 1)
+        wg = "(failed)" if failed else ""
         self.say(f"starting package daemons: obsdimg_wg{wg}.")
         if self.branch == "boot-hangs":
             self.hang()

@@ -61,6 +61,15 @@ def bring(
                 "take over into the project what shall stay (pf rules: overlay/etc/pf.conf), or"
                 " write over it with --overwrite",
             )
+        if before.hub() != after.hub():
+            ui.say(
+                "this computer's own keys or port change: this connection ends, the server goes on"
+                " by itself"
+            )
+            ui.say(
+                f"  (obsdimg-apply in /var/log/daemon), and obsdimg comes back the new way; if it"
+                f" does not within {consent.seconds} s, the server takes all back"
+            )
         if not consent.yes and not ui.confirm(f"Change {before.name} so?"):
             ui.say("nothing was changed")
             return False

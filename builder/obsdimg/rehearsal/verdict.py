@@ -73,6 +73,11 @@ _STRINGS: tuple[tuple[str, RehearsalVerdict, str], ...] = (
     (r"^('/' must be configured!)$", RehearsalVerdict.DISK_LAYOUT, ""),
     (r"^(.* can't both be mounted at .*)$", RehearsalVerdict.DISK_LAYOUT, ""),
     (r"^(Failed to install bootblocks.*)$", RehearsalVerdict.DISK_LAYOUT, ""),
+    (
+        r"^obsdimg: (This passphrase does not open the sealed secrets)\.$",
+        RehearsalVerdict.WAITING,
+        "give the one of the build: --passphrase-file F",
+    ),
     (r"^(no such disk)$", RehearsalVerdict.BAD_ANSWER, ""),
     (r"^('.*' is not a valid (?:choice|hostname)\.)$", RehearsalVerdict.BAD_ANSWER, ""),
     (r"^(The directory '.*' does not exist\.)$", RehearsalVerdict.BAD_ANSWER, ""),
