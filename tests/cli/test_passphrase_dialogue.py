@@ -140,6 +140,13 @@ def test_without_a_terminal_it_fails_before_anything_is_fetched_or_made(
     assert list((project / "images").iterdir()) == []
 
 
+def test_the_lock_out_is_said_before_it_happens(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert build(project) == 1
+    assert "if the tunnel is dead: only the console (docs/recovery.md)" in capsys.readouterr().err
+
+
 def test_what_can_fail_without_it_fails_before_it_is_asked_for(
     project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

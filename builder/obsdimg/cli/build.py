@@ -25,6 +25,7 @@ from obsdimg.image.plan import BuildPlan, plan_build
 from obsdimg.image.write import Built, write
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
+from obsdimg.site.ways import ways_in
 
 
 class StandInError(ObsdimgError):
@@ -85,8 +86,7 @@ def run(options: Options, ui: Ui) -> int:
         )
         inputs = inputs.with_packages(packages)
     plan = plan_build(inputs, with_passphrase=phrases.is_given(options.passphrase_file))
-    for text in plan.warnings:
-        ui.warn(text)
+    _forewarn(plan, ui)
     ask = _asked(options, plan, ui)
     upstream = obtain_iso(
         release.iso_source(port.name, inputs.mirrors),
@@ -101,6 +101,14 @@ def run(options: Options, ui: Ui) -> int:
         ui.warn(f"{upstream.path}: NOT VERIFIED; the manifest says so too")
     built = write(project, plan, upstream, output, ask, progress)
     return _report(options, plan, built, ask, ui)
+
+
+def _forewarn(plan: BuildPlan, ui: Ui) -> None:
+    """The warnings, and how one gets into a server whose tunnel is dead, before it is one."""
+    for text in plan.warnings:
+        ui.warn(text)
+    *_, last = ways_in(plan.inputs.config)
+    ui.info(f"Ways in: {last}")
 
 
 def _output(options: Options, project: Project) -> Path:
@@ -135,6 +143,7 @@ def _on_stand_in(options: Options, project: Project, ui: Ui) -> int:
         port = release.port("amd64")
         inputs = read_inputs(Project(options.config, config), release, port)
         plan = plan_build(inputs, with_passphrase=phrases.is_given(options.passphrase_file))
+        _forewarn(plan, ui)
         ui.warn("built on the stand-in medium: it shows everything, and installs nothing")
         ask = _asked(options, plan, ui)
         upstream = verified_stand_in(release, folder, folder / "cache", progress)

@@ -619,6 +619,62 @@ class UnlockDocument(Document):
     screen: list[str] = about("its last lines")
 
 
+class DiskImageFacts(Document):
+    """The image, and the disk in it."""
+
+    name: str = about("file name")
+    form: Literal["raw", "qcow2", "raw.zst"] = about("of the file")
+    size: int = about("of the file, bytes")
+    sha256: str = about("of the file")
+    disk_size: int = about("bytes")
+    disk_sha256: str = about("of the disk's bytes")
+    stored: int = about("bytes of the disk that hold something")
+
+
+class InstalledIso(Document):
+    """The ISO that was installed."""
+
+    name: str = about("file name")
+    sha256: str = about("hexadecimal")
+
+
+class CardNames(Document):
+    """The network card that the server looks for."""
+
+    interface: str = about("its name")
+    also: list[str] = about("other names")
+
+
+class DiskDocument(Document):
+    """`disk`: the manifest, as it stands beside the image."""
+
+    format: int = about("of the manifest")
+    kind: Literal["disk"] = about("of manifest")
+    tool: str = about("obsdimg and its version")
+    image: DiskImageFacts = about("what was written")
+    iso: InstalledIso = about("what it was made from")
+    release: str = about("of OpenBSD")
+    firmware: Literal["bios", "uefi"] = about("what starts the disk")
+    random_fill: bool = about("whether the rest holds random data")
+    kdf_rounds: int | None = about("of the disk's passphrase; null: not seen")
+    network: CardNames | None = about("null: made without a project at hand")
+    accelerator: str = about("of QEMU")
+    checks: list[str] = about("what was looked at and found good")
+    proven: bool = about("whether a copy was started and the tunnel used")
+
+
+class DiskWrittenDocument(Document):
+    """`disk --write`: what was done."""
+
+    target: str = about("USER@HOST:/dev/DISK")
+    disk_sha256: str = about("of what the disk holds now")
+    gaps: str = about("what was done where the image has nothing")
+    sent: int = about("bytes sent")
+    kept: int = about("bytes that were there already")
+    verified: int = about("bytes read back")
+    again: int = about("pieces that had to be written twice")
+
+
 class BackupDocument(Document):
     """`backup`: what was kept."""
 
@@ -651,6 +707,7 @@ DOCUMENTS: dict[str, tuple[Any, ...]] = {
     "inspect": (InspectDocument,),
     "rehearse": (RehearseDocument,),
     "smoke": (SmokeDocument,),
+    "disk": (DiskDocument, DiskWrittenDocument),
     "client": (list[ClientFacts],),
     "probe": (ProbeDocument,),
     "upload": (UploadDocument,),
