@@ -111,7 +111,7 @@ def _first(error: ValidationError, table: dict[str, Any], name: str) -> ConfigEr
     return ConfigError(f"{name}: {key}: {_lower(_short(problem))}{shown}")
 
 
-_LONG = 400  # signs
+_LONG = 400  # characters
 
 
 def _short(text: str) -> str:

@@ -189,7 +189,7 @@ class PeerSettings(Section):
     public_key: t.WgPublicKey | None = Field(
         None,
         description="The client's own public key; then its private key never exists here.",
-        examples=["<44 signs from wg pubkey>"],
+        examples=["<44 characters from wg pubkey>"],
     )
     internet: bool = Field(
         True,
@@ -233,7 +233,7 @@ class UpstreamSettings(Section):
     )
     port: UdpPort = Field(51820, description="Its UDP port.")
     public_key: t.WgPublicKey = Field(
-        description="Its public key.", examples=["<44 signs from wg pubkey>"]
+        description="Its public key.", examples=["<44 characters from wg pubkey>"]
     )
     ipv4: t.Ip4Interface = Field(
         description="Our address there, with prefix.", examples=["10.9.0.2/24"]

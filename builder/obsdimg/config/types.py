@@ -169,7 +169,7 @@ def _password_hash(value: str) -> str:
     if value != DISABLED and not re.fullmatch(_BCRYPT, value):
         # The value is not shown: it may be the password itself.
         raise ValueError(
-            "neither disabled nor a bcrypt hash of 60 signs (`encrypt -b a`, `htpasswd -nB`)"
+            "neither disabled nor a bcrypt hash of 60 characters (`encrypt -b a`, `htpasswd -nB`)"
         )
     return value
 
@@ -251,7 +251,7 @@ def _wg_key(value: str) -> str:
     except KeyTextError as error:
         problem = error.message.removeprefix("key: ")
         raise ValueError(
-            f"not a WireGuard public key (44 signs, as `wg pubkey` prints it): {problem}"
+            f"not a WireGuard public key (44 characters, as `wg pubkey` prints it): {problem}"
         ) from None
     return key.text()
 
@@ -263,7 +263,7 @@ def _answer_text(value: str) -> str:
     if value != value.strip() or not value or not value.isprintable():
         raise ValueError(f"{value!r} must be one line of text without blanks at its ends")
     if len(value) > 1000:
-        raise ValueError("must be one line of at most 1000 signs")
+        raise ValueError("must be one line of at most 1000 characters")
     return value
 
 

@@ -79,7 +79,7 @@ def _private_text(path: Path, what: str) -> str:
 def _checked(text: str, place: str) -> Secret:
     text = text.strip()
     if not text or not text.isascii() or not text.isprintable() or " " in text:
-        raise TokenError(f"{place}: this is no token: one word of letters, digits and signs")
+        raise TokenError(f"{place}: this is no token: one word of letters, digits and punctuation")
     return Secret(text)
 
 

@@ -285,7 +285,7 @@ def _clock(state: ServerState, asked: float, answered: float) -> list[Finding]:
 
 
 def peer_names(peers: Sequence[PeerState], known: Mapping[str, str]) -> dict[str, str]:
-    """What to call each peer, by public key: its name, or the key's first eight signs."""
+    """What to call each peer, by public key: its name, or the key's first eight characters."""
     return {
         peer.public_key: known.get(peer.public_key, f"unknown-{peer.public_key[:8]}")
         for peer in peers
