@@ -27,7 +27,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(
-    *consoles: RemoteConsole | ConsoleError, sealing: str | None = None
+    *consoles: RemoteConsole | ConsoleError, sealing: str | None = None, host: str | None = None
 ) -> tuple[InstallEnd, list[str]]:
     told: list[str] = []
     answers = iter(consoles)
@@ -40,7 +40,7 @@ def run(
 
     limits = InstallLimits(whole=10, silence=3, reconnect=0.01)
     seal = None if sealing is None else Secret(sealing)
-    work = Installing(connect, Secret(PASS), seal, limits=limits, tell=told.append)
+    work = Installing(connect, Secret(PASS), seal, host=host, limits=limits, tell=told.append)
     return work.run(), told
 
 
@@ -112,3 +112,16 @@ def test_a_console_that_ends_at_the_restart_is_opened_again() -> None:
 def test_a_screen_that_stands_still_has_a_limit() -> None:
     with pytest.raises(InstallError, match="has not changed"):
         run(ScriptedConsole(GOES_ON))
+
+
+def test_the_login_of_another_machine_is_not_the_end_of_the_installation() -> None:
+    """The ISO would be taken out of a machine that has not even begun."""
+    assert run(ScriptedConsole(LOGIN), host="vpn")[0] is InstallEnd.LOGIN
+    for shown, host, says in (
+        (LOGIN, "mail", "console of vpn.example.org, not of mail"),
+        ("Debian GNU/Linux 12 web tty1\n\nweb login: ", "vpn", "another system: web login:"),
+    ):
+        console = ScriptedConsole(shown)
+        with pytest.raises(InstallError, match=says):
+            run(console, host=host)
+        assert console.typed == ""

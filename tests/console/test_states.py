@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from obsdimg.console.screen import Cell, Kind, Screen
-from obsdimg.console.states import Sight, hostname, recognise
+from obsdimg.console.states import Sight, hostname, other_system, recognise
 
 
 def screen(text: str) -> Screen:
@@ -89,3 +89,13 @@ def test_the_name_before_a_login() -> None:
     assert hostname(screen("OpenBSD/amd64 (vpn.example.org) (ttyC0)\nlogin:")) == "vpn.example.org"
     assert hostname(screen("OpenBSD/i386 (a) (console)\nlogin:")) == "a"
     assert hostname(screen("Debian 12 host tty1\nlogin:")) is None
+
+
+def test_the_login_of_another_system() -> None:
+    greeting = "OpenBSD/amd64 (vpn.example.org) (ttyC0)\n\nlogin:"
+    assert other_system(screen(greeting)) is None
+    assert other_system(screen("Login incorrect\nlogin:")) is None
+    assert other_system(screen("web login:\nroot on sd0a")) is None
+    assert other_system(screen("Debian GNU/Linux 12 web tty1\n\nweb login:")) == "web login:"
+    bsd = "FreeBSD/amd64 (web) (ttyv0)"
+    assert other_system(screen(f"{bsd}\n\nlogin:")) == bsd

@@ -182,6 +182,14 @@ def test_another_machine_is_noticed_by_its_name() -> None:
     assert work.report.outcome is Outcome.RUNNING
 
 
+@pytest.mark.parametrize("host", [None, "vpn"])
+def test_the_login_of_another_system_is_another_machine(host: str | None) -> None:
+    console = ScriptedConsole("Debian GNU/Linux 12 web tty1\n\nweb login: ")
+    with pytest.raises(ConsoleError, match="of another system: web login:; nothing was typed"):
+        run(console, host=host)
+    assert console.typed == ""
+
+
 def test_a_loader_that_says_nothing_more_is_an_error() -> None:
     console = ScriptedConsole(PROMPT, answer=lambda line: [PROMPT])
     with pytest.raises(ConsoleError, match="says nothing to the passphrase within 1 s"):

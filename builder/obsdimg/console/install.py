@@ -16,7 +16,7 @@ from obsdimg.console.errors import ConnectError, ConsoleError, LostError
 from obsdimg.console.keys import CAREFUL, SLOW
 from obsdimg.console.remote import RemoteConsole, type_text
 from obsdimg.console.screen import Screen
-from obsdimg.console.states import Sight, fingerprint, recognise
+from obsdimg.console.states import Sight, fingerprint, recognise, stranger
 from obsdimg.core.secret import Secret
 
 LOOK = 1.0
@@ -72,12 +72,14 @@ class Installing:
         passphrase: Secret,
         sealing: Secret | None = None,
         *,
+        host: str | None = None,
         limits: InstallLimits | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
+        """`host`: the name that a login prompt must show, if one is there."""
         self._open, self._tell = open_again, tell
         self._passphrase, self._sealing = passphrase, sealing or passphrase
-        self._limits = limits or InstallLimits()
+        self._host, self._limits = host, limits or InstallLimits()
         self._console: RemoteConsole | None = None
         self._rounds = {Sight.GUARD: 0, Sight.SEALED: 0}
         self._said_so: float | None = None
@@ -153,6 +155,12 @@ class Installing:
         elif seen.sight in (Sight.PASSPHRASE, Sight.REFUSED):
             return InstallEnd.LOADER
         elif seen.sight is Sight.LOGIN:
+            if (found := stranger(screen, self._host)) is not None:
+                raise InstallError(
+                    f"{console.label}: {found}",
+                    "give the console of the right machine",
+                    _evidence(screen),
+                )
             return InstallEnd.LOGIN
         return None
 

@@ -177,6 +177,35 @@ def hostname(screen: Screen) -> str | None:
     return found[1] if found else None
 
 
+def other_system(screen: Screen) -> str | None:
+    """The line by which a login prompt is that of another system; None: it may be OpenBSD's.
+
+    OpenBSD asks `login:` and greets with its own name before (gettytab(5)); FreeBSD and NetBSD
+    greet in the same form, Linux's getty puts the host's name into the prompt.
+    """
+    lines = [line.strip() for line in screen.lines if line.strip()]
+    if not lines or not re.search(r"login:$", lines[-1]):
+        return None
+    if re.fullmatch(r"\S+ login:", lines[-1]):
+        return lines[-1]
+    greeting = re.compile(r"(?!OpenBSD/)\w+/\w+ \(\S+\) \(\w+\)")
+    return next((line for line in reversed(lines) if greeting.match(line)), None)
+
+
+def stranger(screen: Screen, host: str | None) -> str | None:
+    """Why this is the console of another machine than `host` (None: of any OpenBSD), if it is."""
+    if (line := other_system(screen)) is not None:
+        return f"this is the console of another system: {line}"
+    shown = hostname(screen)
+    if host is None or shown is None or _short(shown) == _short(host):
+        return None
+    return f"this is the console of {shown}, not of {host}"
+
+
+def _short(name: str) -> str:
+    return name.partition(".")[0].lower()
+
+
 def fingerprint(screen: Screen) -> tuple[str, ...]:
     """What must change for something to have happened: the text of every row."""
     return tuple(screen.lines)

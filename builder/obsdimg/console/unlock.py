@@ -15,7 +15,7 @@ from obsdimg.console.errors import ConnectError, ConsoleError, LostError
 from obsdimg.console.keys import CAREFUL, SLOW
 from obsdimg.console.remote import RemoteConsole, type_text
 from obsdimg.console.screen import Screen
-from obsdimg.console.states import REFUSAL, Seen, Sight, fingerprint, hostname, recognise
+from obsdimg.console.states import REFUSAL, Seen, Sight, fingerprint, recognise, stranger
 from obsdimg.core.secret import Secret
 
 LOOK = 0.5
@@ -169,14 +169,12 @@ class Unlocking:
         return seen
 
     def _refuse_other_machine(self, console: RemoteConsole, screen: Screen) -> None:
-        shown = hostname(screen)
-        if self._host is None or shown is None or _short(shown) == _short(self._host):
-            return
-        typed = "" if self.report.tries else "; nothing was typed"
-        raise ConsoleError(
-            f"{console.label}: this is the console of {shown}, not of {self._host}{typed}",
-            "give the console of the right machine",
-        )
+        found = stranger(screen, self._host)
+        if found is not None:
+            typed = "" if self.report.tries else "; nothing was typed"
+            raise ConsoleError(
+                f"{console.label}: {found}{typed}", "give the console of the right machine"
+            )
 
     def _settled(self, console: RemoteConsole) -> Seen:
         """What is seen when the text has stopped changing for a moment, or within ten seconds."""
@@ -264,10 +262,6 @@ def _other(sight: Sight) -> Outcome | None:
     if sight in CRASHES:
         return Outcome.CRASHED
     return Outcome.RUNNING if sight in UP else None
-
-
-def _short(name: str) -> str:
-    return name.partition(".")[0].lower()
 
 
 def _half_said(seen: Seen) -> bool:

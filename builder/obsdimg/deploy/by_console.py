@@ -26,9 +26,11 @@ class ByConsole:
         where: Where,
         passphrase: Secret,
         sealing: Secret | None = None,
+        host: str | None = None,
     ) -> None:
+        """`host`: the name of the machine that is deployed."""
         self._work, self._where = work, where
-        self._passphrase, self._sealing = passphrase, sealing
+        self._passphrase, self._sealing, self._host = passphrase, sealing, host
 
     def install(self) -> None:
         """From the encryption step to the end of the installation.  Raises ConsoleError."""
@@ -38,7 +40,12 @@ class ByConsole:
         limits = InstallLimits(whole=self._work.limits.install)
         with self._work.progress.step("Installing, by the console") as step:
             end = Installing(
-                self._open, self._passphrase, self._sealing, limits=limits, tell=step.note
+                self._open,
+                self._passphrase,
+                self._sealing,
+                host=self._host,
+                limits=limits,
+                tell=step.note,
             ).run()
         state.installed = True
         self._work.did(f"installed: {end.value}")
@@ -49,7 +56,11 @@ class ByConsole:
             return
         with self._work.progress.step("Unlocking, by the console") as step:
             work = Unlocking(
-                self._open, restart=False, limits=UnlockLimits(prompt=600.0), tell=step.note
+                self._open,
+                host=self._host,
+                restart=False,
+                limits=UnlockLimits(prompt=600.0),
+                tell=step.note,
             )
             try:
                 report = work.run(self._passphrase)
