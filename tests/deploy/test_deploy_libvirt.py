@@ -11,10 +11,16 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from obsdimg.config import Config
+from obsdimg.config.load import parse as parse_config
+from obsdimg.console.address import parse
+from obsdimg.console.remote import open_console
+from obsdimg.core.secret import Secret
 from obsdimg.deploy import domain_xml
 from obsdimg.deploy.libvirt import Libvirt
-from obsdimg.deploy.provider import ProviderError
+from obsdimg.deploy.provider import DeployError, InstanceSpec, ProviderError
 from obsdimg.deploy.registry import MODULES, opener
+from obsdimg.deploy.session import call_at
 from obsdimg.deploy.virsh import Virsh
 from support.libvirt_world import URI, World, world
 from support.loader_guest import make_disk
@@ -101,6 +107,49 @@ def test_the_console_of_another_host_goes_through_ssh() -> None:
     assert Libvirt(Virsh(URI))._console(5900) == "vnc://127.0.0.1:5900"
 
 
+def test_behind_nat_on_another_host_the_endpoint_must_be_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The handshake could never come: better said before anything is made."""
+    network = (
+        "<network>{}<ip address='192.168.122.1' netmask='255.255.255.0'><dhcp>"
+        "<range start='192.168.122.2' end='192.168.122.254'/></dhcp></ip></network>"
+    )
+    # Without `forward` a network is isolated: its own host reaches it, nobody else.
+    for forward, uri, hidden in (
+        ("<forward mode='nat'/>", "qemu+ssh://root@hv.example/system", True),
+        ("<forward/>", "qemu+ssh://root@hv.example/system", True),
+        ("", "qemu+ssh://root@hv.example/system", True),
+        ("<forward mode='route'/>", "qemu+ssh://root@hv.example/system", False),
+        ("<forward mode='open'/>", "qemu+ssh://root@hv.example/system", False),
+        ("<forward mode='nat'/>", URI, False),
+    ):
+        fake(tmp_path, f'echo "{network.format(forward)}"', monkeypatch)
+        there = Libvirt(Virsh(uri))
+        assert there.hides() is hidden
+        for endpoint in (None, "vpn.example.org"):
+            config = _config(uri, endpoint)
+            if not hidden:
+                assert call_at(config, there) is None
+            elif endpoint is not None:
+                assert call_at(config, there) == endpoint
+            else:
+                with pytest.raises(DeployError, match="itself reaches addresses") as caught:
+                    call_at(config, there)
+                assert "forward port 53/udp" in str(caught.value.hint)
+
+
+def _config(uri: str, endpoint: str | None) -> Config:
+    return parse_config(
+        (
+            "[tunnel]\n"
+            + (f'endpoint = "{endpoint}"\n' if endpoint else "")
+            + '[[tunnel.peers]]\nname = "laptop"\nipv4 = "10.0.0.2"\n'
+            + f'[deploy]\nprovider = "libvirt"\nuri = "{uri}"\n'
+        ).encode()
+    )
+
+
 # -- on a libvirtd
 
 
@@ -135,6 +184,89 @@ def test_libvirt_keeps_the_providers_contract(
     )  # fmt: skip
     assert libvirtd.virsh("vol-list", "default").strip() == ""
     assert "<host" not in libvirtd.virsh("net-dumpxml", "default")
+
+
+@pytest.mark.qemu
+@pytest.mark.netns
+def test_uefi_firmware_without_secure_boot(provider: Libvirt, libvirtd: World) -> None:
+    """OpenBSD's loader is not signed: firmware with Secure Boot would not start it."""
+    if not list(Path("/usr/share/qemu/firmware").glob("*.json")):
+        pytest.skip("ovmf is not installed")
+    provider._uefi = True
+    iso = libvirtd.folder / "uefi.iso"
+    make_disk(iso, "nothing")
+    key = provider.create_iso(f"{iso.as_uri()}#{TAG}.iso").id
+    made = provider.create_instance(InstanceSpec("default", "1c-256m-4g", LABEL, LABEL, TAG, key))
+    try:
+        system = ET.fromstring(libvirtd.virsh("dumpxml", LABEL)).find("os")
+        assert system is not None
+        loader = system.find("loader")
+        assert loader is not None
+        assert loader.get("secure", "no") == "no"
+        assert "secboot" not in str(loader.text)
+        assert ".ms." not in str(loader.text)
+        kept = Path(str(system.findtext("nvram")))
+        assert libvirtd.folder.joinpath("lib/qemu/nvram", kept.name).exists()
+    finally:
+        provider.delete_instance(made.id)
+        provider.delete_iso(key)
+    assert provider.instance(LABEL) is None
+    assert list((libvirtd.folder / "lib/qemu/nvram").glob("*")) == []
+
+
+@pytest.mark.qemu
+@pytest.mark.netns
+def test_another_host_by_ssh(
+    provider: Libvirt, libvirtd: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Upload, verification, machine and console, with nothing but ssh between here and there."""
+    if not Path("/usr/sbin/sshd").exists():
+        pytest.skip("openssh-server is not installed")
+    iso = libvirtd.folder / "far.iso"
+    make_disk(iso, "nothing")
+    local = provider._virsh
+    laptop = tmp_path / "laptop"
+    laptop.mkdir()
+    with libvirtd.by_ssh(laptop) as uri:
+        monkeypatch.setenv("PATH", f"{laptop}:{os.environ['PATH']}")
+        there = Libvirt(Virsh(uri), accelerated=False)
+        assert there.hides()
+        key = there.create_iso(f"{iso.as_uri()}#{TAG}.iso").id
+        found = there.iso(key)
+        assert found is not None
+        assert found.sha512 == hashlib.sha512(iso.read_bytes()).hexdigest()
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        spec = InstanceSpec("default", "1c-256m-4g", LABEL, LABEL, TAG, key)
+        made = Libvirt(local, accelerated=False).create_instance(spec)
+        try:
+            monkeypatch.setenv("PATH", f"{laptop}:{os.environ['PATH']}")
+            seen = there.instance(LABEL)
+            assert seen is not None
+            assert seen.address == made.address
+            assert seen.console.startswith("vnc+exec:ssh -p 2222 -W 127.0.0.1:")
+            secret = Secret(seen.console_password)
+            console = open_console(parse(seen.console), lambda: secret, 180)
+            assert console.png().startswith(b"\x89PNG")
+            console.close()
+        finally:
+            monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+            provider.delete_instance(made.id)
+            provider.delete_iso(key)
+
+
+@pytest.mark.netns
+def test_a_host_that_ssh_does_not_let_in_is_one_line(
+    libvirtd: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not Path("/usr/sbin/sshd").exists():
+        pytest.skip("openssh-server is not installed")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with libvirtd.by_ssh(tmp_path) as uri:
+        (tmp_path / "known").write_text("")
+        with pytest.raises(ProviderError, match="Host key verification failed") as caught:
+            Libvirt(Virsh(uri)).isos()
+        assert caught.value.message.isprintable()
+        assert f"virsh -c {uri} list" in str(caught.value.hint)
 
 
 @pytest.mark.netns
@@ -176,8 +308,6 @@ def test_a_run_killed_between_making_and_starting_is_found_and_started(
 ) -> None:
     if shutil.which("qemu-system-x86_64") is None:
         pytest.skip("no QEMU")
-    from obsdimg.deploy.provider import InstanceSpec
-
     iso = libvirtd.folder / "k.iso"
     make_disk(iso, "x")
     key = provider.create_iso(f"{iso.as_uri()}#{TAG}.iso").id

@@ -75,6 +75,9 @@ class Memory:
     def offer(self, region: str, plan: str) -> Offer:
         return Offer(region, "Here", plan, 1, 1024, 25, 5.0)
 
+    def hides(self) -> bool:
+        return False
+
     def isos(self) -> list[RemoteIso]:
         with self.fate():
             return list(self.things["iso"].values())

@@ -70,6 +70,47 @@ class World:
         path.chmod(0o755)
         return path
 
+    @contextlib.contextmanager
+    def by_ssh(self, folder: Path) -> Iterator[str]:
+        """An sshd on that host; gives the address for virsh.
+
+        `virsh` and `ssh` in `folder` run on its network, but see nothing of its files: not the
+        socket of its libvirtd.
+        """
+        for name in ("host", "user"):
+            words = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
+            subprocess.run(words, check=True)
+        (folder / "sshd_config").write_text(
+            f"Port 2222\nListenAddress 127.0.0.1\nHostKey {folder}/host\nUsePAM no\n"
+            f"AuthorizedKeysFile {folder}/user.pub\nPermitRootLogin yes\nStrictModes no\n"
+            "PasswordAuthentication no\nPidFile none\n"
+        )
+        public = (folder / "host.pub").read_text()
+        (folder / "known").write_text(f"[127.0.0.1]:2222 {public}")
+        options = f"-F none -i {folder}/user -o UserKnownHostsFile={folder}/known"
+        for name, more in (("virsh", ""), ("ssh", options)):
+            program = folder / name
+            enter = f"exec nsenter -t {self.pid} -n --"
+            program.write_text(f'#!/bin/sh\n{enter} {shutil.which(name)} {more} "$@"\n')
+            program.chmod(0o755)
+        sshd = shutil.which("sshd") or "/usr/sbin/sshd"
+        enter = ["nsenter", "-t", str(self.pid), "-m", "-n", "--"]
+        with (folder / "sshd.log").open("wb") as log:
+            child = subprocess.Popen(
+                [*enter, sshd, "-D", "-e", "-f", str(folder / "sshd_config")],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+        try:
+            end = time.monotonic() + 60
+            while "listening" not in (said := (folder / "sshd.log").read_text().lower()):
+                assert child.poll() is None, said
+                assert time.monotonic() < end, said
+                time.sleep(0.1)
+            yield "qemu+ssh://root@127.0.0.1:2222/system"
+        finally:
+            child.terminate()
+            child.wait()
+
 
 @contextlib.contextmanager
 def world(folder: Path) -> Iterator[World]:

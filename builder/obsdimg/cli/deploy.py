@@ -118,14 +118,21 @@ def _deploy(
     state = session.begin(project, store, name, label, image)
     work = Deployment(provider, store, state, limits=limits, progress=progress, say=ui.info)
     wish = session.wanted_instance(project.config, options.region, options.plan)
-    if not state.instance.lives:
+    if state.instance.lives:
+        state.call_at = session.call_at(project.config, provider)  # it may have changed
+    else:
         hosting = session.hosting_of(project, hosting_choice(options), state)
-        _agree(provider.offer(wish.region, wish.plan), wish, state, project, options, ui)
+        offer = provider.offer(wish.region, wish.plan)
+        state.call_at = session.call_at(project.config, provider)
+        _agree(offer, wish, state, project, options, ui)
         work.refuse_taken()
         upload = Upload(provider, store, state, limits=limits, progress=progress, say=ui.info)
         with store.nothing_left(state):
             upload.upload(image, hosting, settings.keep_object)
     work.create(wish)
+    if state.call_at is not None and not state.done:
+        port = project.config.tunnel.port
+        ui.info(f"{state.call_at} must forward port {port}/udp to {state.address}")
     if caller is None:
         _tell_console(work, project, ui)
         raise ObsdimgError(
@@ -201,7 +208,7 @@ def _by_console(work: Deployment, project: Project, options: Options, ui: Ui) ->
     else:
         where()
     passphrase = obtain_once(options.passphrase_file, ui.ask_secret)
-    return ByConsole(work, where, passphrase)
+    return ByConsole(work, where, passphrase, host=project.config.host.name)
 
 
 def _console_password(ui: Ui) -> Secret | None:
@@ -249,12 +256,12 @@ def _summary(
         ui.json(_facts(state))
         return
     speed = "" if state.handshake is None else f" in {state.handshake * 1000:.1f} ms"
-    ui.say(f"{state.label}: {state.address} answers as {caller.name}{speed}, without the ISO")
+    ui.say(f"{state.label}: {state.called} answers as {caller.name}{speed}, without the ISO")
     ui.say(f"  instance {state.instance.id}, plan {state.plan}, region {state.region}")
     endpoint = project.config.tunnel.endpoint
     for path in _client_files(project, state, ui):
         ui.say(f"  client {path}")
-    if endpoint is not None and endpoint != state.address:
+    if endpoint is not None and endpoint != state.called:
         ui.info(f"let {endpoint} point to {state.address}")
     ui.next("probe", caller.name, *options.command_words())
     for peer in project.config.tunnel.peers:

@@ -140,7 +140,7 @@ def _call(target: ConsoleTarget, options: Options) -> tuple[TunnelClient, Endpoi
     if options.endpoint:
         return caller, Endpoint.parse(options.endpoint, "--endpoint")
     state = target.state
-    host = (state.address if state is not None else None) or config.tunnel.endpoint
+    host = (state.called if state is not None else None) or config.tunnel.endpoint
     if host is None:
         raise ConsoleTargetError("nothing says where the server answers", hint)
     return caller, Endpoint(str(host), caller.port)

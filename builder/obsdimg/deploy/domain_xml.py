@@ -40,6 +40,11 @@ def domain(machine: Machine) -> str:
     _add(top, "vcpu", str(machine.cpus))
     system = _add(top, "os", **({"firmware": "efi"} if machine.uefi else {}))
     _add(system, "type", "hvm", arch="x86_64", machine="q35")
+    if machine.uefi:
+        # Left to itself libvirt takes firmware with Secure Boot, which starts no OpenBSD.
+        firmware = _add(system, "firmware")
+        for feature in ("enrolled-keys", "secure-boot"):
+            _add(firmware, "feature", enabled="no", name=feature)
     features = _add(top, "features")
     _add(features, "acpi")
     _add(features, "apic")
@@ -96,15 +101,13 @@ def _card(devices: ET.Element, network: str, mac: str | None) -> None:
     _add(card, "rom", enabled="no")  # no network boot, which would cost seconds at every start
 
 
-def _add(
-    parent: ET.Element, name: str, /, text: str | None = None, **attributes: str
-) -> ET.Element:
-    child = _element(name, text, **attributes)
+def _add(parent: ET.Element, tag: str, /, text: str | None = None, **attributes: str) -> ET.Element:
+    child = _element(tag, text, **attributes)
     parent.append(child)
     return child
 
 
-def _element(name: str, /, text: str | None = None, **attributes: str) -> ET.Element:
-    element = ET.Element(name, attributes)
+def _element(tag: str, /, text: str | None = None, **attributes: str) -> ET.Element:
+    element = ET.Element(tag, attributes)
     element.text = text
     return element

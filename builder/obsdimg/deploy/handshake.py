@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from ipaddress import ip_address
 
 from obsdimg.deploy.provider import DeployError
 from obsdimg.tunnel.endpoint import Endpoint
@@ -70,7 +69,7 @@ class Waiting:
     def _call(self, seconds: float) -> ProbeResult:
         """Try for `seconds` to get a handshake and an answer through the tunnel."""
         return self._caller.call(
-            Endpoint(str(ip_address(self._address)), self._caller.port),
+            Endpoint(self._address, self._caller.port),
             [Target(self._caller.inside[0], Role.SERVER)],
             count=1,
             interval=0.1,

@@ -109,6 +109,13 @@ class Libvirt:
             )
         self._range()
 
+    def hides(self) -> bool:
+        if not urlsplit(self._virsh.uri).hostname:
+            return False
+        _, _, xml = self._range()
+        forward = xml.find("forward")
+        return forward is None or forward.get("mode", "nat") == "nat"
+
     # -- ISOs: raw volumes of the pool.  One that is not uploaded whole does not count.
 
     def isos(self) -> list[RemoteIso]:

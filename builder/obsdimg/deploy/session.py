@@ -43,6 +43,24 @@ def open_provider(project: Project, token_file: Path | None) -> Iterator[Provide
         yield provider
 
 
+def call_at(config: Config, provider: Provider) -> str | None:
+    """Where the server is called, if not at the address of the instance.
+
+    Raises DeployError: nothing says where, and that address cannot be reached from here.
+    """
+    if not provider.hides():
+        return None
+    endpoint, port = config.tunnel.endpoint, config.tunnel.port
+    if endpoint is None:
+        raise DeployError(
+            f"deploy.network: only {config.deploy.uri} itself reaches addresses in"
+            f" {config.deploy.network!r} (NAT)",
+            f"forward port {port}/udp to it there (docs/providers.md) and set tunnel.endpoint to"
+            " that host; or choose a network with forward mode route or open",
+        )
+    return str(endpoint)
+
+
 def store_of(project: Project) -> Store:
     """The folder with the deployments of `project`."""
     return Store(project.root / "deploy")

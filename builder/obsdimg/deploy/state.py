@@ -82,6 +82,8 @@ class State(_Record):
     """A private network that was there before and stays."""
     instance: Thing = Field(default_factory=Thing)
     address: str | None = None
+    call_at: str | None = None
+    """Name or address at which the server is called, where that is not `address`."""
     installed: bool = False
     """The installation is over: a handshake, or the operator's word."""
     handshake_before: float | None = None
@@ -117,6 +119,11 @@ class State(_Record):
     def file_name(self) -> str:
         """Of the ISO where it is hosted: the provider shows it, and we find it by it."""
         return f"{self.mark}.iso"
+
+    @property
+    def called(self) -> str | None:
+        """The name or address at which the server is called; None: not known yet."""
+        return self.call_at or self.address
 
     def note(self, step: str) -> None:
         """Remember that `step` was done now."""

@@ -185,8 +185,9 @@ class Deployment(Work):
             self.did("done")
 
     def _waiting(self, caller: TunnelClient) -> Waiting:
-        assert self.state.address is not None
-        return Waiting(caller, self.state.address, self.sleep)
+        called = self.state.called
+        assert called is not None
+        return Waiting(caller, called, self.sleep)
 
 
 def _ms(seconds: float | None) -> str:

@@ -102,6 +102,9 @@ class Vultr:
     def delete_iso(self, key: str) -> None:
         self._api.delete(f"/iso/{key}")
 
+    def hides(self) -> bool:
+        return False
+
     def size_agrees(self, reported: int, size: int) -> bool:
         # [T] says bytes, as v1 gave them; [O] says "size in KB".  The checksum is what counts.
         return reported in (size, size // 1024, -(-size // 1024), size // 1000, -(-size // 1000))
