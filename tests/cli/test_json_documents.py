@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
@@ -16,7 +17,12 @@ from pydantic import ValidationError
 from obsdimg.cli import documents
 from obsdimg.cli import main as cli
 from obsdimg.cli.commands import COMMANDS
+from obsdimg.cli.documents import ConsoleDocument, Shows, UnlockDocument
 from obsdimg.cli.options import specs
+from obsdimg.cli.unlock import EXIT_CODES
+from obsdimg.console.screen import Kind
+from obsdimg.console.states import Sight
+from obsdimg.console.unlock import Outcome
 
 TOP = Path(__file__).parents[2]
 PAGE, SCHEMA = TOP / "docs/json.md", TOP / "docs/json.schema.json"
@@ -36,6 +42,15 @@ def test_the_page_and_the_schema_are_those_of_the_types() -> None:
 def takes_json(command: str) -> bool:
     module = __import__(f"obsdimg.cli.{command}", fromlist=["Options"])
     return any("--json" in spec.words for _, spec in specs(module.Options))
+
+
+def test_what_a_monitor_compares_with_is_what_there_is() -> None:
+    """`shows` and `result` of console and unlock: every value that the code knows, no other."""
+    assert get_args(Shows) == tuple(sight.value for sight in Sight)
+    kinds = ConsoleDocument.model_fields["kind"].annotation
+    assert set(get_args(kinds)) == {kind.value for kind in Kind}
+    results = UnlockDocument.model_fields["result"].annotation
+    assert set(get_args(results)) == {*(end.value for end in Outcome), *EXIT_CODES}
 
 
 def test_every_command_that_takes_it_is_described() -> None:

@@ -584,12 +584,20 @@ class StatusDocument(Document):
     support_ended: str | None = about("since when the release gets no patches")
 
 
+Shows = Literal[
+    "blank", "unreadable", "passphrase-prompt", "passphrase-refused", "aborted", "loader",
+    "booting", "login", "panic", "single-user", "root-device", "guard", "sealed-secrets",
+    "installer", "install-failed", "installed", "no-system", "halted", "other",
+]  # fmt: skip
+"""What a screen shows: the values of console.states.Sight."""
+
+
 class ConsoleDocument(Document):
     """`console --text`: what stands on the screen."""
 
     console: str = about("its address")
-    kind: str = about("text, graphics or blank")
-    shows: str = about("what it is, e.g. a prompt for the passphrase")
+    kind: Literal["text", "blank", "graphics"] = about("whether there is text on it")
+    shows: Shows = about("what it is")
     hostname: str | None = about("of a login prompt")
     font: str | None = about("that was read")
     pixels: tuple[int, int] | None = about("width and height")
@@ -609,8 +617,11 @@ class UnlockDocument(Document):
     """`unlock`: also printed where it fails; the exit code says how."""
 
     name: str | None = about("of the deployment")
-    result: str = about("`unlocked`, `runs`, or what went wrong")
-    shows: str = about("what stands on the screen")
+    result: Literal[
+        "unlocked", "running", "no-prompt", "refused", "crashed", "no-handshake", "installer",
+        "unreadable",
+    ] = about("how it ended; `running`: no passphrase was asked for")  # fmt: skip
+    shows: Shows = about("what the screen is")
     tries: int = about("how often the passphrase was typed")
     handshake: HandshakeFacts | None = about("null: not waited for")
     error: str | None = about("what went wrong")
