@@ -182,6 +182,59 @@ def test_a_genuine_openbsd_is_read_and_takes_keys(tmp_path: Path) -> None:
             console.close()
 
 
+LINES, PAGE = 1000, 20
+"""Of a genuine OpenBSD's screen of 25 rows."""
+
+
+@pytest.mark.media
+@pytest.mark.slow(reason="a thousand lines, looked at page by page")
+@pytest.mark.timeout(1800)
+@pytest.mark.skipif(not os.environ.get("OBSDIMG_LONG"), reason="OBSDIMG_LONG")
+def test_a_thousand_lines_of_a_genuine_openbsd_are_read_without_an_error(tmp_path: Path) -> None:
+    """All signs of ASCII in every two lines, each time in other places."""
+    floppy = MEDIA / "floppy51-i386.img"
+    if not floppy.exists():
+        pytest.skip("OBSDIMG_MEDIA has no floppy51-i386.img")
+    signs = "".join(map(chr, range(0x21, 0x7F))).replace("'", "")
+    halves = signs[:47], signs[47:]
+    with qemu(
+        tmp_path / "q", "-drive", f"file={floppy},format=raw,if=floppy,snapshot=on", "-boot", "a"
+    ) as machine:
+        console = open_console(parse(machine.vnc))
+        try:
+            screen_when(console, lambda s: "boot>" in s.text)
+            type_text(console, "\n")
+            screen_when(console, lambda s: "(S)hell?" in s.text, 600)
+            type_text(console, "s\n")
+            screen_when(console, lambda s: s.text.endswith("\n#"))
+            type_text(console, f"n=0; s='{halves[0]}'; t='{halves[1]}'\n", QUICK)
+            type_text(
+                console,
+                f'p() {{ i=0; while [ $i -lt {PAGE} ]; do print -r -- "$n $s"; i=$((i+1));'
+                ' n=$((n+1)); r=${s#?}; u=$r${s%"$r"}; s=$t; t=$u; done; }\n',
+                QUICK,
+            )
+            for first in range(0, LINES, PAGE):
+                type_text(console, "p\n", QUICK)
+                last = f"{first + PAGE - 1} "
+                screen = screen_when(
+                    console,
+                    lambda s, last=last: (  # type: ignore[misc]
+                        s.text.endswith("\n#") and any(x.startswith(last) for x in s.lines)
+                    ),
+                )
+                expected = []
+                for n in range(first, first + PAGE):
+                    half = halves[n % 2]
+                    turned = n // 2 % len(half)
+                    expected.append(f"{n} {half[turned:]}{half[:turned]}")
+                start = screen.lines.index(expected[0])
+                assert screen.lines[start : start + PAGE] == expected
+                assert screen.unknown == 0
+        finally:
+            console.close()
+
+
 def test_uefi_firmware_is_read(tmp_path: Path) -> None:
     code = next(
         (p for p in (Path("/usr/share/OVMF/OVMF_CODE_4M.fd"), Path("/usr/share/OVMF/OVMF_CODE.fd"))
