@@ -32,7 +32,7 @@ ROOMS = {
     "smoke": "core tunnel project site image console",
     "disk": "core signify smoke",
     "server": "core tunnel config releases project site",
-    "deploy": "core signify tunnel config project site image console",
+    "deploy": "core signify tunnel config project site image console disk",
     "cli": "core ffs iso signify tunnel fetch config releases project site response image overview"
     " standin rehearsal console smoke disk server deploy",
 }

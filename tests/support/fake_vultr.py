@@ -100,6 +100,9 @@ class FakeVultr:
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
     isos: dict[str, dict[str, Any]] = field(default_factory=dict)
+    snapshots: dict[str, dict[str, Any]] = field(default_factory=dict)
+    firmware: list[str] = field(default_factory=list)
+    """`uefi` of each snapshot that was asked for."""
     instances: dict[str, dict[str, Any]] = field(default_factory=dict)
     firewalls: dict[str, dict[str, Any]] = field(default_factory=dict)
     rules: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -220,15 +223,57 @@ class FakeVultr:
         del self.isos[key]
         return 204, None
 
+    def list_snapshots(self, query: Any, body: Any) -> tuple[int, Any]:
+        return self._listed(self.snapshots, query, "snapshots")
+
+    def create_snapshot(self, query: Any, body: Any) -> tuple[int, Any]:
+        if set(body) != {"url", "description", "uefi"}:
+            return 400, _error("Invalid request", 400)
+        key = self._new("snapshot")
+        self.snapshots[key] = {
+            "id": key,
+            "date_created": "2026-11-26T12:00:00+00:00",
+            "description": body["description"],
+            "size": 0,
+            "compressed_size": 0,
+            "status": "pending",
+            "os_id": 159,
+            "app_id": 0,
+        }
+        self.firmware.append(body["uefi"])
+        work = threading.Thread(target=self._fetch_disk, args=(key, body["url"]), daemon=True)
+        work.start()
+        return 201, {"snapshot": self.snapshots[key]}
+
+    def _fetch_disk(self, key: str, url: str) -> None:
+        with urllib.request.urlopen(url, timeout=10) as response:
+            size = len(response.read())
+        with self.lock:
+            if key in self.snapshots:
+                cut = 512 if self.tamper else 0
+                self.snapshots[key] |= {"status": "complete", "size": size - cut}
+
+    def get_snapshot(self, key: str, query: Any, body: Any) -> tuple[int, Any]:
+        if key not in self.snapshots:
+            return 404, _error("Invalid snapshot", 404)
+        return 200, {"snapshot": self.snapshots[key]}
+
+    def delete_snapshot(self, key: str, query: Any, body: Any) -> tuple[int, Any]:
+        if self.snapshots.pop(key, None) is None:
+            return 404, _error("Invalid snapshot", 404)
+        return 204, None
+
     def list_instances(self, query: Any, body: Any) -> tuple[int, Any]:
         return self._listed(self.instances, query, "instances")
 
     def create_instance(self, query: Any, body: Any) -> tuple[int, Any]:
         if len(self.instances) >= self.instance_limit:
             return 403, _error("You have reached the maximum monthly fee limit", 403)
-        iso = body["iso_id"]
-        if iso not in self.isos or self.isos[iso]["status"] != "complete":
-            return 400, _error("Invalid ISO", 400)
+        iso = body.get("iso_id")
+        medium = self.isos if iso else self.snapshots
+        source = medium.get(iso or body.get("snapshot_id", ""))
+        if source is None or source["status"] != "complete":
+            return 400, _error("Invalid ISO" if iso else "Invalid snapshot", 400)
         group = body.get("firewall_group_id", "")
         if group and group not in self.firewalls:
             return 400, _error("Invalid firewall group", 400)
@@ -282,7 +327,7 @@ class FakeVultr:
                 return
             self.instances[key]["_installed"] = True
             if not self.starts_from_cd:
-                self._machines[key].start(self._data.get(self.instances[key]["_iso"]))
+                self._machines[key].start(self._data.get(self.instances[key]["_iso"] or ""))
 
     def get_instance(self, key: str, query: Any, body: Any) -> tuple[int, Any]:
         if key not in self.instances:
@@ -403,6 +448,10 @@ _ROUTES: list[tuple[str, str, Callable[..., tuple[int, Any]]]] = [
     (r"/v2/iso", "POST", FakeVultr.create_iso),
     (rf"/v2/iso/{_ID}", "GET", FakeVultr.get_iso),
     (rf"/v2/iso/{_ID}", "DELETE", FakeVultr.delete_iso),
+    (r"/v2/snapshots", "GET", FakeVultr.list_snapshots),
+    (r"/v2/snapshots/create-from-url", "POST", FakeVultr.create_snapshot),
+    (rf"/v2/snapshots/{_ID}", "GET", FakeVultr.get_snapshot),
+    (rf"/v2/snapshots/{_ID}", "DELETE", FakeVultr.delete_snapshot),
     (r"/v2/instances", "GET", FakeVultr.list_instances),
     (r"/v2/instances", "POST", FakeVultr.create_instance),
     (rf"/v2/instances/{_ID}", "GET", FakeVultr.get_instance),

@@ -16,13 +16,13 @@ from obsdimg.cli.options import argument, flag, option
 from obsdimg.cli.ui import Ui
 from obsdimg.console.address import Address, from_argument, parse
 from obsdimg.console.errors import AddressError
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.core.passphrase import obtain_once, private_line
 from obsdimg.core.secret import Secret
 from obsdimg.deploy import session
 from obsdimg.deploy.by_console import ByConsole
 from obsdimg.deploy.handshake import first_caller
-from obsdimg.deploy.image import Image, check_image, load_image
+from obsdimg.deploy.image import Image, check_image, load_disk, load_image
 from obsdimg.deploy.provider import DeployError, Offer, Provider
 from obsdimg.deploy.removal import Removal
 from obsdimg.deploy.session import SMALLEST_DISK
@@ -30,6 +30,7 @@ from obsdimg.deploy.state import State
 from obsdimg.deploy.steps import Deployment, WantedInstance
 from obsdimg.deploy.uploading import Upload
 from obsdimg.deploy.work import Waits
+from obsdimg.disk.manifest import read_manifest
 from obsdimg.image.comparison import image_key
 from obsdimg.project.folder import Project
 from obsdimg.site.clients import client_path, plan_clients, write_client
@@ -47,6 +48,13 @@ class Options(WithHosting):
         nargs="?",
         choices=ACTIONS,
         help="status: what there is; destroy: remove it (default: deploy, or go on with it)",
+    )
+    disk: Path | None = option(
+        "--disk",
+        type=Path,
+        metavar="F",
+        help="from the installed disk that `obsdimg disk --format raw` made, as a snapshot, instead"
+        " of the ISO (Vultr)",
     )
     region: str | None = option("--region", help="default: deploy.region")
     plan: str | None = option("--plan", help="default: deploy.plan")
@@ -90,17 +98,33 @@ def run(options: Options, ui: Ui) -> int:
     store = session.store_of(project)
     if options.action == "status":
         return _status(project, name, options, ui)
+    begun = store.load(name)
     if options.action == "destroy":
-        with store.lock(name), session.open_provider(project, options.token_file) as provider:
+        kind = "iso" if begun is None else begun.kind
+        with store.lock(name), session.open_provider(project, options.token_file, kind) as provider:
             return _destroy(project, provider, name, options, ui)
+    if options.iso is not None and options.disk is not None:
+        raise UsageError("deploy: --iso and --disk exclude each other", "give one of them")
     _waits(options)
-    state = store.load(name)
-    if state is None or not state.instance.lives:
-        session.hosting_of(project, hosting_choice(options), state)
+    if begun is None or not begun.instance.lives:
+        session.hosting_of(project, hosting_choice(options), begun)
+    key = image_key(project.root)
+    if options.disk is not None:
+        disk = options.disk.expanduser()
+        uefi = read_manifest(disk, None)[0].firmware == "uefi"
+        opened = session.open_provider(project, options.token_file, "disk", uefi=uefi)
+        with store.lock(name), opened as provider:
+            image, _ = load_disk(disk, ui.progress(), key)
+            return _deploy(project, provider, name, image, options, ui)
+    if begun is not None and begun.kind == "disk" and not begun.removing:
+        raise DeployError(
+            f"{store.path(name)}: this deployment was begun with a disk",
+            "give the same --disk again; obsdimg deploy destroy gives it up",
+        )
     path = session.image_path(project, options.iso)
     check_image(path, options.allow_secrets)
     with store.lock(name), session.open_provider(project, options.token_file) as provider:
-        image = load_image(path, options.allow_secrets, ui.progress(), image_key(project.root))
+        image = load_image(path, options.allow_secrets, ui.progress(), key)
         return _deploy(project, provider, name, image, options, ui)
 
 
@@ -115,7 +139,9 @@ def _deploy(
     store, limits = session.store_of(project), _waits(options)
     caller = first_caller(plan_clients(project.config, project.keys(make=False)))
     label = options.label or settings.label or name
-    state = session.begin(project, store, name, label, image)
+    state = session.begin(
+        project, store, name, label, image, "iso" if options.disk is None else "disk"
+    )
     work = Deployment(provider, store, state, limits=limits, progress=progress, say=ui.info)
     wish = session.wanted_instance(project.config, options.region, options.plan)
     if state.instance.lives:
@@ -141,7 +167,12 @@ def _deploy(
             " again",
         )
     typing = _by_console(work, project, options, ui)
-    if typing is not None:
+    if state.kind == "disk":
+        if typing is None and not state.done:
+            ui.info(f"console: {work.instance().console or 'in the web page of the provider'}")
+            ui.info("its disk is installed: type the passphrase there")
+        work.skip_installation()
+    elif typing is not None:
         typing.install()
     else:
         _tell_console(work, project, ui)
@@ -149,7 +180,7 @@ def _deploy(
     work.detach(caller)
     if typing is not None:
         typing.unlock()
-    elif not state.done:
+    elif not state.done and state.kind == "iso":
         _tell_unlock(project, ui)
     work.await_service(caller)
     work.finish(settings.keep_iso)
@@ -171,6 +202,12 @@ def _agree(
             f"deploy.plan: {offer.plan} has a disk of {offer.disk} GB, too small for OpenBSD",
             f"choose one with {SMALLEST_DISK} GB or more",
         )
+    if state.kind == "disk" and offer.disk * 10**9 < state.iso_size - (1 << 20):
+        raise DeployError(
+            f"deploy.plan: {offer.plan} has a disk of {offer.disk} GB, the image needs"
+            f" {state.iso_size / 10**9:.1f}",
+            f"make it smaller: obsdimg disk --size {offer.disk * 10**9 >> 20}M",
+        )
     ui.info(f"{project.config.deploy.provider}, region {offer.region} ({offer.place})")
     ui.info(
         f"plan {offer.plan}: {offer.cpus} CPU, {offer.ram} MiB, {offer.disk} GB,"
@@ -180,7 +217,7 @@ def _agree(
     made = [f"instance {state.label}"]
     made += [f"firewall group (lets in {ports})"] if ports else []
     made += [f"private network {wish.subnet}"] if wish.network == "create" else []
-    made += [] if state.iso_verified else ["ISO in the account"]
+    made += [] if state.iso_verified else [f"{state.medium} in the account"]
     ui.info("to be made: " + ", ".join(made))
     if wish.firewall_ports and project.config.access.ssh_from == "anywhere":
         ui.warn("the firewall group keeps ssh out, which access.ssh_from lets in")
@@ -256,7 +293,8 @@ def _summary(
         ui.json(_facts(state))
         return
     speed = "" if state.handshake is None else f" in {state.handshake * 1000:.1f} ms"
-    ui.say(f"{state.label}: {state.called} answers as {caller.name}{speed}, without the ISO")
+    without = ", without the ISO" if state.kind == "iso" else ""
+    ui.say(f"{state.label}: {state.called} answers as {caller.name}{speed}{without}")
     ui.say(f"  instance {state.instance.id}, plan {state.plan}, region {state.region}")
     endpoint = project.config.tunnel.endpoint
     for path in _client_files(project, state, ui):
@@ -314,7 +352,7 @@ def _status(project: Project, name: str, options: Options, ui: Ui) -> int:
             return 0
         ui.say(f"{name}: nothing deployed" + (f" (there is: {others})" if others else ""))
         return 0
-    with session.open_provider(project, options.token_file) as provider:
+    with session.open_provider(project, options.token_file, state.kind) as provider:
         key = state.instance.id
         instance = provider.instance(key) if key and not state.instance.gone else None
         iso = provider.iso(state.iso.id) if state.iso.id and not state.iso.gone else None
@@ -330,7 +368,10 @@ def _status(project: Project, name: str, options: Options, ui: Ui) -> int:
     for event in state.events:
         ui.say(f"{event.at}  {event.step}")
     ui.say(f"instance: {seen['instance'] or 'none'}" + (f", {state.address}" if instance else ""))
-    ui.say(f"ISO in the account: {seen['iso'] or 'none'}; in the drive: {drive or 'none'}")
+    if state.kind == "disk":
+        ui.say(f"snapshot in the account: {seen['iso'] or 'none'}")
+    else:
+        ui.say(f"ISO in the account: {seen['iso'] or 'none'}; in the drive: {drive or 'none'}")
     if instance is not None and instance.console and not state.done:
         ui.say(f"console: {instance.console}")
     if not state.done:

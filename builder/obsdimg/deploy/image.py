@@ -12,6 +12,7 @@ from typing import Any
 from obsdimg.core.files import FileError, describe, read_file
 from obsdimg.core.progress import Progress
 from obsdimg.deploy.provider import DeployError
+from obsdimg.disk.manifest import DiskManifest, read_manifest
 from obsdimg.image.medium import built_on_stand_in
 from obsdimg.signify.message import Signature, SignifyPublicKey, verify_detached
 
@@ -72,6 +73,28 @@ def load_image(
             "build it again: obsdimg build",
         )
     return image
+
+
+def load_disk(
+    path: Path, progress: Progress | None = None, key: SignifyPublicKey | None = None
+) -> tuple[Image, DiskManifest]:
+    """The image of a disk at `path` and its manifest, as load_image does for an ISO.
+
+    Raises DeployError: not raw, not what was made; DiskImageError.
+    """
+    manifest, _ = read_manifest(path, key)
+    if manifest.image.form != "raw":
+        raise DeployError(
+            f"{path}: is {manifest.image.form}, and the provider takes raw images only",
+            "obsdimg disk --format raw",
+        )
+    image = _hash(path, progress or Progress())
+    if (image.size, image.sha256) != (manifest.image.size, manifest.image.sha256):
+        raise DeployError(
+            f"{path}: is not the disk that {path.name}.json describes",
+            "make it again: obsdimg disk",
+        )
+    return image, manifest
 
 
 def _manifest(path: Path) -> dict[str, Any]:

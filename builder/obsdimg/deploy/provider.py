@@ -54,14 +54,16 @@ class Offer:
 
 @dataclass(frozen=True)
 class RemoteIso:
-    """An ISO in the account.  Until `complete`, size and checksum mean nothing."""
+    """An ISO in the account, or what else the machine is made from.  Until `complete`, size and
+    checksum mean nothing."""
 
     id: str
     filename: str
     status: str
     complete: bool
     size: int
-    sha512: str
+    sha512: str | None
+    """Empty: not yet; None: this provider tells none."""
 
 
 @dataclass(frozen=True)

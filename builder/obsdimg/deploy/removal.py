@@ -24,7 +24,7 @@ class Removal(Work):
         self.save()
         self._remove(state.instance, "instance", self.find_instance, self._delete_instance)
         last = (state.host_url or "").rpartition("/")[2] if state.hosting == "url" else ""
-        self._remove(state.iso, "ISO", lambda: self.find_iso(last), provider.delete_iso)
+        self._remove(state.iso, state.medium, lambda: self.find_iso(last), provider.delete_iso)
         self._remove(
             state.firewall, "firewall group",
             lambda: self.find_named(provider.firewalls()), provider.delete_firewall,

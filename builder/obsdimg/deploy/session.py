@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
 
 from obsdimg.config import Config
@@ -36,8 +37,26 @@ patches come on top."""
 
 
 @contextmanager
-def open_provider(project: Project, token_file: Path | None) -> Iterator[Provider]:
-    """The configured provider.  Raises DeployError: unknown, or not to be reached."""
+def open_provider(
+    project: Project,
+    token_file: Path | None,
+    kind: Literal["iso", "disk"] = "iso",
+    *,
+    uefi: bool = False,
+) -> Iterator[Provider]:
+    """The configured provider, for machines made from an ISO, or from the image of a disk that
+    `uefi` or the BIOS starts.  Raises DeployError: unknown, or not to be reached."""
+    if kind == "disk":
+        if project.config.deploy.provider != "vultr":
+            raise DeployError(
+                f"deploy.provider = {project.config.deploy.provider}: deploy takes no disk there",
+                "docs/disk.md has the commands, docs/providers.md those of other providers",
+            )
+        from obsdimg.deploy.vultr_snapshots import open_snapshots
+
+        with open_snapshots(project.config, token_file, uefi) as provider:
+            yield provider
+        return
     opened = opener(project.config.deploy.provider)
     with opened(project.config, token_file) as provider:
         yield provider
@@ -148,13 +167,21 @@ def bucket_of(project: Project, keys: Path | None) -> InBucket | None:
     )
 
 
-def begin(project: Project, store: Store, name: str, label: str, image: Image) -> State:
+def begin(
+    project: Project,
+    store: Store,
+    name: str,
+    label: str,
+    image: Image,
+    kind: Literal["iso", "disk"] = "iso",
+) -> State:
     """The state to go on from, or a fresh one.  Raises DeployError: begun with another ISO."""
     state = store.load(name)
     if state is None:
         return State.begin(
-            name, project.config.deploy.provider, label, image.sha256, image.sha512, image.size
-        )
+            name, project.config.deploy.provider, label, image.sha256, image.sha512, image.size,
+            kind,
+        )  # fmt: skip
     if state.removing:
         raise DeployError(
             f"{store.path(name)}: this deployment is being destroyed",
@@ -162,7 +189,7 @@ def begin(project: Project, store: Store, name: str, label: str, image: Image) -
         )
     if state.iso_sha256 != image.sha256:
         raise DeployError(
-            f"{store.path(name)}: this deployment was begun with another ISO"
+            f"{store.path(name)}: this deployment was begun with another {state.medium}"
             f" (sha256 {state.iso_sha256[:16]}…, now {image.sha256[:16]}…)",
             "obsdimg deploy destroy, or give the new one another --name",
         )

@@ -59,6 +59,8 @@ class State(_Record):
     provider: str
     mark: str
     label: str
+    kind: Literal["iso", "disk"] = "iso"
+    """What the machine is made from: our ISO, or the image of a disk (`iso` then is it)."""
     iso_sha256: str
     iso_sha512: str
     iso_size: int
@@ -100,13 +102,20 @@ class State(_Record):
 
     @classmethod
     def begin(
-        cls, name: str, provider: str, label: str, sha256: str, sha512: str, size: int
+        cls,
+        name: str,
+        provider: str,
+        label: str,
+        sha256: str,
+        sha512: str,
+        size: int,
+        kind: Literal["iso", "disk"] = "iso",
     ) -> State:
         """A deployment of which nothing exists yet."""
         mark = f"obsdimg-{name[:24].rstrip('-')}-{secrets.token_hex(6)}"
         return cls(
             name=name, provider=provider, mark=mark, label=label,
-            iso_sha256=sha256, iso_sha512=sha512, iso_size=size,
+            iso_sha256=sha256, iso_sha512=sha512, iso_size=size, kind=kind,
         )  # fmt: skip
 
     @property
@@ -118,7 +127,12 @@ class State(_Record):
     @property
     def file_name(self) -> str:
         """Of the ISO where it is hosted: the provider shows it, and we find it by it."""
-        return f"{self.mark}.iso"
+        return f"{self.mark}.{'iso' if self.kind == 'iso' else 'raw'}"
+
+    @property
+    def medium(self) -> str:
+        """What the provider calls it."""
+        return "ISO" if self.kind == "iso" else "snapshot"
 
     @property
     def called(self) -> str | None:

@@ -119,6 +119,12 @@ class Deployment(Work):
             lambda: provider.create_network(state.region, state.mark, wish.subnet),
         )  # fmt: skip
 
+    def skip_installation(self) -> None:
+        """The machine was made from a disk that is installed already."""
+        if not self.state.installed:
+            self.state.installed = self.state.detached = True
+            self.did("its disk is installed already")
+
     # -- the proof
 
     def await_installation(self, caller: TunnelClient, enough: Callable[[], bool]) -> None:
@@ -168,7 +174,8 @@ class Deployment(Work):
             )
         assert found is not None
         state.handshake = found.handshake.seconds
-        self.did(f"handshake without the ISO, {_ms(found.handshake.seconds)}")
+        without = " without the ISO" if state.kind == "iso" else ""
+        self.did(f"handshake{without}, {_ms(found.handshake.seconds)}")
         if not found.works:
             self.say(f"warning: {found.message}")
 
@@ -177,9 +184,9 @@ class Deployment(Work):
         state = self.state
         if state.iso.lives and state.iso.id is not None and not keep_iso:
             key = state.iso.id
-            self.delete(lambda: self.provider.delete_iso(key), "the ISO")
+            self.delete(lambda: self.provider.delete_iso(key), f"the {state.medium}")
             state.iso.gone = True
-            self.did("the ISO is removed from the account")
+            self.did(f"the {state.medium} is removed from the account")
         if not state.done:
             state.done = True
             self.did("done")

@@ -19,10 +19,10 @@ class Upload(Work):
         state = self.state
         if state.iso_verified and state.iso.id is not None:
             if self.provider.iso(state.iso.id) is not None:
-                self.say(f"the provider has the ISO: {state.iso.id}")
+                self.say(f"the provider has the {state.medium}: {state.iso.id}")
                 self._clean_object(hosting, keep_object)
                 return
-            self.say("the provider has lost the ISO: once more")
+            self.say(f"the provider has lost the {state.medium}: once more")
             self._drop_iso()
         resumed = state.iso.lives
         with hosting.offer(image, state, self.save, self.progress) as url:
@@ -46,7 +46,7 @@ class Upload(Work):
         def find() -> RemoteIso | None:
             return self.find_iso(last)
 
-        self.make(state.iso, "ISO", find, lambda: self.provider.create_iso(url))
+        self.make(state.iso, state.medium, find, lambda: self.provider.create_iso(url))
 
     def _ask_anew(self, url: str) -> None:
         """What an earlier run served broke off with it; the provider may not try again."""
@@ -78,41 +78,48 @@ class Upload(Work):
             ) from error
 
     def _look_at_iso(self, image: Image, key: str) -> None:
-        for _ in self.looks(self.limits.download, "the provider's download of the ISO"):
+        for _ in self.looks(
+            self.limits.download, f"the provider's download of the {self.state.medium}"
+        ):
             iso = self.provider.iso(key)
             if iso is None:
                 self._drop_iso()
                 raise DeployError(
-                    "the provider dropped the ISO: it could not fetch it",
+                    f"the provider dropped the {self.state.medium}: it could not fetch it",
                     "is the URL reachable from outside, without a login?  Run it again",
                 )
-            if iso.complete and iso.sha512:
+            if iso.complete and iso.sha512 != "":
                 self._verify_iso(iso, image)
                 return
             if not iso.complete and iso.status != "pending":
                 self.provider.delete_iso(iso.id)
                 self._drop_iso()
                 raise DeployError(
-                    f"the provider could not fetch the ISO: status {iso.status!r}",
+                    f"the provider could not fetch the {self.state.medium}: status {iso.status!r}",
                     "is the URL reachable from outside, without a login?  Run it again",
                 )
 
     def _verify_iso(self, iso: RemoteIso, image: Image) -> None:
-        same = iso.sha512 == image.sha512
+        told, medium = iso.sha512, self.state.medium
+        same = told in (None, image.sha512)
         if not same or not self.provider.size_agrees(iso.size, image.size):
             self.provider.delete_iso(iso.id)
             self._drop_iso()
             what = (
                 f"size {iso.size}, not {image.size}" if same
-                else f"sha512 {iso.sha512[:16]}…, not {image.sha512[:16]}…"
+                else f"sha512 {(told or '')[:16]}…, not {image.sha512[:16]}…"
             )  # fmt: skip
             raise DeployError(
-                f"the provider's copy is not our ISO ({what}); it was removed there",
+                f"the provider's copy is not our {medium} ({what}); it was removed there",
                 "the transfer was damaged, or somebody changed it: check the host, try again",
             )
         self.state.iso_verified = True
-        self.did(f"the provider has the ISO {iso.id}, sha512 {iso.sha512[:16]}… as here")
-        self.say(f"ISO {iso.id}: size and sha512 are ours")
+        if told is None:
+            self.did(f"the provider has the {medium} {iso.id}, of our size")
+            self.say(f"{medium} {iso.id}: its size is ours; this provider tells no checksum of it")
+            return
+        self.did(f"the provider has the {medium} {iso.id}, sha512 {told[:16]}… as here")
+        self.say(f"{medium} {iso.id}: size and sha512 are ours")
 
     def _drop_iso(self) -> None:
         self.state.iso, self.state.iso_verified, self.state.isos_before = Thing(), False, []

@@ -45,6 +45,8 @@ class Vultr:
     """The provider `vultr`; see provider.Provider for what the methods promise."""
 
     name = "Vultr"
+    medium = "iso_id"
+    """What an instance is made from: [G] instance.go, InstanceCreateReq."""
 
     def __init__(self, api: Api) -> None:
         self._api = api
@@ -97,7 +99,7 @@ class Vultr:
 
     def create_iso(self, url: str) -> RemoteIso:
         answer = self._api.post("/iso", {"url": url}, repeatable=False)
-        return _created(lambda: self._iso(answer.get("iso")))
+        return created(lambda: self._iso(answer.get("iso")))
 
     def delete_iso(self, key: str) -> None:
         self._api.delete(f"/iso/{key}")
@@ -140,7 +142,7 @@ class Vultr:
             "label": spec.label,
             "hostname": spec.hostname,
             "tags": [spec.tag],
-            "iso_id": spec.iso,
+            self.medium: spec.iso,
             "backups": "disabled",
             "activation_email": False,
         }
@@ -151,7 +153,7 @@ class Vultr:
         if spec.network:
             body["attach_vpc"] = [spec.network]
         answer = self._api.post("/instances", body, repeatable=False)
-        return _created(lambda: self._instance(answer.get("instance")))
+        return created(lambda: self._instance(answer.get("instance")))
 
     def delete_instance(self, key: str) -> None:
         self._api.delete(f"/instances/{key}")
@@ -190,7 +192,7 @@ class Vultr:
     def create_firewall(self, description: str) -> NamedThing:
         body = {"description": description}
         answer = self._api.post("/firewalls", body, repeatable=False)
-        return _created(lambda: self._one_named(answer.get("firewall_group")))
+        return created(lambda: self._one_named(answer.get("firewall_group")))
 
     def firewall_rules(self, key: str) -> list[UdpRule]:
         found = self._list(f"/firewalls/{key}/rules", "firewall_rules")
@@ -229,7 +231,7 @@ class Vultr:
             "v4_subnet_mask": int(length),
         }
         answer = self._api.post("/vpcs", body, repeatable=False)
-        return _created(lambda: self._one_named(answer.get("vpc")))
+        return created(lambda: self._one_named(answer.get("vpc")))
 
     def delete_network(self, key: str) -> None:
         self._api.delete(f"/vpcs/{key}")
@@ -282,7 +284,7 @@ class Vultr:
             ) from error
 
 
-def _created(read: Callable[[], T]) -> T:
+def created(read: Callable[[], T]) -> T:
     """What `read` makes of the answer to a creation; one that cannot be read is as good as lost."""
     try:
         return read()
