@@ -406,7 +406,8 @@ def test_a_clients_own_mtu_limits_its_tcp_both_ways_and_only_its(version: str) -
     world = World({**WORLD.addresses, "wg0": WORLD.addresses["tun0"]}, "vio0")
     found = pf(text, world, version).scrubs
     scrubs = [line for line in found if "max-mss 1240" in line]
-    ways = [line.split(" tcp ")[1].split(" scrub")[0] for line in scrubs]
+    assert all(' label "office" scrub ' in line for line in scrubs), "see docs/openbsd.md"
+    ways = [line.split(" tcp ")[1].split(" label")[0] for line in scrubs]
     assert ways == ["from 10.0.0.4", "to 10.0.0.4", "from 192.168.40.0/24", "to 192.168.40.0/24"]
     assert "max-mss 1240" not in content(planned(SITES, version), "/etc/pf.conf")
     whole = content(planned(text, version), "/etc/pf.conf")
