@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from obsdimg.core.relaunch import own_environment
 from obsdimg.project.folder import Project
-from obsdimg.server.access import own_environment
 from obsdimg.server.kept import kept_files
 from support import openbsd_programs
 from support.wg_netns import CLIENT4, SERVER4, SERVER_OUTER4, WgWorld, inside, run, why_not

@@ -147,8 +147,11 @@ def test_a_split_tunnel_is_not_pinged_outside_by_default(
 def test_the_servers_address_can_be_given(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
     setup.rewrite("10.0.0.2/24, fd00:53::2/64", "10.0.0.2/32")
     assert probe(setup, "--outside", "none") == 1
-    assert "hint: give the server's address in the tunnel by --server" in capsys.readouterr().err
-    assert probe(setup, "--outside", "none", "--server", "10.0.0.1") == 0
+    assert (
+        "hint: give the server's address in the tunnel by --server-address"
+        in capsys.readouterr().err
+    )
+    assert probe(setup, "--outside", "none", "--server-address", "10.0.0.1") == 0
 
 
 def test_the_endpoint_can_be_given(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
@@ -161,7 +164,7 @@ def test_the_endpoint_can_be_given(setup: Setup, capsys: pytest.CaptureFixture[s
 
 def test_loss_is_a_warning(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
     setup.faults.lose_every = 2
-    assert probe(setup, "--outside", "none", "--server", "10.0.0.1") == 0
+    assert probe(setup, "--outside", "none", "--server-address", "10.0.0.1") == 0
     assert "warning: 10.0.0.1: 50% of the pings were lost" in capsys.readouterr().err
 
 

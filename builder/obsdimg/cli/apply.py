@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from obsdimg.cli.changing import Consent, bring
-from obsdimg.cli.options import flag, option
+from obsdimg.cli.options import WithServers, flag, option
 from obsdimg.cli.reaching import WithServer
+from obsdimg.cli.servers import open_project
 from obsdimg.cli.ui import Ui
 from obsdimg.core.errors import UsageError
-from obsdimg.project.folder import Project
 from obsdimg.server.applying import CONFIRM_SECONDS, keys_to_apply
 
 EXIT_DIFFERENT = 3
@@ -20,7 +20,7 @@ class ApplyUsageError(UsageError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithServer):
+class Options(WithServer, WithServers):
     """What the command line says."""
 
     check: bool = flag("--check", help="only show the difference (exit 3 if there is one)")
@@ -42,7 +42,7 @@ def run(options: Options, ui: Ui) -> int:
         raise ApplyUsageError(
             f"--confirm-within {options.seconds}: is not between 10 and 600", "60 is usual"
         )
-    keys = keys_to_apply(Project.open(options.config))
+    keys = keys_to_apply(open_project(options))
     after = options.access()
     before = options.access_now(after)
     consent = Consent(

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from obsdimg.cli.options import WithConfig, flag, option
 from obsdimg.cli.passphrase import choose
+from obsdimg.cli.servers import open_projects
 from obsdimg.cli.ui import NoTerminalError, Ui
 from obsdimg.core import passphrase as phrases
 from obsdimg.core.files import FileError, write_file
 from obsdimg.core.secret import Secret
 from obsdimg.project.backup import SUFFIX, collect, encrypt
-from obsdimg.project.folder import Project
 from obsdimg.site.sealing import rounds_for
 
 RULES = f"""\
@@ -40,10 +40,12 @@ class Options(WithConfig):
 
 
 def run(options: Options, ui: Ui) -> int:
-    project = Project.open(options.config)
-    entries, outside = collect(project)
+    projects = open_projects(options)
+    project = projects[0]
+    entries, outside = collect(*projects)
     today = datetime.date.today().isoformat()
-    output = options.output or Path(f"{project.config.host.name}-{today}{SUFFIX}")
+    name = project.config.host.name if project.server is None else project.folder.name
+    output = options.output or Path(f"{name}-{today}{SUFFIX}")
     output = output.expanduser()
     if output.exists():
         raise FileError(f"{output}: is there already", "choose another name with -o")

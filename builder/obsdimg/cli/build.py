@@ -8,8 +8,9 @@ from functools import cache as cache_result
 from pathlib import Path
 
 from obsdimg.cli.built import report, write_page
-from obsdimg.cli.options import WithConfig, flag, option, repeated
+from obsdimg.cli.options import WithServers, flag, option, repeated
 from obsdimg.cli.passphrase import find_passphrase
+from obsdimg.cli.servers import open_project
 from obsdimg.cli.standing_in import stand_in, verified_stand_in
 from obsdimg.cli.ui import Ui
 from obsdimg.core import passphrase as phrases
@@ -33,15 +34,16 @@ class StandInError(ObsdimgError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithConfig):
+class Options(WithServers):
     """What the command line says."""
 
     iso: Path | None = option(
         "--iso", type=Path, metavar="F", help="the install ISO, if you have it"
     )
     output: Path | None = option(
-        "-o", "--output", type=Path, metavar="F", help="default: images/HOST-RELEASE-PORT.iso"
-    )
+        "-o", "--output", type=Path, metavar="F", own=True,
+        help="default: images/HOST-RELEASE-PORT.iso",
+    )  # fmt: skip
     passphrase_file: Path | None = option(
         "--passphrase-file", type=Path, metavar="F", help="the passphrase; else it is asked for"
     )
@@ -65,7 +67,7 @@ class Options(WithConfig):
 
 
 def run(options: Options, ui: Ui) -> int:
-    project = Project.open(options.config)
+    project = open_project(options)
     wanted = project.config.release
     release = load_release(wanted.version)
     port = release.port(wanted.port)
@@ -141,7 +143,7 @@ def _on_stand_in(options: Options, project: Project, ui: Ui) -> int:
     progress = ui.progress()
     with stand_in(config.release.version, progress) as (release, folder):
         port = release.port("amd64")
-        inputs = read_inputs(Project(options.config, config), release, port)
+        inputs = read_inputs(Project(options.config, config, project.server), release, port)
         plan = plan_build(inputs, with_passphrase=phrases.is_given(options.passphrase_file))
         _forewarn(plan, ui)
         ui.warn("built on the stand-in medium: it shows everything, and installs nothing")

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from obsdimg.cli.options import WithConfig, flag, option
+from obsdimg.cli.options import WithServers, flag, option
+from obsdimg.cli.servers import open_project
 from obsdimg.cli.ui import Ui
 from obsdimg.core.entry import Entry
 from obsdimg.core.files import write_file
 from obsdimg.image.inputs import read_inputs
 from obsdimg.image.plan import BuildPlan, plan_build
 from obsdimg.overview.page import overview_page
-from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
 from obsdimg.site.ways import ways_in
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithConfig):
+class Options(WithServers):
     """What the command line says."""
 
     json: bool = flag("--json", help="print as JSON")
@@ -34,7 +34,7 @@ class Options(WithConfig):
 
 
 def run(options: Options, ui: Ui) -> int:
-    project = Project.open(options.config)
+    project = open_project(options)
     wanted = project.config.release
     release = load_release(wanted.version)
     port = release.port(wanted.port)

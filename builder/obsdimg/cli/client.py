@@ -10,17 +10,17 @@ from pathlib import Path
 from obsdimg.cli.changing import Consent, bring
 from obsdimg.cli.options import argument, flag, option, repeated
 from obsdimg.cli.reaching import WithServer
+from obsdimg.cli.servers import names_in, open_project, open_projects
 from obsdimg.cli.ui import Ui
-from obsdimg.config.edit import add_peer, free_addresses, remove_peer
+from obsdimg.config.edit import add_peer, free_addresses, remove_peer, shared_config
 from obsdimg.config.rules import warnings
 from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.core.files import PRIVATE_FILE, private_dir, write_file
-from obsdimg.project.folder import Project, SecretStore
-from obsdimg.project.folder import Project as Again
+from obsdimg.project.folder import Project, ProjectKeys, SecretStore
 from obsdimg.server.access import join_hub
 from obsdimg.site.clients import (
-    client_conf,
     client_path,
+    clients_conf,
     find_peer,
     plan_client,
     still_missing,
@@ -60,6 +60,9 @@ class Options(WithServer):
     server_key: str | None = option(
         "--server-key", metavar="KEY", help="remember the key that the server showed at first boot"
     )
+    every: bool = flag(
+        "--all", help="with show: one file for all servers (--server, repeated: for these)"
+    )
     json: bool = flag("--json", help="with list: as JSON")
     apply: bool = flag(
         "--apply", help="with add, remove, rotate: bring it to the running server at once"
@@ -91,43 +94,61 @@ def run(options: Options, ui: Ui) -> int:
         raise UsageError(f"client {action}: --apply changes nothing here", "see obsdimg apply")
     if action == "add" and names[0] in ACTIONS:
         raise UsageError(f"{names[0]}: is a word of this command", "choose another name")
-    project = Project.open(options.config)
     if options.server_key:
-        _remember_server(project, options.server_key, ui)
+        _remember_server(open_project(options), options.server_key, ui)
         if not options.words:
             return 0
-    if options.apply:
-        _applied(options, project, action, names[0], ui)
-    elif action == "list":
-        _list(project, options.json, ui)
+    if action in CHANGES:
+        _refuse_one_of_several(options, action)
+    if action == "list":
+        _list(options, ui)
     elif action == "show":
-        _show(project, names[0], options, ui)
+        _show(options, names[0], ui)
+    elif options.apply:
+        _applied(options, action, names[0], ui)
     else:
-        _what_next(_changed(options, project, action, names[0], ui), ui)
+        _what_next(_changed(options, action, names[0], ui), ui)
     return 0
 
 
-def _changed(options: Options, project: Project, action: str, name: str, ui: Ui) -> Project:
-    """Add, remove or rotate in the project; the project as it is then."""
+def _refuse_one_of_several(options: Options, action: str) -> None:
+    """Several servers have their clients in common.  Raises ObsdimgError."""
+    if options.every:
+        raise ObsdimgError(f"client {action}: --all goes with show", "it is for all servers anyway")
+    if not names_in(options.config):
+        return
+    if options.server:
+        raise ObsdimgError(
+            f"client {action}: is for all servers of the file",
+            "a client of one server stands in [servers.NAME.tunnel], and is edited there",
+        )
+    if options.apply:
+        raise ObsdimgError(
+            f"client {action}: --apply goes with one server", "obsdimg apply --all, afterwards"
+        )
+
+
+def _changed(options: Options, action: str, name: str, ui: Ui) -> Project:
+    """Add, remove or rotate in the project; the project as it is then (of several, the first)."""
     if action == "add":
         return _add(options, name, ui)
     if action == "remove":
         return _remove(options, name, ui)
-    return _rotate(project, name, options, ui)
+    return _rotate(options, name, ui)
 
 
-def _applied(options: Options, project: Project, action: str, name: str, ui: Ui) -> None:
+def _applied(options: Options, action: str, name: str, ui: Ui) -> None:
     """Change the project and the server; if the server cannot be changed, neither is."""
     now = options.access_now(options.access())
     if action == "remove" and name == now.client.name:
         raise ObsdimgError(
             f"client {name}: is the one that would apply it", "choose another with --as"
         )
-    saved = _saved(project, name)
+    saved = _saved(now.project, name)
     try:
         # Before the change, since it may be of the keys that this very tunnel has.
         with join_hub(now, options.timeout):
-            fresh = _changed(options, project, action, name, ui)
+            fresh = _changed(options, action, name, ui)
             after = replace(options, client=now.client.name).access()
             consent = Consent(yes=options.yes, overwrite=options.overwrite)
             done = bring(now, after, fresh.keys(), consent, ui, options.timeout)
@@ -145,7 +166,7 @@ def _applied(options: Options, project: Project, action: str, name: str, ui: Ui)
 def _saved(project: Project, name: str) -> dict[Path, bytes | None]:
     """The files that a change of client `name` touches, as they are; None: not there."""
     paths = [project.config_path, project.clients / f"{name}.conf"]
-    paths += [project.secrets / f"{name}.{suffix}" for suffix in ("key", "psk")]
+    paths += [project.client_secrets / f"{name}.key", project.secrets / f"{name}.psk"]
     return {path: path.read_bytes() if path.exists() else None for path in paths}
 
 
@@ -168,10 +189,27 @@ def _action(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
     return action, names
 
 
-def _list(project: Project, as_json: bool, ui: Ui) -> None:
+def _list(options: Options, ui: Ui) -> None:
+    projects = open_projects(options)
+    if options.json:
+        rows = {project.server: _rows(project) for project in projects}
+        ui.json(rows if len(projects) > 1 else next(iter(rows.values())))
+        return
+    for project in projects:
+        if len(projects) > 1:
+            ui.say(f"== {project.server}")
+        _list_one(project, ui)
+
+
+def _known_keys(project: Project) -> ProjectKeys:
+    """The keys that there are; none is made to be shown."""
     project.refuse_lost_keys()
-    keys = project.keys(make=False)
-    rows = [
+    return project.keys(make=False)
+
+
+def _rows(project: Project) -> list[dict[str, object]]:
+    keys = _known_keys(project)
+    return [
         {
             "name": peer.name,
             "addresses": [str(a) for a in (peer.ipv4, peer.ipv6) if a is not None],
@@ -183,9 +221,10 @@ def _list(project: Project, as_json: bool, ui: Ui) -> None:
         }
         for peer in project.config.tunnel.peers
     ]
-    if as_json:
-        ui.json(rows)
-        return
+
+
+def _list_one(project: Project, ui: Ui) -> None:
+    keys = _known_keys(project)
     for peer in project.config.tunnel.peers:
         kind = "full tunnel" if peer.internet else "split tunnel"
         addresses = ", ".join(str(a) for a in (peer.ipv4, peer.ipv6) if a is not None)
@@ -195,13 +234,20 @@ def _list(project: Project, as_json: bool, ui: Ui) -> None:
         ui.say(f"{peer.name:12} {addresses:16} {key}  {kind}{reach}{behind}")
 
 
-def _show(project: Project, name: str, options: Options, ui: Ui) -> None:
-    project.refuse_lost_keys()
-    keys = project.keys(make=False)
-    client = plan_client(project.config, keys, find_peer(project.config, name))
-    text = client_conf(client).decode()
-    for what, how in still_missing(client):
-        ui.warn(f"{name}: still missing: {what}: {how}")
+def _show(options: Options, name: str, ui: Ui) -> None:
+    several = options.every or len(options.server) > 1
+    projects = open_projects(options) if several else [open_project(options)]
+    clients = []
+    for number, project in enumerate(projects):
+        peer = find_peer(project.config, name)
+        # All its traffic goes to the first; to the others what is there.
+        peer = peer if number == 0 else peer.model_copy(update={"internet": False})
+        client = plan_client(project.config, _known_keys(project), peer)
+        clients.append(client)
+        for what, how in still_missing(client):
+            where = f"{client.server_name}: " if several else ""
+            ui.warn(f"{where}{name}: still missing: {what}: {how}")
+    text = clients_conf(clients).decode()
     if options.png:
         write_file(options.png, qr_png(text))
         ui.info(f"wrote {options.png} (it holds the client's keys)")
@@ -231,9 +277,9 @@ def _refuse_small_terminal(text: str, name: str) -> None:
 
 
 def _add(options: Options, name: str, ui: Ui) -> Project:
-    before = Project.open(options.config)
-    before.refuse_lost_keys()
-    values: dict[str, object] = {"name": name, **free_addresses(before.config)}
+    for project in open_projects(options):
+        project.refuse_lost_keys()
+    values: dict[str, object] = {"name": name, **free_addresses(shared_config(options.config))}
     if options.public_key:
         values["public_key"] = options.public_key
     if options.split:
@@ -245,51 +291,62 @@ def _add(options: Options, name: str, ui: Ui) -> Project:
     if options.mtu is not None:
         values["mtu"] = options.mtu
     add_peer(options.config, values)
-    project = Project.open(options.config)
-    _write_files(project, name, ui)
-    for text in warnings(project.config):
+    projects = open_projects(options)
+    for project in projects:
+        _write_files(project, name, ui)
+    for text in warnings(projects[0].config):
         if text.startswith(f"peer {name}: "):
             ui.warn(text)
     ui.say(f"client {name} added")
-    return project
+    return projects[0]
 
 
 def _remove(options: Options, name: str, ui: Ui) -> Project:
-    Project.open(options.config).refuse_lost_keys()
+    for project in open_projects(options):
+        project.refuse_lost_keys()
     remove_peer(options.config, name)
-    project = Project.open(options.config)
-    for suffix in ("key", "psk"):
-        SecretStore(project.secrets).forget(f"{name}.{suffix}")
-    client_path(project.clients, name).unlink(missing_ok=True)
+    projects = open_projects(options)
+    for project in projects:
+        _forget(project, name)
+        client_path(project.clients, name).unlink(missing_ok=True)
     ui.say(f"client {name} removed, with its keys")
-    return project
+    return projects[0]
 
 
-def _rotate(project: Project, name: str, options: Options, ui: Ui) -> Project:
-    peer = find_peer(project.config, name)
-    project.refuse_lost_keys()
-    store = SecretStore(project.secrets)
-    store.forget(f"{name}.psk")
-    if peer.public_key is None:
-        store.forget(f"{name}.key")
-    fresh = Project.open(options.config)
-    _write_files(fresh, name, ui)
-    what = "keys" if peer.public_key is None else "pre-shared key (its own key is its own affair)"
+def _forget(project: Project, name: str, *, own: bool = True) -> None:
+    """Remove the client's keys; `own`: its own, too."""
+    SecretStore(project.secrets).forget(f"{name}.psk")
+    if own:
+        SecretStore(project.client_secrets).forget(f"{name}.key")
+
+
+def _rotate(options: Options, name: str, ui: Ui) -> Project:
+    projects = open_projects(options)
+    own = all(find_peer(p.config, name).public_key is None for p in projects)
+    for project in projects:
+        project.refuse_lost_keys()
+    for project in projects:
+        _forget(project, name, own=own)
+    for project in projects:
+        _write_files(project, name, ui)
+    what = "keys" if own else "pre-shared key (its own key is its own affair)"
     ui.say(f"client {name} has new {what}")
-    return fresh
+    return projects[0]
 
 
 def _write_files(project: Project, name: str, ui: Ui) -> None:
     client = plan_client(project.config, project.keys(), find_peer(project.config, name))
     path = write_client(project.clients, client)
-    ui.info(f"wrote {path}: give it to the client (obsdimg client {name} --qr)")
+    where = "" if project.server is None else f" --server {project.server}"
+    ui.info(f"wrote {path}: give it to the client (obsdimg client {name} --qr{where})")
 
 
 def _what_next(project: Project, ui: Ui) -> None:
     """What a server that runs already needs, and what one that is still to come."""
     ui.say("an ISO built before does not know this: obsdimg build")
     if project.config.access.sshd:
-        ui.say("a running server takes it over through the tunnel: obsdimg apply")
+        every = "" if project.server is None else " --all"
+        ui.say(f"a running server takes it over through the tunnel: obsdimg apply{every}")
 
 
 def _remember_server(project: Project, text: str, ui: Ui) -> None:
@@ -300,6 +357,5 @@ def _remember_server(project: Project, text: str, ui: Ui) -> None:
     key = WgPublicKey.parse(text, "--server-key")
     private_dir(project.secrets)
     write_file(project.secrets / "server.pub", f"{key.text()}\n".encode())
-    fresh = Again.open(project.config_path)
-    for peer in fresh.config.tunnel.peers:
-        _write_files(fresh, peer.name, ui)
+    for peer in project.config.tunnel.peers:
+        _write_files(project, peer.name, ui)

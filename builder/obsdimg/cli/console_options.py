@@ -9,6 +9,7 @@ from pathlib import Path
 
 from obsdimg.cli import values
 from obsdimg.cli.options import WithConfig, argument, option
+from obsdimg.cli.servers import open_project
 from obsdimg.cli.ui import Ui
 from obsdimg.console.address import Address, from_argument, is_address, parse
 from obsdimg.console.errors import AddressError
@@ -76,7 +77,7 @@ class ConsoleTarget:
         self._address: Address | None = None
         given = options.target if options.target and is_address(options.target) else None
         if given is None or options.config.exists():
-            self.project = _project(options.config)
+            self.project = _project(options)
         if given is None:
             self.state = self._deployment()
         else:
@@ -142,11 +143,11 @@ class ConsoleTarget:
         return self._password
 
 
-def _project(config: Path) -> Project:
+def _project(options: WithConfig) -> Project:
 
-    if not config.exists():
+    if not options.config.exists():
         raise ConsoleTargetError(
-            f"{config}: there is no such configuration",
+            f"{options.config}: there is no such configuration",
             "run it in the project's folder, or give -c FILE, or the console's address",
         )
-    return Project.open(config)
+    return open_project(options)

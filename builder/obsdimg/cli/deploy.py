@@ -12,7 +12,8 @@ from typing import Any
 
 from obsdimg.cli.console_options import PASSWORD_VARIABLE
 from obsdimg.cli.hosting import WithHosting, hosting_choice
-from obsdimg.cli.options import argument, flag, option
+from obsdimg.cli.options import WithServers, argument, flag, option
+from obsdimg.cli.servers import open_project
 from obsdimg.cli.ui import Ui
 from obsdimg.console.address import Address, from_argument, parse
 from obsdimg.console.errors import AddressError
@@ -40,7 +41,7 @@ ACTIONS = ("status", "destroy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithHosting):
+class Options(WithHosting, WithServers):
     """What the command line says."""
 
     action: str | None = argument(
@@ -93,7 +94,7 @@ class Options(WithHosting):
 
 def run(options: Options, ui: Ui) -> int:
     """0 when the server answers without the ISO.  Raises DeployError."""
-    project = Project.open(options.config)
+    project = open_project(options)
     name = options.name or project.config.host.name
     store = session.store_of(project)
     if options.action == "status":

@@ -21,6 +21,7 @@ from obsdimg.cli.guest import (
     versions,
 )
 from obsdimg.cli.options import WithConfig, argument, flag, option
+from obsdimg.cli.servers import project_root
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
 from obsdimg.core.errors import ObsdimgError
@@ -171,13 +172,13 @@ def run(options: Options, ui: Ui) -> int:
 
         return write_there(options, options.write, ui)
     qemu = find_qemu()
-    project = project_at(options.config)
-    iso = project_iso(options.file, options.config)
+    project = project_at(options)
+    iso = project_iso(options.file, options)
     output, form = destination(options.output, options.form, iso, options.firmware)
     if options.firmware == "uefi":
         find_firmware()
     progress = ui.progress()
-    digest = judge(iso, options.config.parent, options.trust_iso, progress)
+    digest = judge(iso, project_root(options), options.trust_iso, progress)
     with progress.step(f"Looking into {iso.name}"):
         found = inspect(iso, progress)
     refuse_stand_in(iso, found)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from obsdimg.cli.disk import DiskUsageError, Options
 from obsdimg.cli.guest import GIB, project_at
+from obsdimg.cli.servers import project_root
 from obsdimg.cli.ui import Ui
 from obsdimg.disk.content import Form, open_image
 from obsdimg.disk.manifest import DiskManifest, check_file, read_manifest
@@ -19,9 +20,9 @@ from obsdimg.project.folder import Project
 def write_there(options: Options, where: str, ui: Ui) -> int:
     """0 when the disk over there is the image's.  Nothing is changed there before it was agreed."""
     target = Target.parse(where, options.port, options.identity)
-    project = project_at(options.config)
+    project = project_at(options)
     image = _image(options, project)
-    key = image_key(options.config.parent)
+    key = image_key(project_root(options))
     manifest, vouched = read_manifest(image, key)
     if image_form(image) == "qcow2":
         raise DiskUsageError(

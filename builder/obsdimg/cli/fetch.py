@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from obsdimg.cli.options import WithConfig, flag, option, repeated
+from obsdimg.cli.servers import one_server
 from obsdimg.cli.ui import Ui
 from obsdimg.config import load
 from obsdimg.fetch.cache import Cache
@@ -130,7 +131,7 @@ def _wanted(options: Options) -> _Wanted:
         port = options.port or "amd64"
         return _Wanted(release, port, release.wireguard.packages, tuple(options.mirror))
 
-    config = load(options.config)
+    config = load(options.config, one_server(options))
     release = load_release(config.release.version)
     names = package_stems(config, release)
     mirrors = (*options.mirror, *config.release.mirrors)

@@ -9,7 +9,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from obsdimg import __version__
+from obsdimg.cli.options import WithConfig
 from obsdimg.cli.passphrase import existing
+from obsdimg.cli.servers import open_project
 from obsdimg.cli.ui import Ui
 from obsdimg.core import passphrase as phrases
 from obsdimg.core.errors import ObsdimgError
@@ -32,12 +34,12 @@ class SmokeUsageError(ObsdimgError):
     """The options, or what is on this machine, do not allow the test."""
 
 
-def project_at(config: Path) -> Project | None:
-    """The project of the configuration `config`; none where the default one is not there."""
-    if config.exists():
-        return Project.open(config)
-    if config != Path("obsdimg.toml"):
-        raise SmokeUsageError(f"{config}: there is no such configuration")
+def project_at(options: WithConfig) -> Project | None:
+    """The project of the configuration; none where the default one is not there."""
+    if options.config.exists():
+        return open_project(options)
+    if options.config != Path("obsdimg.toml"):
+        raise SmokeUsageError(f"{options.config}: there is no such configuration")
     return None
 
 

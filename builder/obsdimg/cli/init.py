@@ -25,6 +25,7 @@ GITIGNORE = """\
 /images/
 /deploy/
 /*.backup.age
+/servers/
 """
 
 

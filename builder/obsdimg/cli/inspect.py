@@ -7,6 +7,7 @@ from pathlib import Path
 
 from obsdimg.cli.options import WithConfig, argument, flag, option
 from obsdimg.cli.passphrase import existing
+from obsdimg.cli.servers import project_root
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
 from obsdimg.core.errors import ObsdimgError, printable
@@ -60,9 +61,9 @@ class Options(WithConfig):
 def run(options: Options, ui: Ui) -> int:
     """1 when a check fails; what cannot be judged is said, and no failure."""
     progress = ui.progress()
-    path = project_iso(options.iso, options.config)
+    path = project_iso(options.iso, options)
     found = inspect(path, progress)
-    folder = options.secrets or options.config.parent
+    folder = options.secrets or project_root(options)
     judge(found, image_key(folder), options.manifest, options.upstream, progress)
     leaked = False
     if options.secrets is not None:

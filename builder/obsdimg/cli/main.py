@@ -14,7 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from obsdimg import __version__
-from obsdimg.cli import options
+from obsdimg.cli import options, servers
 from obsdimg.cli.commands import COMMANDS
 from obsdimg.cli.ui import Ui, print_error
 from obsdimg.core.errors import ObsdimgError, printable
@@ -82,6 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser().print_help(sys.stderr)
         return 2
     try:
+        words = servers.with_names(words)
         args = _parsed(words)
     except _WrongUsageError as error:
         _print_usage_error(error, Ui() if "--json" in words else None)
@@ -94,6 +95,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         made: Any = options.made(module.Options, args)
         if isinstance(made, options.WithConfig):
             made = made.located(ui)
+        names = servers.wanted(made)
+        if names:
+            from obsdimg.cli import each
+
+            return each.run_each(args.command, words[1:], names, made, ui)
         return int(module.run(made, ui))
     except ObsdimgError as error:
         if ui.debug:
@@ -134,6 +140,8 @@ def _parsed(words: list[str]) -> argparse.Namespace:
         args, unknown = top.commands[words[0]].parse_known_intermixed_args(words[1:])
     else:
         args, unknown = top.parse_known_args(words)
+    if unknown and (missing := servers.not_a_server(words, unknown)):
+        args.parser.error(missing)
     if unknown:
         # By the command itself, so that its own usage is shown.
         args.parser.error(f"unrecognized arguments: {' '.join(unknown)}{_meant(args, unknown[0])}")

@@ -35,6 +35,8 @@ class Spec:
     """Options with the same word here exclude each other."""
     complete: str | None = None
     """What the shell completes: a word of completion.py; None: files where a path is taken."""
+    own: bool = False
+    """A file that several servers cannot share: its name must have `{server}` in it then."""
 
 
 def option(
@@ -44,10 +46,12 @@ def option(
     group: str | None = None,
     exclusive: str | None = None,
     complete: str | None = None,
+    own: bool = False,
     **how: Any,
 ) -> Any:
     """A field given by `words` and a value, `default` without them."""
-    spec = Spec(words, {"help": help, "default": default, **how}, group, exclusive, complete)
+    given = {"help": help, "default": default, **how}
+    spec = Spec(words, given, group, exclusive, complete, own)
     return field(default=default, metadata={_SPEC: spec})
 
 
@@ -129,13 +133,18 @@ class WithConfig:
         "-c", "--config", type=Path, default=DEFAULT_CONFIG, metavar="FILE",
         help="the configuration (default: obsdimg.toml, here or in a folder above)",
     )  # fmt: skip
+    server: tuple[str, ...] = repeated(
+        "--server", metavar="NAME", complete="server",
+        help="which server, where the configuration has several",
+    )  # fmt: skip
 
     found: bool = False
     """In a folder above: not given by -c."""
 
     def command_words(self) -> tuple[str, ...]:
         """What a further command needs to be about the same project."""
-        return () if self.default_config else ("-c", str(self.config))
+        own = [word for name in self.server for word in ("--server", name)]
+        return (*own,) if self.default_config else ("-c", str(self.config), *own)
 
     @property
     def default_config(self) -> bool:
@@ -153,6 +162,21 @@ class WithConfig:
         return replace(self, config=above, found=True)
 
 
+@dataclass(frozen=True, kw_only=True)
+class WithServers(WithConfig):
+    """Of one that works on several servers at once; bare names right behind the command do, too."""
+
+    all: bool = flag("--all", help="every server of the configuration", group="several servers")
+    jobs: int | None = option(
+        "-j",
+        "--jobs",
+        type=int,
+        metavar="N",
+        help="how many at a time (default: as many as suits the command)",
+        group="several servers",
+    )
+
+
 def config_above(folder: Path) -> Path | None:
     """The obsdimg.toml in the nearest folder above `folder` that has one.
 
@@ -167,6 +191,6 @@ def config_above(folder: Path) -> Path | None:
 
 
 __all__ = [
-    "Spec", "WithConfig", "argument", "config_above", "configure", "flag", "made",
+    "Spec", "WithConfig", "WithServers", "argument", "config_above", "configure", "flag", "made",
     "option", "repeated", "specs",
 ]  # fmt: skip

@@ -10,9 +10,10 @@ from typing import Final
 
 from obsdimg.cli import values
 from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
+from obsdimg.cli.servers import open_project
 from obsdimg.cli.ui import Ui
+from obsdimg.config.hops import is_hop
 from obsdimg.core.errors import ObsdimgError, UsageError
-from obsdimg.project.folder import Project
 from obsdimg.site.clients import find_peer, plan_client, read_client, still_missing
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.identity import TunnelClient
@@ -52,8 +53,8 @@ class Options(WithConfig):
     endpoint: str | None = option(
         "--endpoint", metavar="HOST:PORT", help="call this instead of the configured endpoint"
     )
-    server: tuple[Address, ...] = repeated(
-        "--server",
+    server_address: tuple[Address, ...] = repeated(
+        "--server-address",
         type=values.address,
         metavar="ADDR",
         help="the server's address in the tunnel (default: as configured; may be repeated)",
@@ -131,14 +132,14 @@ def _choose(options: Options) -> TunnelClient:
     if options.conf is not None:
         if options.name is not None:
             raise ProbeUsageError("NAME and --conf are both given", "give one of them")
-        return read_client(options.conf.expanduser(), options.server)
+        return read_client(options.conf.expanduser(), options.server_address)
     if not options.config.exists():
         raise ProbeChoiceError(
             f"{options.config}: there is no such configuration",
             "run it in the project's folder, or give -c FILE or --conf CLIENT.conf",
         )
-    project = Project.open(options.config)
-    names = [peer.name for peer in project.config.tunnel.peers]
+    project = open_project(options)
+    names = [client.name for client in project.config.tunnel.peers if not is_hop(client)]
     if options.name is None and len(names) != 1:
         raise ProbeUsageError("which client?", f"obsdimg probe {'|'.join(names) or 'NAME'}")
     peer = find_peer(project.config, options.name or names[0])
@@ -148,7 +149,7 @@ def _choose(options: Options) -> TunnelClient:
             "give its own file, with the key in it, by --conf FILE",
         )
     client = plan_client(project.config, project.keys(make=False), peer)
-    return replace(client, inside=options.server or client.inside)
+    return replace(client, inside=options.server_address or client.inside)
 
 
 def _targets(client: TunnelClient, outside: Sequence[Address | None]) -> list[Target]:
@@ -169,6 +170,7 @@ def _targets(client: TunnelClient, outside: Sequence[Address | None]) -> list[Ta
         targets.append(Target(address, Role.OUTSIDE))
     if not targets:
         raise ProbeUsageError(
-            "there is nothing to ping", "give the server's address in the tunnel by --server"
+            "there is nothing to ping",
+            "give the server's address in the tunnel by --server-address",
         )
     return targets

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from obsdimg.cli.options import WithConfig, option
+from obsdimg.cli.servers import open_project
 from obsdimg.core.errors import UsageError
-from obsdimg.project.folder import Project
 from obsdimg.server.access import ServerAccess, find_access
 from obsdimg.server.kept import ServerMemory
 
@@ -43,7 +43,7 @@ class WithServer(WithConfig):
                 f"--timeout {self.timeout:g}: is not between 0.1 and 600", "seconds; 20 is usual"
             )
         return find_access(
-            Project.open(self.config), client=self.client, endpoint=self.endpoint, user=user
+            open_project(self), client=self.client, endpoint=self.endpoint, user=user
         )
 
     def access_now(self, after: ServerAccess) -> ServerAccess:

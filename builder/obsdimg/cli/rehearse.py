@@ -6,9 +6,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
+from obsdimg.cli.options import WithServers, argument, flag, option, repeated
 from obsdimg.cli.passphrase import existing
 from obsdimg.cli.rehearsing import LIMIT, rehearse, report
+from obsdimg.cli.servers import project_root
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
 from obsdimg.core.errors import UsageError
@@ -32,7 +33,7 @@ class RehearseUsageError(UsageError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithConfig):
+class Options(WithServers):
     """What the command line says."""
 
     iso: Path | None = argument(
@@ -40,7 +41,7 @@ class Options(WithConfig):
     )
     json: bool = flag("--json", help="print as JSON")
     transcript: Path | None = option(
-        "--transcript", type=Path, metavar="F", help="write the console's output"
+        "--transcript", type=Path, metavar="F", own=True, help="write the console's output"
     )
     passphrase_file: Path | None = option(
         "--passphrase-file",
@@ -85,11 +86,11 @@ class Options(WithConfig):
 
 
 def run(options: Options, ui: Ui) -> int:
-    iso = project_iso(options.iso, options.config)
+    iso = project_iso(options.iso, options)
     typed = TypedPassphrase.REAL
     changes = machine(options)
     phrase = given(options.passphrase_file)
-    judged = standing(iso, image_key(options.config.parent), ui.progress())
+    judged = standing(iso, image_key(project_root(options)), ui.progress())
     if judged.state == "changed":
         ui.warn(f"{iso}: is not the ISO that was built: {judged.detail}")
     if phrase is None and judged.state == "built" and judged.manifest and judged.manifest["sealed"]:

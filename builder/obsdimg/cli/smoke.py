@@ -19,7 +19,8 @@ from obsdimg.cli.guest import (
     require_room,
     versions,
 )
-from obsdimg.cli.options import WithConfig, argument, flag, option, repeated
+from obsdimg.cli.options import WithServers, argument, flag, option, repeated
+from obsdimg.cli.servers import project_root
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
 from obsdimg.core.errors import UsageError
@@ -40,18 +41,18 @@ from obsdimg.tunnel.ip import Address
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithConfig):
+class Options(WithServers):
     """What the command line says."""
 
     iso: Path | None = argument(
         metavar="ISO", nargs="?", type=Path, help="default: the ISO of the project"
     )
-    report: Path = option(
+    report: Path | None = option(
         "--report",
         type=Path,
-        default=Path("smoke-report"),
         metavar="DIR",
-        help="where the report goes (default: ./smoke-report)",
+        own=True,
+        help="where the report goes (default: ./smoke-report, or in servers/NAME)",
     )
     json: bool = flag("--json", help="report.json on stdout")
     passphrase_file: Path | None = option(
@@ -137,10 +138,12 @@ class Options(WithConfig):
 def run(options: Options, ui: Ui) -> int:
     """0 when every stage passed, 1 when the ISO does not give a working server."""
     qemu = find_qemu()
-    project = project_at(options.config)
-    iso = project_iso(options.iso, options.config)
+    folder = project_root(options) if options.server else Path()
+    report = options.report or folder / "smoke-report"
+    project = project_at(options)
+    iso = project_iso(options.iso, options)
     progress = ui.progress()
-    judge(iso, options.config.parent, options.trust_iso, progress)
+    judge(iso, project_root(options), options.trust_iso, progress)
     with progress.step(f"Looking into {iso.name}"):
         found = inspect(iso, progress)
     refuse_stand_in(iso, found)
@@ -150,10 +153,10 @@ def run(options: Options, ui: Ui) -> int:
         result = _play(options, ui, plan, qemu, notes, progress, played)
     except BaseException:  # also ctrl-C and SIGTERM: what was seen so far is worth keeping
         if played and played[-1].stages:
-            write_reports(played[-1], options.report)
-            ui.info(f"report of what was played: {options.report / 'report.html'}")
+            write_reports(played[-1], report)
+            ui.info(f"report of what was played: {report / 'report.html'}")
         raise
-    paths = write_reports(result, options.report)
+    paths = write_reports(result, report)
     if options.json:
         ui.json(result.as_dict())
     else:

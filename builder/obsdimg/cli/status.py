@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from obsdimg.cli.options import flag, option
+from obsdimg.cli.options import WithServers, flag, option
 from obsdimg.cli.reaching import WithServer
 from obsdimg.cli.ui import Ui
 from obsdimg.core.errors import UsageError
@@ -28,7 +28,7 @@ class StatusUsageError(UsageError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithServer):
+class Options(WithServer, WithServers):
     """What the command line says."""
 
     watch: float | None = option(
@@ -44,6 +44,7 @@ class Options(WithServer):
         "--prometheus",
         type=Path,
         metavar="F",
+        own=True,
         help="write it for a node exporter's textfile folder (`-`: to standard output)",
     )
     no_updates: bool = flag(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from obsdimg.core.crowd import CrowdDisplay
 from obsdimg.core.errors import ObsdimgError, printable
 from obsdimg.core.progress import PlainProgress, Progress
 
@@ -93,6 +94,16 @@ class Ui:
 
             return RichProgress()
         return PlainProgress()
+
+    def crowd_display(self) -> CrowdDisplay:
+        """The same for several processes at once."""
+        from obsdimg.core.crowd_shown import CrowdFaults, CrowdLines, CrowdTable
+
+        if self.quiet:
+            return CrowdFaults()
+        if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+            return CrowdTable()
+        return CrowdLines()
 
     def say(self, text: str = "") -> None:
         """A line of the result, on stdout; `--quiet` keeps it."""

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from obsdimg.cli.hosting import WithHosting, hosting_choice
 from obsdimg.cli.options import flag
+from obsdimg.cli.servers import open_project
 from obsdimg.cli.ui import Ui
 from obsdimg.deploy import session
 from obsdimg.deploy.image import check_image, load_image
 from obsdimg.deploy.uploading import Upload
 from obsdimg.image.comparison import image_key
-from obsdimg.project.folder import Project
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +23,7 @@ class Options(WithHosting):
 
 def run(options: Options, ui: Ui) -> int:
     """0 when the provider has the ISO, with our checksum.  Raises DeployError."""
-    project = Project.open(options.config)
+    project = open_project(options)
     settings = project.config.deploy
     name = options.name or project.config.host.name
     store = session.store_of(project)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from obsdimg.cli.options import WithConfig
+from obsdimg.cli.servers import open_project
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.project.folder import Project
 
 
 class WhichIsoError(ObsdimgError):
     """No ISO is named, and there is no project whose ISO it could be."""
 
 
-def project_iso(given: Path | None, config: Path) -> Path:
-    """The ISO `given`, else that of the project of the configuration `config`.
+def project_iso(given: Path | None, options: WithConfig) -> Path:
+    """The ISO `given`, else that of the project.
 
     Raises WhichIsoError, ConfigError.
     """
     if given is not None:
         path = given.expanduser()
-    elif config.exists():
-        project = Project.open(config)
+    elif options.config.exists():
+        project = open_project(options)
         path = project.images / project.image_name()
     else:
         raise WhichIsoError(

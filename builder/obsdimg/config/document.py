@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from obsdimg.config.load import _models
 from obsdimg.config.model import Config
+from obsdimg.config.servers import NEXT, SERVERS
 
 SCHEMA_FILE = "obsdimg.schema.json"
 
@@ -35,7 +36,20 @@ _FIRST = ("release.version", "tunnel.endpoint", "tunnel.peers", "access.admin.ke
 
 def schema() -> bytes:
     """The JSON schema of the configuration, for editors."""
-    return (json.dumps(Config.model_json_schema(), indent=1) + "\n").encode()
+    value = Config.model_json_schema()
+    # A server's tables need not be whole: what they lack is in the shared ones.
+    own = {name: {"description": f"As [{name}], of this server."} for name in value["properties"]}
+    following = {"type": "string", "description": "The server that its clients' traffic leaves by."}
+    value["properties"][SERVERS] = {
+        "type": "object",
+        "description": "Several servers: one [servers.NAME] table each (docs/fleet.md).",
+        "additionalProperties": {
+            "type": "object",
+            "properties": {**own, NEXT: following},
+            "additionalProperties": False,
+        },
+    }
+    return (json.dumps(value, indent=1) + "\n").encode()
 
 
 def commented(values: dict[str, Any] | None = None) -> str:

@@ -13,6 +13,9 @@ from tomlkit.items import AoT, Array
 
 from obsdimg.config import Config, ConfigError, parse
 from obsdimg.config.document import inline, toml
+from obsdimg.config.load import parse_table
+from obsdimg.config.model import TunnelSettings
+from obsdimg.config.servers import server_names
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import read_file, write_file
 
@@ -22,9 +25,10 @@ class ConfigEditError(ObsdimgError):
 
 
 def add_peer(path: Path, values: dict[str, Any]) -> Config:
-    """Append a peer; the file is written only if the result is valid.
+    """Append a peer, of all servers where there are several.
 
-    Raises ConfigError, or ConfigEditError where the file's form is beyond this function.
+    The file is written only if the result is valid.  Raises ConfigError, or ConfigEditError where
+    the file's form is beyond this function.
     """
     before, document = _read(path)
     names = [p.name for p in before.tunnel.peers]
@@ -73,6 +77,14 @@ def remove_peer(path: Path, name: str) -> Config:
     raise ConfigEditError(f"there is no client {name}", "obsdimg client list")
 
 
+def shared_config(path: Path) -> Config:
+    """What `add_peer` adds to: the configuration, or what several servers have in common.
+
+    Raises ConfigError, FileError.
+    """
+    return _read(path)[0]
+
+
 def free_addresses(config: Config) -> dict[str, str]:
     """The next free address of the tunnel in each family it has, by key of the peer's table."""
     found: dict[str, str] = {}
@@ -93,18 +105,30 @@ def _hosts(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Any:
 
 def _read(path: Path) -> tuple[Config, Any]:
     data = read_file(path, "configuration")
-    config = parse(data, str(path), path.parent)
+    config = _shared(data, path)
     try:
         return config, tomlkit.parse(data)
     except TOMLKitError as error:
         raise ConfigEditError(f"{path}: cannot be edited: {error}", "edit it by hand") from error
 
 
+def _shared(data: bytes, path: Path) -> Config:
+    """The configuration; of several servers what they have in common, each of them checked."""
+    table = parse_table(data, str(path))
+    servers = server_names(table, str(path))
+    if not servers:
+        return parse(data, str(path), path.parent)
+    for server in servers:
+        parse(data, str(path), path.parent, server)
+    tunnel = {key: value for key, value in table.get("tunnel", {}).items() if key != "upstream"}
+    return Config.model_construct(tunnel=TunnelSettings.model_validate(tunnel))
+
+
 def _store(path: Path, text: str, before: Config, names: list[str]) -> Config:
     """Write `text` if its peers are those called `names`, in that order, and nothing else differs
     from `before`."""
     try:
-        config = parse(text.encode(), str(path), path.parent)
+        config = _shared(text.encode(), path)
         same = _but_peers(config) == _but_peers(before)
     except ConfigError:
         if [p.name for p in before.tunnel.peers] == names[:-1]:

@@ -9,10 +9,18 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from obsdimg.config.errors import ConfigError as ConfigError
+from obsdimg.config.hops import hop_addresses, with_next, with_previous
 from obsdimg.config.keyfiles import KeyFileError, keys_in_file, names_a_file
 from obsdimg.config.model import Config
 from obsdimg.config.rules import first_conflict
-from obsdimg.core.errors import ObsdimgError
+from obsdimg.config.servers import (
+    choose_server,
+    next_server,
+    previous_servers,
+    refuse_twins,
+    server_table,
+)
 from obsdimg.core.files import read_file
 
 TWICE = (
@@ -23,24 +31,68 @@ TWICE = (
 Location = tuple[str | int, ...]
 
 
-class ConfigError(ObsdimgError):
-    """The configuration is missing, malformed, or asks for something that cannot work."""
+def load(path: Path, server: str | None = None) -> Config:
+    """Read and check the configuration at `path`, of `server` where it is about several.
+
+    Raises ConfigError or FileError.
+    """
+    return parse(read_configuration(path), str(path), path.parent, server)
 
 
-def load(path: Path) -> Config:
-    """Read and check the configuration at `path`.  Raises ConfigError or FileError."""
+def read_configuration(path: Path) -> bytes:
+    """The bytes of the configuration.  Raises ConfigError or FileError."""
     if not path.exists():
         raise ConfigError(
             f"{path}: no configuration here", "make one with `obsdimg init`, or name it with -c"
         )
-    return parse(read_file(path, "configuration"), str(path), path.parent)
+    return read_file(path, "configuration")
 
 
-def parse(data: bytes, name: str = "obsdimg.toml", folder: Path = Path()) -> Config:
+def parse(
+    data: bytes,
+    name: str = "obsdimg.toml",
+    folder: Path = Path(),
+    server: str | None = None,
+) -> Config:
     """Check the configuration `data`; `name` stands in errors, and files that it names are
-    relative to `folder`.  Raises ConfigError."""
+    relative to `folder`.  `server`: which, where it has several.  Raises ConfigError."""
+    table = parse_table(data, name)
+    chosen = choose_server(table, server, name)
+    if chosen is None:
+        config = _checked(table, name, folder)
+    else:
+        refuse_twins(table, name)
+        config = _one_of(table, chosen, name, folder)
+        name = _place(name, chosen)
+    conflict = first_conflict(config)
+    if conflict:
+        raise ConfigError(f"{name}: {conflict.key}: {_short(conflict.problem)}", conflict.hint)
+    return config
+
+
+def _place(name: str, server: str) -> str:
+    return f"{name} [servers.{server}]"
+
+
+def _one_of(table: dict[str, Any], server: str, name: str, folder: Path) -> Config:
+    """One of several, with what the others make of it as hops."""
+    where = _place(name, server)
+    config = _checked(server_table(table, server), where, folder)
+    previous = previous_servers(table, server, name)
+    if previous:
+        config = with_previous(config, hop_addresses(config, previous, where), where)
+    if (following := next_server(table, server, name)) is not None:
+        there = _checked(server_table(table, following), _place(name, following), folder)
+        before = previous_servers(table, following, name)
+        addresses = hop_addresses(there, before, _place(name, following))
+        config = with_next(config, following, there, addresses[server], where)
+    return config
+
+
+def parse_table(data: bytes, name: str) -> dict[str, Any]:
+    """The file as TOML has it.  Raises ConfigError."""
     try:
-        table = tomllib.loads(data.decode("utf-8"))
+        return tomllib.loads(data.decode("utf-8"))
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name}: not UTF-8 text at byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
@@ -50,15 +102,15 @@ def parse(data: bytes, name: str = "obsdimg.toml", folder: Path = Path()) -> Con
         ) from error
     except RecursionError:
         raise ConfigError(f"{name}: not TOML that can be read: nested too deeply") from None
+
+
+def _checked(table: dict[str, Any], name: str, folder: Path) -> Config:
+    """The values, each by itself."""
     read_ssh_keys(table, name, folder)
     try:
-        config = Config.model_validate(table)
+        return Config.model_validate(table)
     except ValidationError as error:
         raise _first(error, table, name) from None
-    conflict = first_conflict(config)
-    if conflict:
-        raise ConfigError(f"{name}: {conflict.key}: {_short(conflict.problem)}", conflict.hint)
-    return config
 
 
 def read_ssh_keys(table: dict[str, Any], name: str, folder: Path) -> None:

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from obsdimg.config.conflict import Conflict
+from obsdimg.config.hops import is_hop
 from obsdimg.config.model import Config
 from obsdimg.config.sites import behind_peers, common_networks
 from obsdimg.config.types import DISABLED
@@ -203,7 +204,7 @@ def _peers(c: Config) -> Iterator[Conflict]:
         at = f"tunnel.peers[{index}]"
         for key, own, address in (("ipv4", t.ipv4, peer.ipv4), ("ipv6", t.ipv6, peer.ipv6)):
             if address is None:
-                if own is not None:
+                if own is not None and not is_hop(peer):
                     hint = "the next free one: see `obsdimg client add`"
                     yield Conflict(f"{at}.{key}", f"is missing: the tunnel has {own.network}", hint)
                 continue

@@ -90,7 +90,7 @@ def read_inputs(
         mirrors=release.mirror_urls((*mirrors, *config.release.mirrors)),
         support=support(release.version, datetime.date.today()).sentence,
         overlay=tuple(_overlay(project, keys)),
-        blocked=read_block_lists(project.root / p for p in config.tunnel.block_lists),
+        blocked=read_block_lists(project.folder / p for p in config.tunnel.block_lists),
         layout=_layout(project, release),
     )
 
@@ -99,7 +99,7 @@ def _layout(project: Project, release: Release) -> bytes | None:
     layout = project.config.disk.layout
     if layout == "auto":
         return None
-    path = project.root / layout
+    path = project.folder / layout
     data = read_file(path, "disklabel template", 'disk.layout is "auto" or a file')
     validate_template(data, where=str(path), release=release)
     return data
@@ -108,7 +108,11 @@ def _layout(project: Project, release: Release) -> bytes | None:
 def _overlay(project: Project, keys: ProjectKeys) -> list[Entry]:
     """The overlay, which lands on the server as it is: no secret of the project may be in it."""
     top = project.overlay.resolve()
-    for private in (project.secrets.resolve(), project.clients.resolve()):
+    for private in (
+        project.secrets.resolve(),
+        project.clients.resolve(),
+        project.client_secrets.resolve(),
+    ):
         if private.is_relative_to(top) or top.is_relative_to(private):
             raise BuildError(
                 f"site.overlay: {project.overlay} and {private} are one inside the other:"
@@ -119,6 +123,8 @@ def _overlay(project: Project, keys: ProjectKeys) -> list[Entry]:
     own: list[tuple[str, WgPrivateKey | PresharedKey | None]] = [("server.key", keys.server)]
     for peer, held in keys.peers.items():
         own += [(f"{peer}.key", held.private), (f"{peer}.psk", held.preshared)]
+    if keys.hop is not None:
+        own.append(("the next server's psk", keys.hop.preshared))
     for name, key in own:
         for entry in files:
             if key is not None and key.reveal().encode() in entry.data:

@@ -16,6 +16,7 @@ from typing import Final
 
 import pyrage
 
+from obsdimg.config import Config
 from obsdimg.core.archive import gzip, tar
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
@@ -47,35 +48,49 @@ class Restored:
     """Were there already, with the same content."""
 
 
-def collect(project: Project) -> tuple[list[Entry], list[str]]:
+def collect(project: Project, *others: Project) -> tuple[list[Entry], list[str]]:
     """The files to keep, and the names of those that the configuration uses from elsewhere.
 
+    `others`: the further servers of the same file.
     Raises LostKeysError, BackupError, SecretFileError, FileError.
     """
-    project.refuse_lost_keys()
-    if not (project.secrets / "image.sec").exists():
+    servers = (project, *others)
+    for one in servers:
+        one.refuse_lost_keys()
+    if not any((one.secrets / "image.sec").exists() for one in servers):
         raise BackupError(
             f"{project.secrets}: there are no keys yet, so nothing that could be lost",
             "`obsdimg build` makes them",
         )
-    check_private_folder(project.secrets)
-    config = project.config
-    named = [config.site.overlay, *config.tunnel.block_lists]
-    named += [] if config.disk.layout == "auto" else [config.disk.layout]
-    inside = [
-        name for name in named if (project.root / name).resolve().is_relative_to(project.root)
+    for one in servers:
+        if one.secrets.exists():
+            check_private_folder(one.secrets)
+    named = list(dict.fromkeys(name for one in servers for name in _named(one.config)))
+    folder = project.folder
+    inside = [name for name in named if (folder / name).resolve().is_relative_to(folder)]
+    own = [
+        f"servers/{one.server}/{name}"
+        for one in servers
+        if one.server is not None
+        for name in (*_PRIVATE, *_FILES)
     ]
     found: dict[str, Entry] = {}
     data = read_file(project.config_path, "configuration")
     found[_CONFIG] = Entry(f"/{_CONFIG}", data, 0o644)
-    for name in (*_PRIVATE, *_FILES, *inside):
-        for entry in _below(project.root / name, name.strip("/")):
+    for name in (*_PRIVATE, *_FILES, *own, *inside):
+        for entry in _below(folder / name, name.strip("/")):
             found.setdefault(entry.path[1:], entry)
     if sum(len(entry.data) for entry in found.values()) > LARGEST // 2:
         raise BackupError(
-            f"{project.root}: more than {LARGEST >> 21} MB to keep", "keep large files elsewhere"
+            f"{folder}: more than {LARGEST >> 21} MB to keep", "keep large files elsewhere"
         )
     return list(found.values()), sorted(set(named) - set(inside))
+
+
+def _named(config: Config) -> list[str]:
+    """The files and folders beside the configuration that it uses."""
+    layout = [] if config.disk.layout == "auto" else [config.disk.layout]
+    return [config.site.overlay, *config.tunnel.block_lists, *layout]
 
 
 def _below(path: Path, name: str) -> Iterator[Entry]:
@@ -89,7 +104,7 @@ def _below(path: Path, name: str) -> Iterator[Entry]:
             yield Entry(f"/{name}", mode=0o777, kind="link", target=str(path.readlink()))
         elif stat.S_ISDIR(status.st_mode):
             yield Entry(f"/{name}", mode=0o700, kind="dir")
-            private = name.split("/")[0] in _PRIVATE
+            private = bool(set(name.split("/")) & set(_PRIVATE))
             for one in sorted(path.iterdir()):
                 if not (private and one.name.startswith(".")):
                     yield from _below(one, f"{name}/{one.name}")

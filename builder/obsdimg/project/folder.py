@@ -2,6 +2,9 @@
 
     obsdimg.toml    overlay/    secrets/ (0700)    clients/ (0700)    images/
 
+Of several servers each has a folder of its own, servers/NAME/, with secrets/, clients/, images/
+and what is remembered of it; the clients' own keys stay in the shared secrets/.
+
 Keys are made by the commands that may (`init`, `build`, `client add` and `rotate`), never
 overwritten, and never made anew where they were lost.  Everything in secrets/ is a file of mode
 0600 with one value; the passphrase is not among them.
@@ -15,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obsdimg.config import Config, load
+from obsdimg.config.hops import HopPeer, HopUpstream, hop_name
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import create_file, private_dir, read_file
 from obsdimg.core.secret import check_private_folder, read_private
@@ -44,6 +48,14 @@ class PeerKeys:
 
 
 @dataclass(frozen=True)
+class HopKeys:
+    """Of the next server, where it is one of this project: its public key and the pre-shared."""
+
+    public: WgPublicKey
+    preshared: PresharedKey
+
+
+@dataclass(frozen=True)
 class ProjectKeys:
     """Everything secret that a build needs.
 
@@ -57,24 +69,35 @@ class ProjectKeys:
     server: WgPrivateKey | None
     server_public: WgPublicKey | None
     peers: dict[str, PeerKeys]
+    hop: HopKeys | None = None
 
 
 class Project:
-    """Paths of a project and its configuration."""
+    """Paths of a project and its configuration, of one server.
 
-    def __init__(self, config_path: Path, config: Config) -> None:
+    `folder` is where the configuration is, and what it names; `root` where this server's own
+    things are: the same, or servers/NAME below it.
+    """
+
+    def __init__(self, config_path: Path, config: Config, server: str | None = None) -> None:
         self.config_path = config_path
         self.config = config
-        self.root = config_path.resolve().parent
+        self.server = server
+        self.folder = config_path.resolve().parent
+        self.root = self.folder if server is None else self.folder / "servers" / server
         self.secrets = self.root / "secrets"
         self.clients = self.root / "clients"
         self.images = self.root / "images"
-        self.overlay = self.root / config.site.overlay
+        self.client_secrets = self.folder / "secrets"
+        self.overlay = self.folder / config.site.overlay
 
     @classmethod
-    def open(cls, config_path: Path) -> Project:
-        """The project of the configuration at `config_path`.  Raises ConfigError."""
-        return cls(config_path, load(config_path))
+    def open(cls, config_path: Path, server: str | None = None) -> Project:
+        """The project of the configuration at `config_path`, of `server` where it has several.
+
+        Raises ConfigError.
+        """
+        return cls(config_path, load(config_path, server), server)
 
     def image_name(self) -> str:
         """`vpn-66-amd64.iso`: host, release and port."""
@@ -89,7 +112,7 @@ class Project:
         """
         if make:
             self.refuse_lost_keys()
-        return self._keys(SecretStore(self.secrets, make=make))
+        return self._keys(make=make)
 
     def keys_for_looking(self) -> ProjectKeys:
         """All keys, with stand-ins in memory for those not made yet; nothing is written.
@@ -97,7 +120,7 @@ class Project:
         For a plan that is only looked at.  Raises LostKeysError, SecretFileError.
         """
         self.refuse_lost_keys()
-        return self._keys(SecretStore(self.secrets, make=False, stand_in=True))
+        return self._keys(make=False, stand_in=True)
 
     def refuse_lost_keys(self) -> None:
         """Raises LostKeysError where new keys would not fit what was made with the old ones.
@@ -127,7 +150,11 @@ class Project:
                 " a server that no client knows yet, remove the *.psk files in secrets/, and build",
             )
 
-    def _keys(self, store: SecretStore) -> ProjectKeys:
+    def _keys(self, *, make: bool, stand_in: bool = False) -> ProjectKeys:
+        def at(folder: Path) -> SecretStore:
+            return SecretStore(folder, make=make, stand_in=stand_in)
+
+        store, own_keys = at(self.secrets), at(self.client_secrets)
         tunnel = self.config.tunnel
         own = tunnel.keys == "build"
         server = store.private("server.key") if own else None
@@ -137,15 +164,31 @@ class Project:
             public = WgPublicKey.parse(read_file(known, "server's public key").decode(), str(known))
         peers = {}
         for peer in tunnel.peers:
-            private = None if peer.public_key else store.private(f"{peer.name}.key")
+            preshared = store.preshared(f"{peer.name}.psk") if own else None
+            if isinstance(peer, HopPeer):
+                peers[peer.name] = PeerKeys(self._server_key(at, peer.server), None, preshared)
+                continue
+            private = None if peer.public_key else own_keys.private(f"{peer.name}.key")
             given = WgPublicKey.parse(peer.public_key, peer.name) if peer.public_key else None
-            peers[peer.name] = PeerKeys(
-                given or _present(private).public(),
-                private,
-                store.preshared(f"{peer.name}.psk") if own else None,
-            )
+            peers[peer.name] = PeerKeys(given or _present(private).public(), private, preshared)
         _refuse_twins(peers, public)
-        return ProjectKeys(store.image_key(), store.seal_key(), server, public, peers)
+        image, seal = store.image_key(), store.seal_key()
+        return ProjectKeys(image, seal, server, public, peers, self._hop(at))
+
+    def _server_key(self, at: Callable[[Path], SecretStore], server: str) -> WgPublicKey:
+        """The public key of another server of the file."""
+        return at(self._beside(server)).private("server.key").public()
+
+    def _hop(self, at: Callable[[Path], SecretStore]) -> HopKeys | None:
+        upstream = self.config.tunnel.upstream
+        if not isinstance(upstream, HopUpstream) or self.server is None:
+            return None
+        public = self._server_key(at, upstream.server)  # a pre-shared key is made after it
+        store = at(self._beside(upstream.server))
+        return HopKeys(public, store.preshared(f"{hop_name(self.server)}.psk"))
+
+    def _beside(self, server: str) -> Path:
+        return self.folder / "servers" / server / "secrets"
 
 
 class SecretStore:

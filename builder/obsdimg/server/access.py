@@ -7,21 +7,20 @@ contact is the right one; from then on it stands in the project's `known_hosts`.
 
 from __future__ import annotations
 
-import os
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-import obsdimg
 from obsdimg.config import Config, PeerSettings
+from obsdimg.config.hops import is_hop
 from obsdimg.core import process
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.process import Completed
+from obsdimg.core.relaunch import own_command, own_environment
 from obsdimg.project.folder import Project
 from obsdimg.site.clients import find_peer, plan_client, still_missing
 from obsdimg.tunnel.endpoint import Endpoint
@@ -126,7 +125,11 @@ def _choose(config: Config, name: str | None) -> PeerSettings:
                 "choose another, or change obsdimg.toml and build anew",
             )
         return peer
-    able = [peer for peer in config.tunnel.peers if peer.ssh and peer.public_key is None]
+    able = [
+        peer
+        for peer in config.tunnel.peers
+        if peer.ssh and peer.public_key is None and not is_hop(peer)
+    ]
     own = [peer for peer in able if peer.name == OPERATOR]
     if own or len(able) == 1:
         return (own or able)[0]
@@ -201,20 +204,10 @@ def _start_hub(access: ServerAccess, timeout: float) -> None:
     raise AccessError(message or "the tunnel's process ended without a word", hint or None)
 
 
-def own_command() -> list[str]:
-    """What runs this program once more, without the present folder on its path."""
-    return [sys.executable, "-P", "-m", "obsdimg"]
-
-
-def own_environment() -> dict[str, str]:
-    """The environment in which `own_command` finds this very package."""
-    here = str(Path(obsdimg.__file__).resolve().parent.parent)
-    paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
 def _words(access: ServerAccess) -> list[str]:
     words = ["-c", str(access.project.config_path.resolve()), "--as", access.client.name]
+    if access.project.server is not None:
+        words += ["--server", access.project.server]
     if access.given_endpoint:
         words += ["--endpoint", access.given_endpoint]
     return words

@@ -12,7 +12,7 @@ from typing import Final
 
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import read_file, write_file
+from obsdimg.core.files import private_dir, read_file, write_file
 from obsdimg.project.folder import Project, ProjectKeys
 from obsdimg.releases.release import load_release
 from obsdimg.site.overlay import read_overlay
@@ -122,6 +122,7 @@ class ServerMemory:
         """Write it; where."""
         path = project.root / MEMORY
         text = json.dumps({k: v for k, v in asdict(self).items() if v}, indent=2, sort_keys=True)
+        private_dir(project.root)
         write_file(path, (text + "\n").encode())
         return path
 

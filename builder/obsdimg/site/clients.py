@@ -13,7 +13,8 @@ from ipaddress import ip_interface, ip_network
 from pathlib import Path
 
 from obsdimg.config import Config, PeerSettings
-from obsdimg.config.sites import within
+from obsdimg.config.hops import is_hop
+from obsdimg.config.sites import overlap, within
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir, read_file, write_file
 from obsdimg.project.folder import ProjectKeys
@@ -38,10 +39,11 @@ class ClientError(ObsdimgError):
 
 def find_peer(config: Config, name: str) -> PeerSettings:
     """The peer called `name`.  Raises ClientError, naming those there are."""
-    for peer in config.tunnel.peers:
+    peers = [peer for peer in config.tunnel.peers if not is_hop(peer)]
+    for peer in peers:
         if peer.name == name:
             return peer
-    names = ", ".join(p.name for p in config.tunnel.peers) or "none"
+    names = ", ".join(p.name for p in peers) or "none"
     raise ClientError(f"there is no client {name}", f"in the configuration: {names}")
 
 
@@ -83,32 +85,80 @@ def _beyond(config: Config, peer: PeerSettings) -> list[Network]:
 
 
 def plan_clients(config: Config, keys: ProjectKeys) -> tuple[TunnelClient, ...]:
-    """Every client of the configuration."""
-    return tuple(plan_client(config, keys, peer) for peer in config.tunnel.peers)
+    """Every client of the configuration; another server that hops through this is none."""
+    peers = [peer for peer in config.tunnel.peers if not is_hop(peer)]
+    return tuple(plan_client(config, keys, peer) for peer in peers)
 
 
 def client_conf(client: TunnelClient) -> bytes:
     """The text of its file."""
-    private = client.private.reveal() if client.private else OWN_KEY
-    server = client.server.text() if client.server else UNKNOWN_SERVER
-    endpoint = client.endpoint or f"{UNKNOWN_ENDPOINT}:{client.port}"
+    return clients_conf([client])
+
+
+def clients_conf(clients: Sequence[TunnelClient]) -> bytes:
+    """One file for one client of several servers: what goes to none of the others goes to the
+    first, whose resolvers it has.
+
+    Raises ClientError where two servers' networks overlap: the file could not tell them apart.
+    """
+    first = clients[0]
+    _refuse_overlap(clients)
+    private = first.private.reveal() if first.private else OWN_KEY
+    addresses = ", ".join(str(a) for client in clients for a in client.addresses)
+    names = ", ".join(client.server_name for client in clients)
     lines = [
-        f"# {client.name}: client of {client.server_name}",
+        f"# {first.name}: client of {names}",
         "[Interface]",
         f"PrivateKey = {private}",
-        f"Address = {', '.join(map(str, client.addresses))}",
+        f"Address = {addresses}",
     ]
-    if client.dns:
-        lines.append(f"DNS = {', '.join(map(str, client.dns))}")
-    if client.mtu:
-        lines.append(f"MTU = {client.mtu}")
-    lines += ["", "[Peer]", f"PublicKey = {server}"]
+    if first.dns:
+        lines.append(f"DNS = {', '.join(map(str, first.dns))}")
+    if mtus := [client.mtu for client in clients if client.mtu]:
+        lines.append(f"MTU = {min(mtus)}")
+    for client in clients:
+        lines.append("")
+        if len(clients) > 1:
+            lines.append(f"# {client.server_name}")
+        lines += _peer_lines(client)
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _peer_lines(client: TunnelClient) -> list[str]:
+    """The server, as the client knows it."""
+    server = client.server.text() if client.server else UNKNOWN_SERVER
+    endpoint = client.endpoint or f"{UNKNOWN_ENDPOINT}:{client.port}"
+    lines = ["[Peer]", f"PublicKey = {server}"]
     if client.preshared:
         lines.append(f"PresharedKey = {client.preshared.reveal()}")
     lines += [f"AllowedIPs = {', '.join(map(str, client.allowed))}", f"Endpoint = {endpoint}"]
     if client.keepalive:
         lines.append(f"PersistentKeepalive = {client.keepalive}")
-    return ("\n".join(lines) + "\n").encode()
+    return lines
+
+
+def _refuse_overlap(clients: Sequence[TunnelClient]) -> None:
+    """Raises ClientError unless every network is at one server."""
+    seen: list[tuple[Network, str]] = []
+    for client in clients:
+        own = (*_tunnel_networks(client), *client.reach)
+        wide = [net for net in client.allowed if net.prefixlen > 0]
+        for net in dict.fromkeys((*own, *wide)):
+            for other, server in seen:
+                if server != client.server_name and overlap(net, other):
+                    raise ClientError(
+                        f"{net} of {client.server_name} overlaps {other} of {server}: one file"
+                        " cannot tell them apart",
+                        f"give {client.server_name} another tunnel.ipv4 (in [servers.NAME.tunnel]),"
+                        " or write a file for each",
+                    )
+            seen.append((net, client.server_name))
+
+
+def _tunnel_networks(client: TunnelClient) -> list[Network]:
+    """Its own addresses, and the servers', as networks."""
+    own: list[Network] = [address.network for address in client.addresses]
+    return [*own, *(ip_network(address) for address in client.inside)]
 
 
 def client_path(folder: Path, name: str) -> Path:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from obsdimg.config import Config, PeerSettings
 from obsdimg.config.model import UpstreamSettings
 from obsdimg.config.sites import interface_of, within
-from obsdimg.project.folder import PeerKeys, ProjectKeys
+from obsdimg.project.folder import HopKeys, PeerKeys, ProjectKeys
 
 FREE_PORT = 51820
 SERVER_KEY_MARK = "@SERVER-KEY@"
@@ -100,6 +100,8 @@ class PlannedUpstream:
     port: int
     endpoint: str
     public_key: str
+    preshared_key: str
+    """"" where it is not a server of this project."""
     ip: str
     prefix: int
     netmask: str
@@ -216,7 +218,7 @@ def plan_tunnel(config: Config, keys: ProjectKeys, backend: str) -> TunnelPlan:
         clients_meet=tunnel.clients_meet,
         first_boot_key=tunnel.keys == "first-boot",
         peers=tuple(_peer(config, p, keys.peers[p.name], addresses) for p in tunnel.peers),
-        upstream=_upstream(tunnel.upstream, "tun1" if userland else "wg1"),
+        upstream=_upstream(tunnel.upstream, keys.hop, "tun1" if userland else "wg1"),
     )
 
 
@@ -278,7 +280,9 @@ def _peer(
     )
 
 
-def _upstream(upstream: UpstreamSettings | None, interface: str) -> PlannedUpstream | None:
+def _upstream(
+    upstream: UpstreamSettings | None, hop: HopKeys | None, interface: str
+) -> PlannedUpstream | None:
     if upstream is None:
         return None
     own = upstream.ipv4
@@ -288,7 +292,8 @@ def _upstream(upstream: UpstreamSettings | None, interface: str) -> PlannedUpstr
         host=upstream.endpoint,
         port=upstream.port,
         endpoint=f"{host}:{upstream.port}",
-        public_key=upstream.public_key,
+        public_key=upstream.public_key if hop is None else hop.public.text(),
+        preshared_key="" if hop is None else hop.preshared.reveal(),
         ip=str(own.ip),
         prefix=own.network.prefixlen,
         netmask=str(own.network.netmask),
