@@ -95,7 +95,7 @@ def commands(page: Path) -> list[str]:
                 continue
             if not line.startswith(("obsdimg ", "./obsdimg ", "../obsdimg ")):
                 continue
-            line = re.split(r"\s+#|\s{2,}\(|\s*(?:\|\||\||&&|;|>>?|<\()", line)[0].strip()
+            line = re.split(r"\s+#|\s{2,}\(|\s*(?:\|\||\||&&|;|[12]?>>?|<\()", line)[0].strip()
             if not re.search(r"[\[\]…]| \.\.\.", line):  # a summary of its usage
                 found.append(line)
     return found
