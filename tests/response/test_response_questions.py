@@ -139,6 +139,25 @@ def test_wording_changes_with_the_release(
     assert (found.text, found.default) == (text, default)
 
 
+def test_the_disk_under_the_encrypted_volume_is_offered_until_77() -> None:
+    encrypted = Circumstances(disks=("sd0", "sd1"), root_disk="sd1", softraid=True)
+    assert "disk.other" in ids(encrypted, "68")
+    assert "disk.other" not in ids(encrypted, "77")
+    three = Circumstances(disks=("sd0", "sd1", "sd2"), root_disk="sd2", softraid=True)
+    assert "disk.other" in ids(three, "77")
+    assert "disk.other" in ids(Circumstances(disks=("sd0", "sd1")), "77")
+
+
+def test_the_native_key_disk_has_two_questions_in_the_place_of_the_passphrase() -> None:
+    native = Circumstances(disks=("sd0", "sd1"), native_encryption=True)
+    assert "encrypt.passphrase" in ids(native, "77")
+    keydisk = Circumstances(disks=("sd0", "sd1"), native_encryption=True, native_keydisk=True)
+    asked = {q.id: q.text for q in expand(load("77"), keydisk)}
+    assert asked["encrypt.keydisk"] == "Which disk contains the key disk?"
+    assert asked["encrypt.keydisk.partition"] == "Which sd1 partition is the key disk?"
+    assert "encrypt.passphrase" not in asked
+
+
 def test_encryption_is_not_asked_where_the_hook_made_a_volume() -> None:
     assert "encrypt" in ids(SCENARIO, "76")
     assert "encrypt" not in ids(Circumstances(softraid=True), "76")

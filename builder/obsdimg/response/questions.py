@@ -166,6 +166,8 @@ _FLAGS: Mapping[str, Callable[[Circumstances, _State], bool]] = {
     "native_encryption": lambda s, _: s.native_encryption,
     "native_keydisk": lambda s, _: s.native_keydisk,
     "other_disks": lambda s, _: len(s.disks) > 1,
+    # 7.7 at the latest: the disk under an encrypted volume is not offered.
+    "disks_left": lambda s, _: len(s.disks) - s.softraid > 1,
     "index_file": lambda s, _: s.index_file,
     "unsigned": lambda s, _: s.verification == "unsigned",
     "upstream_signature": lambda s, _: s.verification == "upstream",
