@@ -39,6 +39,7 @@ from support.site_fixtures import keys_for
 from support.source_tree import installer_scripts
 
 RELEASES = ("66", "67", "68", "77", "78")
+EPOCH = 1_570_838_400
 PATTERN = re.compile(r"\{\w*\}")
 
 ELSEWHERE = (
@@ -179,7 +180,7 @@ def play(digits: str, plan: BuildPlan, changes: MachineChanges, acpi: str) -> Re
     stage.tree["/install.md"] = RamdiskNode("file", 0o644, hooked(stage.tree["/install.md"].data))
     for entry in ramdisk_files(plan, secret):
         stage.tree[entry.path] = RamdiskNode("file", entry.mode, entry.data)
-    stage.sets[f"site{digits}.tgz"] = site_set(site_files(plan, secret), 1_570_838_400)
+    stage.sets[f"site{digits}.tgz"] = site_set(site_files(plan, secret, EPOCH), EPOCH)
     machine = changes.applied(likely_machine(plan.response.data, stage.machine))
     stage.machine = replace(machine, acpi=acpi, aperture=True)
     return stage.run(limits=RehearsalLimits(120.0, 30.0))
