@@ -23,7 +23,8 @@ class Pace:
 
     connect: float = 15.0
     read: float = 60.0
-    """Without a byte; `whole`: for an answer's body."""
+    """Without a byte; `headers`: for an answer's headers; `whole`: for its body."""
+    headers: float = 180.0
     whole: float = 180.0
     tries: int = 5
     first_wait: float = 1.0

@@ -21,6 +21,7 @@ from obsdimg import __version__
 from obsdimg.core.lifetime import Closing
 from obsdimg.core.retries import AgainError, Pace, certificate_fault, patiently, retry_after
 from obsdimg.core.secret import Secret
+from obsdimg.core.slow_headers import HeaderLimit
 from obsdimg.deploy.bounds import bound
 from obsdimg.deploy.provider import MissingError, ProviderError, TokenError, UncertainError
 
@@ -59,7 +60,10 @@ class Api(Closing):
                 "Accept": "application/json",
                 "Accept-Encoding": "identity",
             },
-            event_hooks={"response": [bound(LARGEST_ANSWER + (1 << 20), self.pace.whole)]},
+            event_hooks={
+                "request": [HeaderLimit(self.pace.headers).guard],
+                "response": [bound(LARGEST_ANSWER + (1 << 20), self.pace.whole)],
+            },
         )
 
     def close(self) -> None:

@@ -25,6 +25,7 @@ from obsdimg import __version__
 from obsdimg.core.lifetime import Closing
 from obsdimg.core.progress import Progress
 from obsdimg.core.retries import AgainError, Pace, patiently
+from obsdimg.core.slow_headers import HeaderLimit
 from obsdimg.deploy.bounds import bound
 from obsdimg.deploy.credentials import S3Keys
 from obsdimg.deploy.provider import DeployError
@@ -90,7 +91,10 @@ class Bucket(Closing):
             timeout=httpx.Timeout(self._pace.read, connect=self._pace.connect),
             follow_redirects=False,
             headers={"User-Agent": f"obsdimg/{__version__}", "Accept-Encoding": "identity"},
-            event_hooks={"response": [bound(LARGEST_ANSWER, ANSWER_SECONDS)]},
+            event_hooks={
+                "request": [HeaderLimit(self._pace.headers).guard],
+                "response": [bound(LARGEST_ANSWER, ANSWER_SECONDS)],
+            },
         )
 
     def close(self) -> None:

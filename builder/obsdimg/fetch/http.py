@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from obsdimg import __version__
 from obsdimg.core.retries import Pace, certificate_fault, retry_after
+from obsdimg.core.slow_headers import HeaderLimit
 
 if TYPE_CHECKING:
     import httpx
@@ -38,6 +39,7 @@ class Timeouts(Pace):
     patience: float = 60.0
     largest: int = 8 << 30
     """Bytes: a larger file is refused."""
+    headers: float = 60.0
     redirects: int = 5
 
 
@@ -68,6 +70,7 @@ def client(limits: Timeouts) -> httpx.Client:
         follow_redirects=True,
         max_redirects=limits.redirects,
         headers={"User-Agent": f"obsdimg/{__version__}", "Accept-Encoding": "identity"},
+        event_hooks={"request": [HeaderLimit(limits.headers).guard]},
     )
 
 
