@@ -172,6 +172,36 @@ def test_without_encryption_there_is_no_image(
     assert "the image would hold the server's keys in clear" in _refused(capsys, built)
 
 
+@pytest.mark.parametrize(
+    ("names", "card"),
+    [
+        (["vio0"], "virtio-net-pci"),
+        (["em0", "em1"], "e1000"),
+        (["vmx0"], "vmxnet3"),
+        (["re0"], "rtl8139"),
+        (["ix0"], "QEMU has no machine with the cards ix0"),
+        (["vio0", "em0"], "vio0, em0 are of different kinds"),
+    ],
+)
+def test_the_machine_that_installs_has_the_card_of_the_configuration(
+    names: list[str], card: str
+) -> None:
+    from types import SimpleNamespace as Some
+
+    from obsdimg.smoke.prepare import SmokePlanError, network_card
+
+    first, *others = names
+    network = Some(interface=first, interfaces=[Some(name=name) for name in others])
+    project = Some(config=Some(network=network))
+    try:
+        found = network_card(project)  # type: ignore[arg-type]
+    except SmokePlanError as error:
+        assert "network.also" in (error.hint or "")
+        found = error.message
+    assert card in found
+    assert network_card(None) == "virtio-net-pci"
+
+
 def test_the_size_is_that_of_the_plan_where_the_plan_says_one() -> None:
     from types import SimpleNamespace as Some
 

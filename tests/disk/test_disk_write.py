@@ -6,6 +6,8 @@ import hashlib
 import os
 import random
 import re
+import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,8 @@ from obsdimg.cli import main as cli
 from obsdimg.core.progress import Progress
 from obsdimg.disk.content import UNIT, open_image
 from obsdimg.disk.manifest import DiskManifest, IsoPart, NetworkPart, image_part, write_beside
-from obsdimg.disk.target import Target, TargetError, read_facts
+from obsdimg.disk.target import Rescue, Target, TargetError, read_facts
+from obsdimg.disk.transfer import Talk
 from obsdimg.disk.writing import write_image
 from support.rescue_machine import RescueMachine, make_machine
 
@@ -35,11 +38,20 @@ def disk() -> bytes:
     return _disk()
 
 
+@pytest.fixture(scope="module")
+def packed(tmp_path_factory: pytest.TempPathFactory, disk: bytes) -> Path:
+    """The image vpn.raw.zst with what lies beside it; no project."""
+    path = tmp_path_factory.mktemp("image") / "vpn.raw.zst"
+    _image(path, disk)
+    return path
+
+
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, disk: bytes) -> Path:
-    """A working folder with the image vpn.raw.zst and its manifest; no project."""
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: Path) -> Path:
+    """A working folder with the image."""
     monkeypatch.chdir(tmp_path)
-    _image(tmp_path / "vpn.raw.zst", disk)
+    for path in packed.parent.iterdir():
+        shutil.copy(path, tmp_path)
     return tmp_path
 
 
@@ -110,6 +122,21 @@ def test_a_broken_connection_leaves_no_disk_that_starts_and_the_next_run_goes_on
     # 1, 2 and 5 had arrived, with the zeros around them; the first unit is always sent last.
     assert "  4 MiB sent, 19 MiB were there already" in out, out
     assert _there(machine)[: len(disk)] == disk
+
+
+def test_whoever_stops_asking_does_not_wait_for_the_rest(
+    machine: RescueMachine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first answer differs, and 100 more would take a second each."""
+    slow = machine.here / "bin" / "sha256sum"
+    slow.write_text('#!/bin/sh\ncat >/dev/null; sleep 1; echo "0 -"\n')
+    slow.chmod(0o755)
+    rescue = Rescue(Target.parse(WHERE, None, None), machine.here / "socket")
+    asked = [f"{number} 1\n".encode() for number in range(100)]
+    begin = time.monotonic()
+    with Talk(rescue, "read", asked, window=2) as talk:
+        assert talk.line() == "0 0"
+    assert time.monotonic() - begin < 50
 
 
 def test_a_flipped_bit_is_found_and_written_again(

@@ -52,6 +52,8 @@ from obsdimg.smoke.report import write_reports
 from obsdimg.smoke.result import SmokeResult
 
 DEFAULT_SIZE = 10 * GIB
+INSTALLED = 4 * GIB
+"""Bytes that an installation writes at the most, where the disk is not filled."""
 FEW_ROUNDS = 300
 """Of bcrypt: what `auto` reaches on hardware; emulation reaches less."""
 
@@ -259,11 +261,16 @@ def _plan(
     return prepare.make_plan(found, secret, sealing, peers, project, wishes), notes
 
 
+def _filled(found: Inspection) -> bool:
+    """Whether the ISO fills the disk with random data."""
+    return found.hook.get("fill", "yes") == "yes"
+
+
 def _remarks(options: Options, ui: Ui, plan: SmokePlan, found: Inspection) -> None:
     """What is worth knowing before minutes are spent."""
     gib = plan.disk_size / GIB
     ui.info(f"a disk of {gib:g} GiB for {options.firmware}; it does not grow later")
-    if found.hook.get("fill", "yes") == "yes":
+    if _filled(found):
         ui.info(
             "it is filled with random data first (disk.random_fill): the image gets as large as"
             " the disk, whatever its form"
@@ -288,8 +295,10 @@ def _make(
         raise DiskUsageError(
             f"{kept}: no installed disk was kept for this ISO", "run once with --keep"
         )
-    require_room(kept.parent, plan.disk_size, "--size")
-    require_room(output.resolve().parent, plan.disk_size, "--size")
+    # What is never written takes no room.
+    needed = plan.disk_size if _filled(found) else min(plan.disk_size, INSTALLED)
+    require_room(kept.parent, needed, "--size")
+    require_room(output.resolve().parent, needed, "--size")
     with run_folder(kept.parent) as folder:
 
         def attempt(accelerator: Accelerator) -> tuple[Path, SmokeResult]:
@@ -375,7 +384,7 @@ def _manifest(
         iso=IsoPart(name=plan.iso.name, sha256=digest or sha256_file(plan.iso)[0]),
         release=plan.release,
         firmware=firmware,
-        random_fill=found.hook.get("fill", "yes") == "yes",
+        random_fill=_filled(found),
         kdf_rounds=plan.kdf_rounds or kdf_rounds(result),
         network=network,
         accelerator=result.versions["accelerator"],

@@ -180,7 +180,8 @@ class Writing:
     def _hashes(self, pieces: Sequence[Piece]) -> Generator[tuple[Piece, str], None, None]:
         """What the disk has in place of each piece, as SHA-256."""
         asked = [f"{piece.first} {piece.count}\n".encode() for piece in pieces]
-        with Talk(self.rescue, "read", asked) as talk:
+        # A few at a time: whoever asks may stop, and what was asked for is answered before an end.
+        with Talk(self.rescue, "read", asked, window=2) as talk:
             for piece in pieces:
                 words = talk.line().split()
                 if len(words) != 2 or words[0] != str(piece.first):
@@ -235,10 +236,16 @@ class Writing:
 
 
 class Talk:
-    """One run of a script over there: `spoken` goes to it, `line` gives its answers."""
+    """One run of a script over there: `spoken` goes to it, `line` gives its answers.
 
-    def __init__(self, rescue: Rescue, name: str, spoken: Iterable[bytes]) -> None:
+    `window`: how many of `spoken` may wait for their answers; None: any number.
+    """
+
+    def __init__(
+        self, rescue: Rescue, name: str, spoken: Iterable[bytes], window: int | None = None
+    ) -> None:
         self._rescue, self._name, self._spoken = rescue, name, spoken
+        self._window = None if window is None else threading.Semaphore(window)
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._failed: Exception | None = None
         self._closing = threading.Event()
@@ -262,17 +269,20 @@ class Talk:
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()
-        if self._child.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                # All answers are there: give it the moment that its end takes.
-                self._child.wait(0.5)
+        if self._window is not None:
+            self._window.release()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # All answers are there, or no more is asked: give its end a moment.
+            self._child.wait(2)
         if self._child.poll() is None:
             kill_group(self._child)
-        for thread in self._threads:
-            thread.join(10)
-        for stream in (self._child.stdin, self._child.stdout, self._child.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                if stream is not None:
+        streams = (self._child.stdin, self._child.stdout, self._child.stderr)
+        for thread, stream in zip(self._threads, streams, strict=True):
+            thread.join(2)
+            # The connection's own process may hold the other end for as long as the script
+            # over there runs; closing would wait for that, too.
+            if not thread.is_alive() and stream is not None:
+                with contextlib.suppress(OSError, ValueError):
                     stream.close()
 
     def line(self) -> str:
@@ -283,6 +293,8 @@ class Talk:
             raise lost(self._rescue.target, f"no answer for {SILENCE:.0f} s") from None
         if self._failed is not None:
             raise self._failed
+        if self._window is not None:
+            self._window.release()
         if said is None:
             self._lines.put(None)
             self._threads[2].join(5)
@@ -295,9 +307,13 @@ class Talk:
         assert stream is not None
         try:
             for piece in self._spoken:
+                if self._window is not None:
+                    self._window.acquire()
                 if self._closing.is_set():
                     break
                 stream.write(piece)
+                if self._window is not None:
+                    stream.flush()
             stream.close()
         except (OSError, ValueError):
             pass  # the other side is gone: its answers say so
