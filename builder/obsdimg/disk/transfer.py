@@ -52,7 +52,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class WritingDone:
     """What a run did: bytes sent over the line, bytes that were there already, bytes read back,
     pieces that had to be written again."""
 
@@ -109,7 +109,7 @@ class Writing:
         self.told = [p for p in self.others if gaps == "zero" or not p.empty]
         """The pieces, but for the first, that the disk must have as they are."""
 
-    def run(self) -> Outcome:
+    def run(self) -> WritingDone:
         """Write what is not there, read everything back.
 
         Raises TargetError: ConnectionLostError (run it again), a disk that is full or that does
@@ -120,7 +120,7 @@ class Writing:
         left = set(self.told) - set(there)
         whole = not left and not self._differing([self.first], "Looking at its start")
         if whole and self.gaps != "random":
-            return Outcome(kept=kept + self.first.size, verified=kept + self.first.size)
+            return WritingDone(kept=kept + self.first.size, verified=kept + self.first.size)
         ops: list[tuple[str, Piece]] = [("zero", self.first)]
         ops += [op for piece in self.others for op in self._op(piece, left)]
         sent = self._write(ops, "Writing the disk")
@@ -136,7 +136,7 @@ class Writing:
         sent += self._write([("data", self.first)], "Writing the start of the disk")
         self._bad(self._differing([self.first], "Reading its start back"))
         verified = sum(piece.size for piece in self.told) + self.first.size
-        return Outcome(sent, kept, verified, again)
+        return WritingDone(sent, kept, verified, again)
 
     def _op(self, piece: Piece, left: set[Piece]) -> Iterator[tuple[str, Piece]]:
         if piece.empty and self.gaps == "random":
