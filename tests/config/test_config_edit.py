@@ -66,7 +66,7 @@ def test_the_file_of_init_keeps_its_form(tmp_path: Path) -> None:
     assert load(path).tunnel.peers and row in path.read_text()
     remove_peer(path, "laptop")
     assert [p.name for p in add_peer(path, peers[0]).tunnel.peers] == ["laptop"]
-    assert len(path.read_text().splitlines()) in range(len(before.splitlines()) - 2, 230)
+    assert abs(len(path.read_text().splitlines()) - len(before.splitlines())) <= 2
 
 
 def test_the_first_peer_of_a_file_of_init_stands_where_it_can(tmp_path: Path) -> None:

@@ -152,5 +152,5 @@ def test_client_add_takes_them_and_says_what_is_wrong(
     assert "\nMTU = 1280\n" in (tmp_path / "clients/office.conf").read_text()
     assert main(["client", "-c", where]) == 0
     assert "behind it 192.168.1.0/24" in capsys.readouterr().out
-    assert main(["client", "-c", where, "office", "--mtu", "1300"]) == 1
+    assert main(["client", "-c", where, "office", "--mtu", "1300"]) == 2
     assert "--mtu describes a new client" in capsys.readouterr().err

@@ -117,7 +117,7 @@ class Bench:
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         child = self.start(*words)
         try:
-            out, err = child.communicate(timeout=90)
+            out, err = child.communicate(timeout=300)
         finally:
             child.kill()
         assert "Traceback" not in err, err
