@@ -225,14 +225,19 @@ def test_the_page_is_whole_and_needs_nothing_else(
 def test_the_page_holds_none_of_the_projects_secrets(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = written(project, capsys)
+    keys = Project.open(project / "obsdimg.toml").keys()
     page = written(project, capsys)
+    assert page == before, "with and without keys"
+    assert "&lt;public key of laptop&gt; laptop" in page
     files = [path for path in (project / "secrets").iterdir() if path.suffix != ".pub"]
     assert len(files) >= 5
     for path in files:
         for line in path.read_text().splitlines():
             assert len(line) < 20 or "comment" in line or line not in page, path
-    keys = Project.open(project / "obsdimg.toml").keys()
     assert keys.server is not None
+    assert keys.server_public is not None
+    assert keys.server_public.text() not in page
     assert keys.server.reveal() not in page
     assert "/etc/hostname.wg0 " in page.replace("\n", " "), "sealed, and named"
 

@@ -12,6 +12,7 @@ import shlex
 import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import argcomplete
 from argcomplete.completers import FilesCompleter, SuppressCompleter
@@ -55,13 +56,27 @@ def _equip(action: argparse.Action) -> None:
         action.completer = _WORDS[wanted]  # type: ignore[attr-defined]
 
 
+def _configured(parsed_args: argparse.Namespace) -> dict[str, Any]:
+    """The project's configuration; empty where it cannot be read."""
+    try:
+        with Path(getattr(parsed_args, "config", "obsdimg.toml")).open("rb") as file:
+            return tomllib.load(file)
+    except (OSError, tomllib.TOMLDecodeError):
+        return {}
+
+
+def _servers(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """Names of the servers, where the configuration has several."""
+    found = _configured(parsed_args).get("servers", {})
+    return list(found) if isinstance(found, dict) else []
+
+
 def _clients(parsed_args: argparse.Namespace, **_: object) -> list[str]:
     """Names of the clients in the project's configuration; none where it cannot be read."""
     try:
-        with Path(getattr(parsed_args, "config", "obsdimg.toml")).open("rb") as file:
-            peers = tomllib.load(file).get("tunnel", {}).get("peers", [])
+        peers = _configured(parsed_args).get("tunnel", {}).get("peers", [])
         return [str(peer["name"]) for peer in peers]
-    except (OSError, tomllib.TOMLDecodeError, AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError):
         return []
 
 
@@ -86,6 +101,7 @@ def _deployments(parsed_args: argparse.Namespace, **_: object) -> list[str]:
 
 
 _WORDS: dict[str, Callable[..., list[str]]] = {
+    "server": _servers,
     "client": _clients,
     "client words": _client_words,
     "release": _releases,

@@ -60,9 +60,12 @@ def flag(*words: str, help: str, group: str | None = None) -> Any:
     return option(*words, help=help, default=False, group=group, action="store_true")
 
 
-def repeated(*words: str, help: str, group: str | None = None, **how: Any) -> Any:
+def repeated(
+    *words: str, help: str, group: str | None = None, complete: str | None = None, **how: Any
+) -> Any:
     """A tuple of the values of an option that may be given several times."""
-    spec = Spec(words, {"help": help, "action": "append", "default": [], **how}, group)
+    given = {"help": help, "action": "append", "default": [], **how}
+    spec = Spec(words, given, group, complete=complete)
     return field(default=(), metadata={_SPEC: spec})
 
 

@@ -1,11 +1,14 @@
 """The page: a BuildPlan as one HTML file that needs nothing else.
 
 It holds no secret: sealed files are named and not shown, answers are shown as `check` shows them.
+Public keys have a name in their place: before the first build there are none, and a page may be
+shown around.
 No script, no picture from elsewhere; the page's own policy forbids both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +79,13 @@ def overview_page(plan: BuildPlan) -> bytes:
 
 def shown_files(plan: BuildPlan) -> list[ShownFile]:
     """What lands on the server, by path."""
+    keys = plan.inputs.keys
+    names = {held.public.text(): f"<public key of {name}>" for name, held in keys.peers.items()}
+    if keys.server_public is not None:
+        names[keys.server_public.text()] = "<public key of the server>"
     open_files = [
-        ShownFile(f.path, f.kind, f"{f.mode:04o}", f.origin, _text(f)) for f in plan.site.files
+        ShownFile(f.path, f.kind, f"{f.mode:04o}", f.origin, _named(_text(f), names))
+        for f in plan.site.files
     ]
     sealed = [
         ShownFile(path, f.kind, f"{f.mode:04o}", f.origin, _text(f), sealed=True)
@@ -94,6 +102,12 @@ def _text(entry: Entry) -> str | None:
         return None if b"\0" in entry.data else entry.data.decode()
     except UnicodeDecodeError:
         return None
+
+
+def _named(text: str | None, names: Mapping[str, str]) -> str | None:
+    for key, name in names.items():
+        text = text and text.replace(key, name)
+    return text
 
 
 def _outside(plan: BuildPlan) -> str:
