@@ -62,18 +62,8 @@ def base_set(keys: dict[str, SignifySecretKey]) -> bytes:
     return gzip(data.getvalue())
 
 
-OF_79 = (
-    (
-        'ask_which "network interface" "do you wish to configure" \\\n'
-        '\t\t    "$(print -r -- $ifs vlan0)" "$default"',
-        "ask \"Network interface to configure? (name, lladdr, '?', or 'done')\""
-        ' "${default:-vio0}"',
-    ),
-    ("(or 'dhcp' or 'none')\" dhcp", "(or 'autoconf' or 'none')\" autoconf"),
-    ("dhcp)\tdhcp=", "autoconf | dhcp)\tdhcp="),
-    ("(IPv4 address or none)", "(IPv4 address or 'none')"),
-)
-"""What makes the stand-in's installer ask as that of 7.9."""
+OF_79 = (("(IPv4 address or none)", "(IPv4 address or 'none')"),)
+"""What the stand-in's installer still asks as 6.6 does."""
 CHANGED = (
     (
         "\task \"System hostname? (short form, e.g. 'foo')\"",
