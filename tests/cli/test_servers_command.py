@@ -86,7 +86,7 @@ def test_all_are_checked_in_one_go(folder: Path, capsys: Capture) -> None:
     assert main(["check", "--all", "--json", "-q"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert list(said) == ["ams", "fra"]
-    assert {value["exit"] for value in said.values()} == {0}
+    assert {value["exit_code"] for value in said.values()} == {0}
     answers = {
         n: {q["question"]: q["answer"] for q in v["result"]["questions"]} for n, v in said.items()
     }

@@ -31,14 +31,15 @@ def action_scripts() -> list[str]:
 
 
 def test_there_is_an_action_a_workflow_that_calls_it_and_a_job_for_gitlab() -> None:
-    assert [f.name for f in FILES] == ["action.yml", "github.yml", "gitlab-ci.yml"]
+    assert [f.name for f in FILES] == [
+        "action.yml", "github-fleet.yml", "github.yml", "gitlab-ci.yml", "gitlab-fleet.yml",
+    ]  # fmt: skip
 
 
-def test_the_workflow_gives_the_action_what_it_takes() -> None:
+@pytest.mark.parametrize("name", ["github.yml", "github-fleet.yml"])
+def test_the_workflow_gives_the_action_what_it_takes(name: str) -> None:
     inputs = load("action.yml")["inputs"]
-    (step,) = (
-        step for step in load("github.yml")["jobs"]["server"]["steps"] if "OWNER" in step["uses"]
-    )
+    (step,) = (step for step in load(name)["jobs"]["server"]["steps"] if "OWNER" in step["uses"])
     assert step["uses"] == "OWNER/obsdimg/examples/ci@" + 40 * "0"
     assert set(step["with"]) <= set(inputs)
     assert {name for name, one in inputs.items() if one.get("required")} <= set(step["with"])
@@ -49,7 +50,9 @@ def test_the_workflow_gives_the_action_what_it_takes() -> None:
     [
         ("action.yml", ["vendor.github-actions"]),
         ("github.yml", ["vendor.github-workflows"]),
+        ("github-fleet.yml", ["vendor.github-workflows"]),
         ("gitlab-ci.yml", ["vendor.gitlab-ci", "--data-transform", "gitlab-ci"]),
+        ("gitlab-fleet.yml", ["vendor.gitlab-ci", "--data-transform", "gitlab-ci"]),
     ],
 )
 def test_the_schema_of_its_maker_takes_the_file(
@@ -68,7 +71,7 @@ def test_the_schema_of_its_maker_takes_the_file(
 
 def test_zizmor_finds_nothing_in_action_and_workflow(tmp_path: Path) -> None:
     words = [BIN / "zizmor", "--offline", "--persona", "pedantic", "--no-progress"]
-    files = [FOLDER / "action.yml", FOLDER / "github.yml"]
+    files = [FOLDER / name for name in ("action.yml", "github.yml", "github-fleet.yml")]
     done = subprocess.run(
         [*words, *files], capture_output=True, text=True, check=False, timeout=120
     )
@@ -92,7 +95,7 @@ def test_shellcheck_has_nothing_to_say_of_the_scripts() -> None:
         assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", ["action.yml", "gitlab-ci.yml"])
+@pytest.mark.parametrize("name", ["action.yml", "gitlab-ci.yml", "gitlab-fleet.yml"])
 def test_every_command_of_an_example_is_understood(name: str) -> None:
     commands = re.findall(
         r"""(?m)^\s*(?:run: '|- )?(?:"\$RUNNER_TEMP/)?obsdimg"? ([a-z].*?)'?$""",
@@ -100,7 +103,8 @@ def test_every_command_of_an_example_is_understood(name: str) -> None:
     )
     assert [command.split()[0] for command in commands] == ["check", "build", "smoke"]
     for command in commands:
-        words = shlex.split(command.replace('"${options[@]}"', "--uefi"))
+        filled = command.replace('"${options[@]}"', "--uefi").replace('"${server[@]}"', "")
+        words = shlex.split(filled.replace("$SERVER", "ams"))
         args = cli.parser(words[0]).parse_args(words)
         assert args.command == words[0]
 
@@ -125,11 +129,11 @@ def test_obsdimg_comes_from_a_commit_and_from_no_index(name: str) -> None:
 def test_actions_are_pinned_by_commit_with_the_tag_they_were_read_as() -> None:
     uses = [
         line
-        for name in ("action.yml", "github.yml")
+        for name in ("action.yml", "github.yml", "github-fleet.yml")
         for line in re.findall(r"(?m)^ *(?:- )?uses: (.*)$", (FOLDER / name).read_text())
         if not line.startswith("OWNER/")
     ]
-    assert len(uses) == 5
+    assert len(uses) == 6
     for line in uses:
         assert re.fullmatch(r"actions/[a-z-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line), line
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obsdimg.cli.changing import Consent, bring
+from obsdimg.cli.each import show_documents
 from obsdimg.cli.options import argument, flag, option, repeated
 from obsdimg.cli.reaching import WithServer
 from obsdimg.cli.servers import names_in, open_project, open_projects
@@ -192,8 +193,10 @@ def _action(words: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
 def _list(options: Options, ui: Ui) -> None:
     projects = open_projects(options)
     if options.json:
-        rows = {project.server: _rows(project) for project in projects}
-        ui.json(rows if len(projects) > 1 else next(iter(rows.values())))
+        if len(projects) == 1:
+            ui.json(_rows(projects[0]))
+            return
+        show_documents({str(project.server): (0, _rows(project)) for project in projects}, ui)
         return
     for project in projects:
         if len(projects) > 1:

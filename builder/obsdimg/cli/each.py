@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from obsdimg.cli.options import WithServers, specs
@@ -92,7 +93,7 @@ def _apply(rest: Sequence[str], names: Sequence[str], jobs: int, options: Any, u
 def _show(members: Sequence[Member], ui: Ui, *, as_json: bool = False) -> None:
     """What each said, and what became of them."""
     if as_json:
-        ui.json({m.name: {"exit": m.code, "result": _json(m.output)} for m in members})
+        show_documents({m.name: (m.code, _json(m.output)) for m in members}, ui)
     else:
         for member in members:
             text = member.output.decode("utf-8", "replace").rstrip()
@@ -103,6 +104,12 @@ def _show(members: Sequence[Member], ui: Ui, *, as_json: bool = False) -> None:
     if members:
         done = f"{len(members) - len(failed)} of {len(members)} servers: done"
         ui.info(f"{done}; exit codes: {', '.join(failed)}" if failed else done)
+
+
+def show_documents(found: Mapping[str, tuple[int | None, Any]], ui: Ui) -> None:
+    """Exit code and document of each server, as one document."""
+    value = {name: {"exit_code": code, "result": result} for name, (code, result) in found.items()}
+    replace(ui, command="").json(value)  # it is none of the command's own
 
 
 def _json(data: bytes) -> Any:
