@@ -35,6 +35,17 @@ SIX = (
     .replace('"10.0.0.3"', '"10.0.0.3"\nipv6 = "fd00:66::3"')
 )
 OUTSIDE6 = '[network]\nipv6 = "autoconf"\n' + SIX
+SITES = (
+    RECIPE
+    + """internet = false
+networks = ["192.168.40.0/24"]
+reached_from = ["172.16.1.0/24"]
+[[tunnel.peers]]
+name = "tablet"
+ipv4 = "10.0.0.4"
+reach = ["192.168.40.0/24"]
+"""
+)
 VARIANTS = {
     "recipe": RECIPE,
     "resolvers outside": RECIPE.replace("[tunnel]\n", '[tunnel]\ndns = ["9.9.9.9"]\n'),
@@ -49,6 +60,8 @@ VARIANTS = {
     ),
     "IPv6": SIX,
     "IPv6 autoconfigured": OUTSIDE6,
+    "a network behind a client": SITES,
+    "an MTU of its own": RECIPE + "mtu = 1280\n",
     "no peer": RECIPE.partition("[[tunnel.peers]]")[0],
     "first boot": RECIPE.replace("[tunnel]\n", '[tunnel]\nkeys = "first-boot"\n'),
 }  # fmt: skip
@@ -91,7 +104,16 @@ def test_a_rule_of_somebody_else_is_shown_without_a_sentence_under_the_client_it
 
 @pytest.mark.parametrize(
     "text",
-    [VARIANTS[name] for name in ("recipe", "resolvers outside", "clients meet", "split, no ssh")],
+    [
+        VARIANTS[name]
+        for name in (
+            "recipe",
+            "resolvers outside",
+            "clients meet",
+            "split, no ssh",
+            "a network behind a client",
+        )
+    ],
 )
 def test_the_table_says_what_pf_decides(text: str) -> None:
     plan = planned(text)
@@ -99,15 +121,18 @@ def test_the_table_says_what_pf_decides(text: str) -> None:
     rules = PfConf(content(plan, "/etc/pf.conf"), WORLD)
     to = {
         TargetKind.INTERNET: ("192.0.2.7", "tcp", 443, "vio0"),
-        TargetKind.NETWORK: ("172.16.1.9", "tcp", 80, "vio1"),
         TargetKind.SSH: ("10.0.0.1", "tcp", 22, None),
         TargetKind.RESOLVER: ("10.0.0.1", "udp", 53, None),
         TargetKind.CLIENTS: ("10.0.0.77", "tcp", 80, "tun0"),
     }
-    assert len(table.clients) == 2
+    networks = {
+        "172.16.1.0/24": ("172.16.1.9", "tcp", 80, "vio1"),
+        "192.168.40.0/24": ("192.168.40.9", "tcp", 80, "tun0"),
+    }
+    assert len(table.clients) >= 2
     for client in table.clients:
         for target, allowed in zip(table.targets, client.allowed, strict=True):
-            address, protocol, port, out = to[target.kind]
+            address, protocol, port, out = networks.get(target.name) or to[target.kind]
             packet = Packet("in", "tun0", client.addresses[0], address, protocol, port)
             if out is None:
                 passed = rules.decide(packet).passed

@@ -39,6 +39,7 @@ class ClientReach:
 
     name: str
     addresses: tuple[str, ...]
+    """Its own, and the networks behind it."""
     full_tunnel: bool
     allowed: tuple[bool, ...]
 
@@ -77,16 +78,19 @@ def plan_reach(config: Config, tunnel: TunnelPlan) -> ReachTable:
 
 
 def _networks(config: Config) -> list[tuple[str, str]]:
-    """Private networks that some client may reach, each with the interface that leads there."""
+    """Private networks that some client may reach, each with where it is."""
     found: dict[str, str] = {}
     for peer in config.tunnel.peers:
         for network in peer.reach:
-            found.setdefault(str(network), _interface_to(str(network), config))
+            found.setdefault(str(network), _where(str(network), config))
     return sorted(found.items())
 
 
-def _interface_to(network: str, config: Config) -> str:
+def _where(network: str, config: Config) -> str:
     wanted = ip_network(network)
+    for peer in config.tunnel.peers:
+        if any(net.version == wanted.version and net.overlaps(wanted) for net in peer.networks):
+            return f"behind {peer.name}"
     for interface in config.network.interfaces:
         for address in (interface.ipv4, interface.ipv6):
             if not isinstance(address, str) and (
@@ -97,7 +101,7 @@ def _interface_to(network: str, config: Config) -> str:
 
 
 def _client(peer: PlannedPeer, targets: Sequence[ReachTarget], *, sshd: bool) -> ClientReach:
-    reach = {network for address in peer.addresses for network in address.reach}
+    reach = {net for address in peer.addresses for net in (*address.reach, *address.sites)}
 
     def may(target: ReachTarget) -> bool:
         if target.kind is TargetKind.INTERNET:
@@ -108,7 +112,7 @@ def _client(peer: PlannedPeer, targets: Sequence[ReachTarget], *, sshd: bool) ->
 
     return ClientReach(
         name=peer.name,
-        addresses=tuple(address.ip for address in peer.addresses),
+        addresses=tuple(source for address in peer.addresses for source in address.sources),
         full_tunnel=peer.internet,
         allowed=tuple(may(target) for target in targets),
     )

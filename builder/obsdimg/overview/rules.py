@@ -39,10 +39,11 @@ class RuleGroup:
 
 @dataclass(frozen=True)
 class _Names:
-    """Addresses in pf.conf and whose they are."""
+    """Addresses and networks in pf.conf, and what a sentence calls them."""
 
-    peers: dict[str, str]
-    networks: frozenset[str]
+    peers: dict[str, tuple[str, str]]
+    """A client's address, or a network behind it: the client, and the subject of a sentence."""
+    networks: dict[str, str]
 
 
 _FORMS: tuple[tuple[str, str, str], ...] = (
@@ -53,19 +54,28 @@ _FORMS: tuple[tuple[str, str, str], ...] = (
      "", "may reach the internet: every address that is not private."),
     (r"pass in on \$tunnel \S+ from (?P<peer>\S+) to (?P<to>\S+) tag TO_PRIVATE",
      "", "may reach the network {to} behind the server."),
+    (r"pass in on \$tunnel \S+ from (?P<peer>\S+) to (?P<to>\S+) tag TO_SITE",
+     "", "may reach the network {to} behind another client."),
+    (r"pass in on \$private\d+ \S+ from (?P<from>\S+) to (?P<peer>\S+) tag TO_SITE",
+     "", "is reached from {from}, behind the server."),
+    (r"match on \$tunnel \S+ proto tcp (?:from|to) (?P<peer>\S+) label \".*\""
+     r" scrub \(max-mss (?P<size>\d+)\)",
+     "", "has an MTU of its own: TCP segments of {size} bytes at most."),
     (r"pass in on \$tunnel \S+ from (?P<peer>\S+) to (?P<to>\S+) tag TO_CLIENT",
      "", "may reach the other clients."),
     (r"pass in quick on \$tunnel \S+ proto tcp from (?P<peer>\S+) to (?P<to>\S+) port 22",
      "", "may log in to the server by ssh."),
     # Every client.
     (r"pass in quick on \$tunnel \S+ proto icmp6? from (?P<net>\S+) to \S+ icmp6?-type echoreq",
-     EVERYBODY, "Every client may ping the server."),
+     EVERYBODY, "{net} may ping the server."),
     (r"pass out on \$tunnel \S+ proto icmp6? from \S+ to (?P<net>\S+) icmp6?-type echoreq",
-     EVERYBODY, "The server may ping every client."),
+     EVERYBODY, "The server may ping {net}."),
     (r"pass in quick on \$tunnel \S+ proto \{ tcp udp \} from (?P<net>\S+) to \S+ port 53",
-     EVERYBODY, "Every client may ask the server's resolver, unbound."),
+     EVERYBODY, "{net} may ask the server's resolver, unbound."),
     (r"block in quick on \$tunnel to \(self\)",
      EVERYBODY, "Nothing else of the server is reached from the tunnel, at any of its addresses."),
+    (r"pass out on \$tunnel tagged TO_SITE",
+     EVERYBODY, "What goes to a network behind a client goes untranslated: it knows who calls."),
     (r"pass out on \$tunnel tagged TO_CLIENT",
      EVERYBODY, "What one client sends to another goes back into the tunnel."),
     # From outside.
@@ -141,8 +151,14 @@ def statements(text: str) -> Iterator[str]:
 def explain(text: str, tunnel: TunnelPlan) -> tuple[RuleGroup, ...]:
     """The statements of `text` in groups: a group for each client, then the rest; none is lost."""
     names = _Names(
-        peers={a.ip: peer.name for peer in tunnel.peers for a in peer.addresses},
-        networks=frozenset(a.network for a in tunnel.addresses),
+        peers={
+            source: (peer.name, peer.name if source == a.ip else f"{source}, behind {peer.name},")
+            for peer in tunnel.peers
+            for a in peer.addresses
+            for source in a.sources
+        },
+        networks={a.network: "every client" for a in tunnel.addresses}
+        | {route.network: route.network for route in tunnel.routes},
     )
     groups: dict[str, list[ExplainedRule]] = {peer.name: [] for peer in tunnel.peers}
     others: dict[str, list[ExplainedRule]] = {title: [] for title in _ORDER}
@@ -161,22 +177,21 @@ def _meaning(statement: str, names: _Names) -> tuple[str | None, str, str]:
         if found is None:
             continue
         given = found.groupdict()
-        if "net" in given and given["net"] not in names.networks:
-            continue
+        if "net" in given:
+            if given["net"] not in names.networks:
+                continue
+            given["net"] = names.networks[given["net"]]
         if title:
-            return None, title, sentence.format(**given)
+            said = sentence.format(**given)
+            return None, title, said[0].upper() + said[1:]
         if given["peer"] in names.peers:
-            peer = names.peers[given["peer"]]
-            return peer, title, f"{peer} {sentence.format(**given)}"
+            peer, subject = names.peers[given["peer"]]
+            return peer, title, f"{subject} {sentence.format(**given)}"
     return _named_in(statement, names), BASIS, ""
 
 
 def _named_in(statement: str, names: _Names) -> str | None:
     """The one client whose address stands in a statement of another form."""
     words = re.split(r"[\s{},]+", statement)
-    found = {names.peers[word.partition("/")[0]] for word in words if _is_peer(word, names)}
+    found = {names.peers[word][0] for word in words if word in names.peers}
     return found.pop() if len(found) == 1 else None
-
-
-def _is_peer(word: str, names: _Names) -> bool:
-    return word.partition("/")[0] in names.peers
