@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 
 from obsdimg.cli import client, completing
 from obsdimg.cli.main import COMMANDS, main
+from obsdimg.cli.options import specs
 
 TOP = Path(__file__).resolve().parents[2]
 PATIENCE = 120  # seconds; a busy machine starts Python slowly
@@ -150,6 +152,30 @@ def test_a_broken_configuration_offers_the_actions_and_says_nothing_else(tmp_pat
     words = asked("obsdimg client ", tmp_path).split()
     assert sorted(words) == sorted(completing.ACTIONS)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answer", "obsdimg.toml"]
+
+
+def test_a_project_is_found_from_its_subfolder_and_so_are_its_servers(tmp_path: Path) -> None:
+    (tmp_path / "obsdimg.toml").write_text(
+        '[[tunnel.peers]]\nname = "laptop"\n[servers.ams.host]\nname = "a"\n'
+        '[[servers.par.tunnel.peers]]\nname = "phone"\n'
+    )
+    below = tmp_path / "images"
+    below.mkdir()
+    assert asked("obsdimg client show ", below).split() == ["laptop", "phone"]
+    (below / "answer").unlink()
+    assert asked("obsdimg check --server ", below).split() == ["ams", "par"]
+
+
+@pytest.mark.parametrize("text", ["tunnel = 3\nservers = []", "[tunnel]\npeers = [1, {name = 2}]"])
+def test_a_configuration_of_another_form_offers_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "obsdimg.toml").write_text(text)
+    assert asked("obsdimg client show ", tmp_path).split() == []
+
+
+def test_every_word_of_the_tables_has_its_completer() -> None:
+    for name in COMMANDS:
+        for _, spec in specs(importlib.import_module(f"obsdimg.cli.{name}").Options):
+            assert spec.complete is None or spec.complete in completing._WORDS, (name, spec)
 
 
 def test_every_command_is_offered(tmp_path: Path) -> None:

@@ -17,6 +17,8 @@ from typing import Any
 import argcomplete
 from argcomplete.completers import FilesCompleter, SuppressCompleter
 
+from obsdimg.cli.options import DEFAULT_CONFIG, config_above
+
 ACTIONS = ("list", "show", "add", "remove", "rotate")
 """First words of `obsdimg client`; cli/client.py has the same, a test compares them."""
 
@@ -56,28 +58,39 @@ def _equip(action: argparse.Action) -> None:
         action.completer = _WORDS[wanted]  # type: ignore[attr-defined]
 
 
-def _configured(parsed_args: argparse.Namespace) -> dict[str, Any]:
-    """The project's configuration; empty where it cannot be read."""
+def _configuration(parsed_args: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
+    """The project's obsdimg.toml, here or in a folder above; empty where it cannot be read."""
+    path = Path(getattr(parsed_args, "config", DEFAULT_CONFIG))
+    if path == DEFAULT_CONFIG and not path.exists():
+        path = config_above(Path.cwd()) or path
     try:
-        with Path(getattr(parsed_args, "config", "obsdimg.toml")).open("rb") as file:
-            return tomllib.load(file)
+        with path.open("rb") as file:
+            return path, tomllib.load(file)
     except (OSError, tomllib.TOMLDecodeError):
-        return {}
-
-
-def _servers(parsed_args: argparse.Namespace, **_: object) -> list[str]:
-    """Names of the servers, where the configuration has several."""
-    found = _configured(parsed_args).get("servers", {})
-    return list(found) if isinstance(found, dict) else []
+        return path, {}
 
 
 def _clients(parsed_args: argparse.Namespace, **_: object) -> list[str]:
-    """Names of the clients in the project's configuration; none where it cannot be read."""
-    try:
-        peers = _configured(parsed_args).get("tunnel", {}).get("peers", [])
-        return [str(peer["name"]) for peer in peers]
-    except (AttributeError, KeyError, TypeError):
-        return []
+    """Names of the clients in the configuration, of all its servers where it has several."""
+    _path, table = _configuration(parsed_args)
+    found: dict[str, None] = {}
+    for part in (table, *_tables(table.get("servers"))):
+        tunnel = part.get("tunnel")
+        peers = tunnel.get("peers") if isinstance(tunnel, dict) else None
+        for peer in peers if isinstance(peers, list) else ():
+            if isinstance(peer, dict) and isinstance(peer.get("name"), str):
+                found[peer["name"]] = None
+    return list(found)
+
+
+def _servers(parsed_args: argparse.Namespace, **_: object) -> list[str]:
+    """Names of the servers in the configuration, where it has several."""
+    servers = _configuration(parsed_args)[1].get("servers")
+    return list(servers) if isinstance(servers, dict) else []
+
+
+def _tables(value: object) -> list[dict[str, Any]]:
+    return [v for v in value.values() if isinstance(v, dict)] if isinstance(value, dict) else []
 
 
 def _client_words(parsed_args: argparse.Namespace, **_: object) -> list[str]:
@@ -96,7 +109,7 @@ def _releases(**_: object) -> list[str]:
 
 def _deployments(parsed_args: argparse.Namespace, **_: object) -> list[str]:
     """Names of the deployments that this project remembers (deploy/NAME.json)."""
-    folder = Path(getattr(parsed_args, "config", "obsdimg.toml")).parent / "deploy"
+    folder = _configuration(parsed_args)[0].parent / "deploy"
     return sorted(path.stem for path in folder.glob("*.json")) if os.access(folder, os.R_OK) else []
 
 
@@ -106,4 +119,5 @@ _WORDS: dict[str, Callable[..., list[str]]] = {
     "client words": _client_words,
     "release": _releases,
     "deployment": _deployments,
+    "server": _servers,
 }
