@@ -1,6 +1,6 @@
 """The page: a BuildPlan as one HTML file that needs nothing else.
 
-It holds no secret: sealed files are named and not shown, answers are shown as `check` shows them.
+It holds no secret: a file with keys is named and not shown, answers are shown as `check` shows them.
 Public keys have a name in their place: before the first build there are none, and a page may be
 shown around.
 No script, no picture from elsewhere; the page's own policy forbids both.
@@ -88,7 +88,7 @@ def shown_files(plan: BuildPlan) -> list[ShownFile]:
         for f in plan.site.files
     ]
     sealed = [
-        ShownFile(path, f.kind, f"{f.mode:04o}", f.origin, _text(f), sealed=True)
+        ShownFile(path, f.kind, f"{f.mode:04o}", f.origin, _named(_text(f), names), sealed=True)
         for path, f in plan.site.sealed.items()
     ]
     return sorted([*open_files, *sealed], key=lambda shown: shown.path)
