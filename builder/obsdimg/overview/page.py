@@ -1,6 +1,6 @@
 """The page: a BuildPlan as one HTML file that needs nothing else.
 
-It holds no secret: a file with keys is named and not shown, answers are shown as `check` shows them.
+It holds no secret: a file with keys is named and not shown, answers are as `check` shows them.
 Public keys have a name in their place: before the first build there are none, and a page may be
 shown around.
 No script, no picture from elsewhere; the page's own policy forbids both.
