@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from obsdimg.cli.main import COMMANDS, parser
+from obsdimg.cli.servers import with_names
 
 TOP = Path(__file__).resolve().parents[2]
 DOCS = TOP / "docs"
@@ -101,12 +102,21 @@ def commands(page: Path) -> list[str]:
     return found
 
 
+SERVERS = ("ams", "fra")
+"""Those of docs/fleet.md; their names may stand right behind a command."""
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(DOCS)))
-def test_every_command_of_a_page_is_understood(page: Path) -> None:
+def test_every_command_of_a_page_is_understood(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "obsdimg.toml").write_text("".join(f"[servers.{name}]\n" for name in SERVERS))
     for command in commands(page):
         words = shlex.split(command)[1:]
         if words[0].startswith("-") or words[0] == "…":
             continue
+        words = with_names(words)
         assert words[0] in COMMANDS, command
         try:
             parser(words[0]).parse_args(words)

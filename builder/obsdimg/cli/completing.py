@@ -119,5 +119,4 @@ _WORDS: dict[str, Callable[..., list[str]]] = {
     "client words": _client_words,
     "release": _releases,
     "deployment": _deployments,
-    "server": _servers,
 }

@@ -108,7 +108,7 @@ class EncryptionFacts(Document):
     passphrase_in_iso: bool = about("true: whoever has the ISO has the passphrase")
 
 
-class PutFile(Document):
+class PutFileFacts(Document):
     """Something that the build put in."""
 
     path: str = about("where")
@@ -120,7 +120,7 @@ class PutFile(Document):
     target: str | None = about("of a link", default=None)
 
 
-class IsoPutFile(PutFile):
+class IsoPutFile(PutFileFacts):
     """A file on the ISO."""
 
     replaced: bool = about("whether the upstream ISO has one of that name")
@@ -141,8 +141,8 @@ class ManifestDocument(Document):
     secrets_in_clear: bool = about("whether the ISO holds a secret that anybody can read")
     warnings: list[str] = about("what to think about")
     files: list[IsoPutFile] = about("put on the ISO")
-    ramdisk: list[PutFile] = about("put into the ramdisk")
-    site_set: list[PutFile] = about("in the site set")
+    ramdisk: list[PutFileFacts] = about("put into the ramdisk")
+    site_set: list[PutFileFacts] = about("in the site set")
     sealed: list[str] = about("paths of the sealed files")
 
 
