@@ -15,6 +15,7 @@ import pytest
 
 from obsdimg.cli import main as cli
 from support import scripted_guest
+from support.real import taken_for_real
 
 pytestmark = pytest.mark.skipif(
     shutil.which("qemu-img") is None, reason="qemu-img is not installed"
@@ -30,6 +31,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     top = tmp_path_factory.mktemp("disk")
     assert cli.main(["demo", "-q", str(top / "d")]) == 0
+    taken_for_real(top / "d/images/demo-66-amd64.iso", top / "d/obsdimg.toml")
     (top / "pass").write_text(PASSPHRASE + "\n")
     (top / "pass").chmod(0o600)
     tools = top / "bin"
