@@ -75,7 +75,7 @@ def test_one_server_is_shown_and_without_a_name_all_are_named(
     assert "System hostname" in capsys.readouterr().out
     assert main(["check", "--server", "par"]) == 1
     assert "there is no server par" in capsys.readouterr().err
-    assert main(["check", "--all", "--server", "ams"]) == 1
+    assert main(["check", "--all", "--server", "ams"]) == 2
     assert "do not go together" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["check", "fra", "par"])
@@ -114,7 +114,7 @@ def test_one_that_fails_is_named_and_the_others_go_on(folder: Path, capsys: Capt
     ],
 )
 def test_servers_do_not_share_a_file(folder: Path, capsys: Capture, words: list[str]) -> None:
-    assert main(words) == 1
+    assert main(words) == 2
     assert "is one file for several servers" in capsys.readouterr().err
     assert "{server}" in words[-1] or not (folder / words[-1]).exists()
 
