@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from obsdimg.project.folder import Project
 from obsdimg.tunnel.hub import LINGER_SECONDS
 from support.ssh_world import SshWorld, ssh_world
 from support.wg_netns import run
@@ -168,3 +169,19 @@ def test_sshd_that_does_not_run_is_told_by_ssh_and_the_proxy(ssh_world: SshWorld
     assert done.returncode == 255
     assert b"10.0.0.1:22: the connection was refused" in done.stderr
     assert "LISTEN" not in run("ip", "netns", "exec", ssh_world.wg.server, "ss", "-tlnH")
+
+
+def test_one_of_several_servers_is_reached_with_its_own_keys(ssh_world: SshWorld) -> None:
+    """Also by the processes that ssh and the tunnel start by themselves."""
+    servers = '[servers.vpn]\n[servers.ams.tunnel]\nendpoint = "203.0.113.77"\n'
+    ssh_world.config.write_text(ssh_world.config.read_text() + servers)
+    ssh_world.project = Project.open(ssh_world.config, "vpn")
+    ssh_world.configure()
+    done = ssh_world.obsdimg("inventory", "--host", "vpn")
+    assert b"no such key" in done.stderr, "ams was never built"
+    for words in (("ssh", "--server", "vpn", "echo", "here"), ("inventory", "--server", "vpn")):
+        done = ssh_world.obsdimg(*words)
+        assert done.returncode == 0, done.stderr
+        assert b"here" in done.stdout or b"--server vpn" in done.stdout
+    assert (ssh_world.config.parent / "servers/vpn/known_hosts").exists()
+    assert ssh_world.obsdimg("ssh", "echo", "here").returncode == 1
