@@ -9,7 +9,7 @@ import pytest
 
 from obsdimg.cli import passphrase
 from obsdimg.cli.main import main
-from obsdimg.cli.ui import NoAnswerError, Ui
+from obsdimg.cli.ui import InputEndedError, Ui
 from obsdimg.core.passphrase import VARIABLE, PassphraseError, typing_remarks
 from obsdimg.core.secret import Secret
 
@@ -38,7 +38,7 @@ class Typist(Ui):
         try:
             return next(self.answers)
         except StopIteration:
-            raise NoAnswerError(f"{prompt}: nothing was typed") from None
+            raise InputEndedError(f"{prompt}: nothing was typed") from None
 
 
 def anything(secret: Secret) -> None:
@@ -83,9 +83,9 @@ def test_enter_alone_offers_words_that_are_taken_when_typed() -> None:
 
 
 def test_ctrl_d_is_one_error_and_no_traceback() -> None:
-    with pytest.raises(NoAnswerError):
+    with pytest.raises(InputEndedError):
         passphrase.choose(Typist(), anything)
-    with pytest.raises(NoAnswerError):
+    with pytest.raises(InputEndedError):
         passphrase.choose(Typist(GOOD), anything)
 
 

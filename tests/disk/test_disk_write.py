@@ -16,7 +16,7 @@ from obsdimg.cli import main as cli
 from obsdimg.core.progress import Progress
 from obsdimg.disk.content import UNIT, open_image
 from obsdimg.disk.manifest import DiskManifest, IsoPart, NetworkPart, image_part, write_beside
-from obsdimg.disk.target import Rescue, Target, TargetError, read_facts
+from obsdimg.disk.target import DiskTarget, Rescue, TargetError, read_facts
 from obsdimg.disk.transfer import Talk
 from obsdimg.disk.writing import write_image
 from support.rescue_machine import RescueMachine, make_machine
@@ -131,7 +131,7 @@ def test_whoever_stops_asking_does_not_wait_for_the_rest(
     slow = machine.here / "bin" / "sha256sum"
     slow.write_text('#!/bin/sh\ncat >/dev/null; sleep 1; echo "0 -"\n')
     slow.chmod(0o755)
-    rescue = Rescue(Target.parse(WHERE, None, None), machine.here / "socket")
+    rescue = Rescue(DiskTarget.parse(WHERE, None, None), machine.here / "socket")
     asked = [f"{number} 1\n".encode() for number in range(100)]
     begin = time.monotonic()
     with Talk(rescue, "read", asked, window=2) as talk:
@@ -293,14 +293,14 @@ def test_an_image_that_is_not_the_one_that_was_made_is_never_sent(
 )  # fmt: skip
 def test_what_names_no_disk_is_refused(text: str) -> None:
     with pytest.raises(TargetError, match="is no disk of a machine"):
-        Target.parse(text, None, None)
+        DiskTarget.parse(text, None, None)
 
 
 def test_an_ipv6_address_and_a_link_to_a_disk_are_taken() -> None:
-    found = Target.parse("root@[2001:db8::7]:/dev/disk/by-id/virtio-s1", None, None)
+    found = DiskTarget.parse("root@[2001:db8::7]:/dev/disk/by-id/virtio-s1", None, None)
     assert (found.host, found.device) == ("root@2001:db8::7", "/dev/disk/by-id/virtio-s1")
 
 
 def test_a_machine_that_is_no_linux_is_told_apart() -> None:
     with pytest.raises(TargetError, match="does not answer as a Linux system"):
-        read_facts("sh: readlink: not found\nuser=0\n", Target("h", "/dev/sda"))
+        read_facts("sh: readlink: not found\nuser=0\n", DiskTarget("h", "/dev/sda"))

@@ -11,7 +11,7 @@ from obsdimg.cli.servers import project_root
 from obsdimg.cli.ui import Ui
 from obsdimg.disk.content import Form, open_image
 from obsdimg.disk.manifest import DiskManifest, check_file, read_manifest
-from obsdimg.disk.target import Target, TargetFacts, ask, connected, refuse, refuse_cards
+from obsdimg.disk.target import DiskTarget, TargetFacts, ask, connected, refuse, refuse_cards
 from obsdimg.disk.transfer import GAPS, Gaps, Writing, pieces_of
 from obsdimg.image.comparison import image_key
 from obsdimg.project.folder import Project
@@ -19,7 +19,7 @@ from obsdimg.project.folder import Project
 
 def write_there(options: Options, where: str, ui: Ui) -> int:
     """0 when the disk over there is the image's.  Nothing is changed there before it was agreed."""
-    target = Target.parse(where, options.port, options.identity)
+    target = DiskTarget.parse(where, options.port, options.identity)
     project = project_at(options)
     image = _image(options, project)
     key = image_key(project_root(options))
@@ -98,7 +98,12 @@ def image_form(path: Path) -> Form:
 
 
 def _agree(
-    options: Options, target: Target, facts: TargetFacts, manifest: DiskManifest, gaps: Gaps, ui: Ui
+    options: Options,
+    target: DiskTarget,
+    facts: TargetFacts,
+    manifest: DiskManifest,
+    gaps: Gaps,
+    ui: Ui,
 ) -> None:
     """Show what will be erased, and ask for its name.  Raises DiskUsageError: no."""
     image = manifest.image

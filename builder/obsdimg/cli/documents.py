@@ -108,7 +108,7 @@ class EncryptionFacts(Document):
     passphrase_in_iso: bool = about("true: whoever has the ISO has the passphrase")
 
 
-class PutFileFacts(Document):
+class BuildFile(Document):
     """Something that the build put in."""
 
     path: str = about("where")
@@ -120,7 +120,7 @@ class PutFileFacts(Document):
     target: str | None = about("of a link", default=None)
 
 
-class IsoPutFile(PutFileFacts):
+class IsoBuildFile(BuildFile):
     """A file on the ISO."""
 
     replaced: bool = about("whether the upstream ISO has one of that name")
@@ -140,9 +140,9 @@ class ManifestDocument(Document):
     encryption: EncryptionFacts = about("what happens to the disk")
     secrets_in_clear: bool = about("whether the ISO holds a secret that anybody can read")
     warnings: list[str] = about("what to think about")
-    files: list[IsoPutFile] = about("put on the ISO")
-    ramdisk: list[PutFileFacts] = about("put into the ramdisk")
-    site_set: list[PutFileFacts] = about("in the site set")
+    files: list[IsoBuildFile] = about("put on the ISO")
+    ramdisk: list[BuildFile] = about("put into the ramdisk")
+    site_set: list[BuildFile] = about("in the site set")
     sealed: list[str] = about("paths of the sealed files")
 
 
@@ -225,7 +225,7 @@ class InspectDocument(Document):
     passed: bool = about("no check failed")
 
 
-class AskedQuestion(Document):
+class RehearsedQuestion(Document):
     """A question that was asked in a rehearsal."""
 
     text: str = about("what answers are matched against")
@@ -282,7 +282,7 @@ class RehearseDocument(Document):
     passed: bool = about("true: installed")
     message: str = about("the verdict in one line")
     hint: str = about("what to do; empty: nothing")
-    questions: list[AskedQuestion] = about("in order")
+    questions: list[RehearsedQuestion] = about("in order")
     unused_lines: list[UnusedLine] = about("of the response file")
     disk_actions: list[DiskAction] = about("in order")
     signature: str = about("what signify said")
@@ -478,7 +478,7 @@ class KeyFacts(Document):
     number: str = about("hexadecimal")
 
 
-class VerifiedFile(Document):
+class JudgedFile(Document):
     """A file, and whether it verified."""
 
     path: str = about("that was looked at")
@@ -490,7 +490,7 @@ class VerifyDocument(Document):
 
     signature: str = about("the file that holds it")
     key: KeyFacts = about("that made it")
-    files: list[VerifiedFile] = about("what it signs")
+    files: list[JudgedFile] = about("what it signs")
 
 
 class ReleaseFacts(Document):

@@ -125,7 +125,7 @@ def _settings_of(text: str) -> str:
 def ask(options: Options, ui: Ui) -> Options:
     """The five things that matter, each asked for until it is right; Enter takes the default.
 
-    Raises NoAnswerError at ctrl-D: then nothing is made.
+    Raises InputEndedError at ctrl-D: then nothing is made.
     """
     ui.tell("Five questions; Enter takes what stands in [ ]. Everything else stands in the file.")
     key = next((path for path in USUAL_KEYS if path.expanduser().is_file()), None)

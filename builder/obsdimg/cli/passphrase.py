@@ -52,7 +52,7 @@ def find_passphrase(
 
 
 def choose(ui: Ui, judge: Judge, rules: str = RULES) -> Secret:
-    """A new passphrase, asked for until it is one.  Raises NoAnswerError at ctrl-D."""
+    """A new passphrase, asked for until it is one.  Raises InputEndedError at ctrl-D."""
     ui.tell(rules)
     while True:
         text = ui.ask_secret("Passphrase")
@@ -79,7 +79,7 @@ def existing(file: Path | None, ui: Ui, prompt: str) -> Secret | None:
     """The passphrase of an ISO that was built: from `file`, from the file that the variable
     names, or asked for; None where nobody is there to ask, or Enter alone was typed.
 
-    Raises PassphraseError, SecretFileError, NoAnswerError.
+    Raises PassphraseError, SecretFileError, InputEndedError.
     """
     given = phrases.given(file)
     if given is not None or not ui.can_ask:

@@ -29,7 +29,7 @@ class NoTerminalError(ObsdimgError):
     """A question has to be asked and nobody is there to answer it."""
 
 
-class NoAnswerError(ObsdimgError):
+class InputEndedError(ObsdimgError):
     """A question was answered with ctrl-D: the input is at its end."""
 
 
@@ -156,20 +156,20 @@ class Ui:
         return self.ask(f"{question} [y/N]").lower() in ("y", "yes")
 
     def ask(self, question: str) -> str:
-        """A line typed on the terminal.  Raises NoAnswerError at ctrl-D."""
+        """A line typed on the terminal.  Raises InputEndedError at ctrl-D."""
         print(f"{question} ", end="", file=sys.stderr, flush=True)
         try:
             return input().strip()
         except EOFError:
             print(file=sys.stderr)
-            raise NoAnswerError(
+            raise InputEndedError(
                 f"{question.rstrip(':')}: no answer", "run it again; nothing was made"
             ) from None
 
     def ask_secret(self, prompt: str) -> str:
         """A secret typed on the terminal, without echo.
 
-        Raises NoTerminalError without one, NoAnswerError at ctrl-D.
+        Raises NoTerminalError without one, InputEndedError at ctrl-D.
         """
         if not sys.stdin.isatty():
             raise NoTerminalError(
@@ -180,6 +180,6 @@ class Ui:
             return getpass.getpass(f"{prompt}: ")
         except EOFError:
             print(file=sys.stderr)
-            raise NoAnswerError(
+            raise InputEndedError(
                 f"{prompt}: nothing was typed", "run it again, or give --passphrase-file FILE"
             ) from None

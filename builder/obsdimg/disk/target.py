@@ -39,7 +39,7 @@ class ConnectionLostError(TargetError):
 
 
 @dataclass(frozen=True)
-class Target:
+class DiskTarget:
     """Which disk of which machine, and how ssh gets there."""
 
     host: str
@@ -52,7 +52,7 @@ class Target:
         return f"{self.host}:{self.device}"
 
     @classmethod
-    def parse(cls, text: str, port: int | None, identity: Path | None) -> Target:
+    def parse(cls, text: str, port: int | None, identity: Path | None) -> DiskTarget:
         """From `user@host:/dev/sda`.  Raises TargetError."""
         found = _TARGET.fullmatch(text)
         if found is None or "/../" in f"{found['device']}/" or "//" in found["device"]:
@@ -67,7 +67,7 @@ class Target:
 class Rescue:
     """An ssh connection to the machine; every command goes through the one login."""
 
-    target: Target
+    target: DiskTarget
     control: Path
 
     def words(self, script: str) -> list[str]:
@@ -94,7 +94,7 @@ class Rescue:
             raise lost(self.target, error.message) from error
 
 
-def lost(target: Target, why: str) -> ConnectionLostError:
+def lost(target: DiskTarget, why: str) -> ConnectionLostError:
     """What to raise where ssh failed or ended early."""
     return ConnectionLostError(
         f"{target.host}: {why}",
@@ -103,7 +103,7 @@ def lost(target: Target, why: str) -> ConnectionLostError:
 
 
 @contextmanager
-def connected(target: Target) -> Iterator[Rescue]:
+def connected(target: DiskTarget) -> Iterator[Rescue]:
     """A connection that is used again and ends with the block; one login for all."""
     # A short path: a socket's has some hundred bytes at the most.
     short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108
@@ -182,7 +182,7 @@ def ask(rescue: Rescue) -> TargetFacts:
     return read_facts(said, rescue.target)
 
 
-def read_facts(said: str, target: Target) -> TargetFacts:
+def read_facts(said: str, target: DiskTarget) -> TargetFacts:
     """The facts from what rescue/facts.sh printed.  Raises TargetError."""
     lines = [line.partition("=") for line in said.splitlines() if "=" in line]
     one = {name: value.strip() for name, _, value in lines}
@@ -222,7 +222,7 @@ def _number(text: str) -> int:
     return int(text) if re.fullmatch(r"\d{1,18}", text) else -1
 
 
-def refuse(facts: TargetFacts, target: Target, size: int) -> None:
+def refuse(facts: TargetFacts, target: DiskTarget, size: int) -> None:
     """Raise TargetError if a disk of `size` bytes cannot or must not be written there."""
     where = str(target)
     if not facts.block:
@@ -250,7 +250,7 @@ def refuse(facts: TargetFacts, target: Target, size: int) -> None:
         )
 
 
-def refuse_cards(facts: TargetFacts, target: Target, names: Sequence[str]) -> None:
+def refuse_cards(facts: TargetFacts, target: DiskTarget, names: Sequence[str]) -> None:
     """Raise TargetError if none of `names` (interfaces, MAC addresses) can be a card there.
 
     A card whose driver is not known to us may be any.
