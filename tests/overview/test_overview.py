@@ -298,3 +298,21 @@ def test_without_a_client_the_page_says_how_to_add_one(
     page = written(project, capsys)
     assert "There is no client yet" in page
     assert Outline(page).open == []
+
+
+def test_several_servers_have_a_page_each_or_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = RECIPE.partition("[[network.interfaces]]")[0].replace('name = "vpn"\n', "")
+    (tmp_path / "obsdimg.toml").write_text(
+        text + "[packages]\ncarry = false\n"
+        '[servers.ams.tunnel]\nendpoint = "ams.example.net"\nipv4 = "10.1.0.1/24"\n'
+        '[servers.fra.tunnel]\nendpoint = "fra.example.net"\nipv4 = "10.2.0.1/24"\n'
+    )
+    words = ["check", "-c", str(tmp_path / "obsdimg.toml"), "--all", "--html"]
+    assert main([*words, str(tmp_path / "page.html")]) == 2
+    assert "is one file for several servers" in capsys.readouterr().err
+    assert not (tmp_path / "page.html").exists()
+    assert main([*words, str(tmp_path / "{server}.html")]) == 0
+    assert "10.1.0.1" in (tmp_path / "ams.html").read_text()
+    assert "10.2.0.1" in (tmp_path / "fra.html").read_text()

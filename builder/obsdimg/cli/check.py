@@ -28,6 +28,7 @@ class Options(WithServers):
         "--html",
         type=Path,
         metavar="F",
+        own=True,
         help="write one page with a drawing of the network, answers, files, and the pf rules"
         " explained",
     )
