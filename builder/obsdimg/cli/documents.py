@@ -506,12 +506,34 @@ class ReleaseFacts(Document):
     file: str = about("where it stands")
 
 
+class InstallerQuestion(Document):
+    """A question as it stands in an installer's script; `{}` is what the shell fills in."""
+
+    text: str = about("what answers are matched against")
+    default: str = about("what is taken without an answer; empty: nothing, or a list's first")
+    function: str = about("the shell function that asks")
+    line: int = about("the line of the script")
+
+
+class TrialFacts(Document):
+    """The installer's script, rehearsed on one machine."""
+
+    machine: str = about("its firmware, and what is installed")
+    verdict: str = about("as of `rehearse`; installed: all went well")
+    message: str = about("in one sentence")
+    unknown_questions: list[str] = about("what it asked and is not known to ask")
+
+
 class LearnedDocument(Document):
     """`release learn`: a release that is known now."""
 
     version: str = about("N.N")
     file: str = about("where it stands")
     base_key: str = about("its signify key, base64")
+    new_questions: list[InstallerQuestion] = about("asked in words that its predecessor lacks")
+    gone_questions: list[InstallerQuestion] = about("asked by its predecessor only")
+    not_rehearsed: str | None = about("why nothing was rehearsed; null: it was")
+    rehearsals: list[TrialFacts] = about("one a machine; exit 1 where one is not `installed`")
 
 
 class FindingFacts(Document):

@@ -52,9 +52,8 @@ class Options:
 def run(options: Options, ui: Ui) -> int:
     if options.action == "list":
         _list(options, ui)
-    else:
-        _learn(options, ui)
-    return 0
+        return 0
+    return _learn(options, ui)
 
 
 def _list(options: Options, ui: Ui) -> None:
@@ -91,7 +90,7 @@ def _list(options: Options, ui: Ui) -> None:
         ui.say(f"{row['version']}  {day!s:10}  {row['wireguard']:12}  {text}{learned}")
 
 
-def _learn(options: Options, ui: Ui) -> None:
+def _learn(options: Options, ui: Ui) -> int:
     if options.iso is None:
         raise UsageError("release learn: which ISO?", "give it with --iso install81.iso")
     iso, progress = options.iso.expanduser(), ui.progress()
@@ -127,21 +126,21 @@ def _learn(options: Options, ui: Ui) -> None:
     proven, traps = _findings(tried, earlier, today)
     path = private_dir(user_folder()) / f"{digits}.toml"
     write_file(path, learn.release_file(*about, proven=proven, traps=traps))
-    if options.json:
-        about_it = {"version": version, "file": str(path), "base_key": keys["base"].base64}
-        ui.json({**about_it, **tried.as_dict()})
-    else:
-        ui.say(f"OpenBSD {version}: learnt from {earlier}, {path}")
-        ui.say(f"  base key {keys['base'].base64}, from {before.port('amd64').iso}")
-        ui.say(f"  {iso}: listed in SHA256.sig, which that key signed")
-        ui.say(f"Its installer, compared with that of {earlier}, and rehearsed here:")
-        for line in tried.lines() or ["  the same questions, in the same words"]:
-            ui.say(printable(line))
     if tried.not_rehearsed is not None:
         ui.warn(
             f"its installer was not rehearsed ({tried.not_rehearsed}): rehearse an ISO on a system"
             " that can, before you trust it"
         )
+    if options.json:
+        about_it = {"version": version, "file": str(path), "base_key": keys["base"].base64}
+        ui.json({**about_it, **tried.as_dict()})
+        return 1 if tried.failed else 0
+    ui.say(f"OpenBSD {version}: learnt from {earlier}, {path}")
+    ui.say(f"  base key {keys['base'].base64}, from {before.port('amd64').iso}")
+    ui.say(f"  {iso}: listed in SHA256.sig, which that key signed")
+    ui.say(f"Its installer, compared with that of {earlier}, and rehearsed here:")
+    for line in tried.lines() or ["  the same questions, in the same words"]:
+        ui.say(printable(line))
     if tried.failed:
         raise learn.LearnError(
             f"OpenBSD {version}: its installer does not go through as that of {earlier} does"
@@ -151,6 +150,7 @@ def _learn(options: Options, ui: Ui) -> None:
         )
     ui.info(f'for a project that is there: release.version = "{version}"')
     ui.next("init", f"vpn{digits}", "--release", version)
+    return 0
 
 
 def _findings(
