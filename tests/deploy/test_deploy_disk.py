@@ -90,7 +90,7 @@ def test_what_cannot_become_a_machine_is_said_before_anything_is_made(b: Bench) 
     assert packed.returncode == 1 and "takes raw images only" in packed.stderr
     disk = _disk(b)
     both = b.deploy("--disk", disk, "--iso", str(b.iso))
-    assert both.returncode == 1 and "--iso and --disk: one of them" in both.stderr
+    assert both.returncode == 2 and "--iso and --disk exclude each other" in both.stderr
     (b.root / disk).write_bytes(bytes(3 * UNIT))
     changed = b.deploy("--disk", disk)
     assert changed.returncode == 1 and "is not the disk that" in changed.stderr
