@@ -98,7 +98,7 @@ def test_what_cannot_become_a_machine_is_said_before_anything_is_made(b: Bench) 
     (b.root / "obsdimg.toml").write_text(
         text.replace('region = "ams"', 'region = "default"\nprovider = "libvirt"')
     )
-    libvirt = b.deploy("--disk", _disk(b))
+    libvirt = b.run("deploy", "--yes", "--disk", _disk(b))
     assert libvirt.returncode == 1 and "deploy takes no disk there" in libvirt.stderr
     assert b.fake.created == []
 
