@@ -406,4 +406,4 @@ def _tell(manifest: DiskManifest, output: Path, ui: Ui) -> None:
     ui.say("  never started: host keys are made at its first start" if not manifest.proven else
            "  a copy was started and its tunnel used; this one was never started")  # fmt: skip
     ui.info("one image, one server: two machines from it would have the same disk key")
-    ui.info(f"next: obsdimg disk --write USER@HOST:/dev/DISK {output}")
+    ui.info(f"to a machine in a rescue system: obsdimg disk --write USER@HOST:/dev/DISK {output}")

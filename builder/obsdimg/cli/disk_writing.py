@@ -60,7 +60,7 @@ def write_there(options: Options, where: str, ui: Ui) -> int:
     more = (f" -p {target.port}" if target.port else "") + (
         f" -i {target.identity}" if target.identity else ""
     )
-    ui.info("next: end the rescue mode at the provider, if it has one, then restart it:")
+    ui.info("then end the rescue mode at the provider, if it has one, then restart it:")
     ui.info(f"  ssh{more} {target.host} reboot")
     ui.info("its console asks for the passphrase: obsdimg unlock, or by hand; then obsdimg probe")
     return 0
