@@ -125,7 +125,10 @@ class HostingChoice:
 def hosting_of(project: Project, choice: HostingChoice, state: State | None) -> Hosting:
     """How the provider gets the ISO.  Raises DeployError where nothing says it."""
     if choice.listen and not choice.serve:
-        raise HostingUsageError("--listen goes with --serve")
+        raise HostingUsageError(
+            "--listen goes with --serve",
+            "--serve HOST:PORT: where the provider reaches this machine",
+        )
     if project.config.deploy.provider == "libvirt":
         if choice.url or choice.serve:
             raise HostingUsageError(
