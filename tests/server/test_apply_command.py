@@ -66,6 +66,7 @@ def traffic(world: SshWorld, name: str) -> Iterator[list[float]]:
     pauses: list[float] = []
     stop = threading.Event()
     with StreamServer(world.wg.server), in_namespace(world.wg.client):
+        begun = time.monotonic()
         tunnel = access.open_tunnel(20)
         stream = tunnel.connect(SERVER4, PORT)
 
@@ -91,7 +92,9 @@ def traffic(world: SshWorld, name: str) -> Iterator[list[float]]:
             handshakes = tunnel.carrier.handshakes
             stream.close()
             tunnel.close()
-    assert handshakes == 1, "the other peer's session was cut"
+    # WireGuard itself makes a new one every two minutes; a busy machine may take so long.
+    usual = 1 + int((time.monotonic() - begun) / 100)
+    assert handshakes <= usual, "the other peer's session was cut"
 
 
 @pytest.mark.parametrize("release", ["6.6", "7.7"])
@@ -318,6 +321,6 @@ def test_words_that_make_no_sense_are_refused(
 ) -> None:
     project = project_files(ssh_world)
     done = ssh_world.obsdimg(*words)
-    assert done.returncode == 1
+    assert done.returncode == (1 if "remove" in words else 2)
     assert says in done.stderr.decode()
     assert project_files(ssh_world) == project

@@ -73,7 +73,7 @@ def test_the_boot_area_seen_first_is_remembered_and_a_change_is_bad(ssh_world: S
 )
 def test_wrong_words_are_refused(ssh_world: SshWorld, words: tuple[str, ...], says: str) -> None:
     done = ssh_world.obsdimg("status", *words)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert says in done.stderr.decode()
 
 

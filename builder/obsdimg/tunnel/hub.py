@@ -92,7 +92,10 @@ def _ask(path: Path, line: str, timeout: float) -> tuple[socket.socket, str]:
         answer = _read_line(asked)
     except OSError as error:
         asked.close()
-        raise HubError(f"{path}: the tunnel's process does not answer: {error}") from error
+        raise HubError(
+            f"{path}: the tunnel's process does not answer: {error.strerror or error}",
+            "try again without --via: it is started by itself",
+        ) from error
     except BaseException:
         asked.close()
         raise
