@@ -156,7 +156,7 @@ def test_an_option_that_makes_no_sense_is_one_line_and_a_hint(
     project: Path, words: tuple[str, ...], message: str
 ) -> None:
     done = run("rehearse", iso_of(project), "--quiet", *words)
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: {message}\nhint: ")
 
 
