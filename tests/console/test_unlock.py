@@ -159,6 +159,19 @@ def test_a_screen_without_text_is_its_own_outcome() -> None:
     assert console.typed == ""
 
 
+def test_a_machine_that_begins_anew_after_the_passphrase_is_not_unlocked() -> None:
+    """Seen under UEFI: the firmware's logo, then the loader asks again."""
+    logo = screen("", Kind.GRAPHICS)
+    console = ScriptedConsole(PROMPT, answer=lambda line: [PROMPT, logo, f"again\n{PROMPT}"])
+    work, _ = run(console, tries=1)
+    assert work.report.outcome is Outcome.NO_PROMPT
+    answers = iter([[logo, f"again\n{PROMPT}"], ["boot> \nbooting sr0a:/bsd: 1"]])
+    console = ScriptedConsole(PROMPT, answer=lambda line: next(answers))
+    work, _ = run(console)
+    assert work.report.outcome is Outcome.UNLOCKED
+    assert work.report.tries == 2
+
+
 def test_a_restart_that_is_still_to_come_is_waited_for() -> None:
     before = ScriptedConsole(LOGIN, LOGIN, LostError("vnc://scripted: closed"))
     after = ScriptedConsole("SeaBIOS (version 1.16)", PROMPT, answer=Loader())

@@ -110,9 +110,11 @@ class Unlocking:
         while True:
             before = self._type(passphrase)
             seen = self._await_answer(before)
-            if seen.sight is not Sight.REFUSED or self.report.tries >= self._tries:
+            asked_again = seen.sight in (Sight.REFUSED, Sight.PASSPHRASE)
+            if not asked_again or self.report.tries >= self._tries:
                 break
-            # A key may have been lost on the way: once more before it is called wrong.
+            # A key may have been lost on the way, or the machine began anew: once more before it
+            # is called wrong.
             self._note("once more, slowly")
         self.report.outcome = self._judge(seen)
         return self.report
@@ -219,7 +221,8 @@ class Unlocking:
             if now == moved or (now == before and not was_moved):
                 continue
             seen = self._settled(console)
-            if seen.sight is Sight.BLANK or _half_said(seen):
+            # A picture is the firmware's logo: the machine began anew, and nothing is opened.
+            if seen.sight in (Sight.BLANK, Sight.UNREADABLE) or _half_said(seen):
                 continue
             return seen
         raise ConsoleError(
