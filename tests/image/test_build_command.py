@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -10,20 +11,24 @@ import socket
 import struct
 import subprocess
 import sys
+import tarfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import pycdlib
 import pytest
 
 from obsdimg import standin
 from obsdimg.cli.main import main
+from obsdimg.core.entry import Entry
 from obsdimg.core.secret import Secret
 from obsdimg.ffs import FileSystem
 from obsdimg.image.project_secrets import project_secrets
 from obsdimg.image.secret_search import search
 from obsdimg.iso import Iso, remaster
 from obsdimg.kernel.bootkernel import BootKernel
+from support.sealed import open_sealed
 
 PASSPHRASE = "correct horse battery staple"
 CONFIG = """
@@ -154,9 +159,21 @@ def test_other_programs_read_the_iso(project: Path, medium: Path, tmp_path: Path
         capture_output=True,
         text=True,
     ).stdout
-    assert "-rw------- 0/0" in next(x for x in listing.splitlines() if x.endswith("etc/pf.conf"))
-    assert "drwx------ 0/0" in next(x for x in listing.splitlines() if x.endswith("etc/wireguard/"))
-    assert not [line for line in listing.splitlines() if line.endswith(" etc/")]
+    members = {line.split()[-1]: line.split()[:2] for line in listing.splitlines()}
+    assert members == {
+        "install.site": ["-rwx------", "0/0"],
+        "obsdimg.sealed": ["-rw-------", "0/0"],
+    }
+    inside = sealed_in((out / "6.6/amd64/site66.tgz").read_bytes())
+    assert inside["/etc/pf.conf"].mode == 0o600
+
+
+def sealed_in(site_set: bytes) -> dict[str, Entry]:
+    """The files in the sealed file of a site set, by path."""
+    with tarfile.open(fileobj=io.BytesIO(site_set), mode="r:gz") as archive:
+        stream = archive.extractfile("obsdimg.sealed")
+        assert stream is not None
+        return {e.path: e for e in open_sealed(stream.read(), Secret(PASSPHRASE))}
 
 
 @pytest.mark.parametrize("console", ["vga", "com0"])
@@ -338,12 +355,17 @@ def test_overlay_files_land_with_their_modes(project: Path, medium: Path) -> Non
     (project / "overlay/opt/tool/run").write_text("#!/bin/sh\n")
     (project / "overlay/opt/tool/run").chmod(0o755)
     assert main(words(project, medium)) == 0
+    iso = pycdlib.PyCdlib()
+    iso.open(str(result(project)))
+    packed = io.BytesIO()
+    iso.get_file_from_iso_fp(packed, rr_path="/6.6/amd64/site66.tgz")
+    iso.close()
+    inside = sealed_in(packed.getvalue())
+    assert inside["/etc/ssl/x.pem"].mode == 0o640
+    assert inside["/opt/tool/run"].mode == 0o755
+    assert inside["/opt/tool/run"].data == b"#!/bin/sh\n"
     site = json.loads(Path(f"{result(project)}.json").read_text())["site_set"]
-    modes = {e["path"]: (e["kind"], e["mode"]) for e in site}
-    assert modes["/etc/ssl/x.pem"] == ("file", "0640")
-    assert modes["/opt/tool/run"] == ("file", "0755")
-    assert modes["/opt/tool"][0] == "dir"
-    assert "/etc/ssl" not in modes
+    assert "/opt/tool/run" not in {e["path"] for e in site}, "sealed: the manifest may be seen"
 
 
 def test_an_output_folder_that_is_missing(
@@ -370,7 +392,7 @@ def test_a_full_disk_leaves_nothing(
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small], check=True)
     try:
         argv = words(project, medium, "-o", str(small / "x.iso"))
-        refused(capsys, project, argv, "no space left")
+        refused(capsys, project, argv, "2 MB free, ")
         assert list(small.iterdir()) == []
     finally:
         subprocess.run(["umount", small], check=True)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +20,8 @@ from obsdimg.rehearsal import (
     RehearsalVerdict,
     rehearse_iso,
 )
+from obsdimg.rehearsal.programs.sets import _note_hash
+from obsdimg.rehearsal.world import SetState, World
 from obsdimg.response.check import simulate
 from obsdimg.response.matching import NoAnswerError, answer, read_lines
 from obsdimg.response.questions import Circumstances, expand, load
@@ -72,6 +76,18 @@ def test_an_iso_is_rehearsed_by_its_boot_conf_and_large_sets_are_not_unpacked(
     build_iso(path, signify_key=SignifySecretKey.generate(), iso_size_padding=20 << 20)
     result = rehearse_iso(path, operator=Operator(), limits=RehearsalLimits(quiet=2.0))
     assert result.verdict is RehearsalVerdict.NO_AUTOINSTALL
+
+
+def test_sets_of_one_length_are_told_apart_by_what_the_list_says() -> None:
+    world = SimpleNamespace(
+        sets={name: SetState(name, 3, listed=name * 64) for name in "abc"},
+    )
+    for value in "cab":
+        _note_hash(cast(World, world), value * 64, 3)
+    assert all(state.sha256 == state.listed for state in world.sets.values())
+    changed = SimpleNamespace(sets={"a": SetState("a", 3, listed="a" * 64)})
+    _note_hash(cast(World, changed), "x" * 64, 3)
+    assert changed.sets["a"].sha256 == "x" * 64
 
 
 GENUINE_LIKE = """

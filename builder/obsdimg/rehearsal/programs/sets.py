@@ -138,11 +138,8 @@ def _hash(world: World, stream: BinaryIO, algorithm: str) -> str:
     path = _token_in(stream)
     if path is None:
         value = hashlib.file_digest(stream, algorithm).hexdigest()  # type: ignore[arg-type]
-        size = stream.tell()
-        for state in world.sets.values():
-            if state.size == size and not state.sha256 and algorithm == "sha256":
-                state.sha256 = value
-                break
+        if algorithm == "sha256":
+            _note_hash(world, value, stream.tell())
         return value
     state = _known_set(world, path)
     if algorithm == "sha256" and state.sha256:
@@ -155,6 +152,17 @@ def _hash(world: World, stream: BinaryIO, algorithm: str) -> str:
     if algorithm == "sha256":
         state.sha256 = value
     return value
+
+
+def _note_hash(world: World, value: str, size: int) -> None:
+    """Remember the hash of content that came through a pipe, without its name: it is that of the
+    set which the list says has it, else of the first one of that length that has none."""
+    alike = [state for state in world.sets.values() if state.size == size]
+    if any(state.sha256 == value == state.listed for state in alike):
+        return
+    alike = [state for state in alike if not state.sha256]
+    for state in sorted(alike, key=lambda state: state.listed != value)[:1]:
+        state.sha256 = value
 
 
 def _known_set(world: World, path: str) -> SetState:
