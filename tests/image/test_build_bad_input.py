@@ -47,7 +47,7 @@ def test_an_overlay_that_holds_the_secrets_folder_is_refused(
 ) -> None:
     (project / "link").symlink_to(".")
     assert main(configure(project, f'[site]\noverlay = "{overlay}"\n')) == 1
-    assert "secrets would be in the ISO in clear" in capsys.readouterr().err
+    assert "the clients' keys and the image key would land on the server" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("secret", ["server.key", "laptop.key", "laptop.psk"])
@@ -248,5 +248,6 @@ def test_the_head_of_a_published_hosts_file_is_understood(project: Path) -> None
     ]
     (project / "list").write_text("\n".join(lines))
     configure(project, "[tunnel]\nblock_lists = ['list']\n")
-    (block,) = (f for f in site(project).files if f.path.endswith("/block.conf"))
+    sealed = site(project).sealed
+    (block,) = (entry for path, entry in sealed.items() if path.endswith("/block.conf"))
     assert block.data == b'local-zone: "ads.example.com" always_nxdomain\n'
