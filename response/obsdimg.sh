@@ -301,7 +301,7 @@ obsdimg_confirm_wipe() {
 __EOT
 	IFS= read -r _reply?"Answer: "
 	[[ $_reply == "wipe $1" ]] || obsdimg_die "$1 was left as it is. Nothing was changed." \
-	    "Detach the ISO and restart: only what was installed to the end will start."
+	    "Detach the ISO and restart: only what was installed to the end starts."
 }
 
 # A key disk partition must be there, be of type RAID, and not hold another key.
