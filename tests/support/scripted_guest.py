@@ -233,7 +233,7 @@ class Guest:
             "ssh-open": {22}, "good-ssh": {22}, "ssh-mute": {22}, "smtp-open": {25},
         }.get(self.branch, set())  # fmt: skip
         out = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 128, 1)
-        for port in (22, 25, 80):
+        for port in sorted({guest for kind, _, guest in self.forwards if kind == "tcp"}):
             if self.branch == "blind-cable":
                 break
             out += _packet(40000, port, 0x02)

@@ -140,13 +140,13 @@ def test_a_split_tunnel_is_not_pinged_outside_by_default(
     assert probe(setup) == 0
     assert "outside" not in capsys.readouterr().out
     assert probe(setup, "--outside", "172.16.1.9") == 0
-    assert probe(setup, "--outside", "9.9.9.9") == 1
+    assert probe(setup, "--outside", "9.9.9.9") == 2
     assert "9.9.9.9 is not in this client's AllowedIPs" in capsys.readouterr().err
 
 
 def test_the_servers_address_can_be_given(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
     setup.rewrite("10.0.0.2/24, fd00:53::2/64", "10.0.0.2/32")
-    assert probe(setup, "--outside", "none") == 1
+    assert probe(setup, "--outside", "none") == 2
     assert (
         "hint: give the server's address in the tunnel by --server-address"
         in capsys.readouterr().err
@@ -189,7 +189,7 @@ def test_a_file_that_others_may_read_is_warned_of(
 def test_bad_words_are_one_line(
     setup: Setup, capsys: pytest.CaptureFixture[str], words: list[str], says: str
 ) -> None:
-    assert probe(setup, *words) == 1
+    assert probe(setup, *words) == 2
     err = capsys.readouterr().err
     assert says in err
     assert "Traceback" not in err
@@ -267,7 +267,7 @@ def test_a_client_of_the_project_is_probed_by_its_name(
             out = capsys.readouterr().out
             assert "10.0.0.1 (server): 1 of 1 answered" in out
             assert "fd00:53::1 (server): 1 of 1 answered" in out
-        assert main(["probe", *quick, *config]) == 1
+        assert main(["probe", *quick, *config]) == 2
         assert "hint: obsdimg probe laptop|phone" in capsys.readouterr().err
         assert main(["probe", "tablet", *quick, *config]) == 1
         err = capsys.readouterr().err

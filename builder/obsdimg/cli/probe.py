@@ -16,6 +16,7 @@ from obsdimg.config.hops import is_hop
 from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.site.clients import find_peer, plan_client, read_client, still_missing
 from obsdimg.tunnel.endpoint import Endpoint
+from obsdimg.tunnel.errors import EndpointError
 from obsdimg.tunnel.identity import TunnelClient
 from obsdimg.tunnel.ip import Address
 from obsdimg.tunnel.probe import Target
@@ -89,7 +90,10 @@ def run(options: Options, ui: Ui) -> int:
     if options.conf is not None and options.conf.expanduser().stat().st_mode & 0o077:
         ui.warn(f"{options.conf}: others may read this private key; chmod 600 {options.conf}")
     if options.endpoint:
-        endpoint = Endpoint.parse(options.endpoint, "--endpoint")
+        try:
+            endpoint = Endpoint.parse(options.endpoint, "--endpoint")
+        except EndpointError as error:
+            raise UsageError(error.message, error.hint) from None
         client = replace(client, host=endpoint.host, port=endpoint.port)
     for what, how in still_missing(client):
         raise ProbeChoiceError(f"client {client.name}: not complete yet, it lacks {what}", how)

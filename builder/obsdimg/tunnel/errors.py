@@ -35,3 +35,9 @@ class EndpointError(TunnelError):
 
 class ProbeError(TunnelError):
     """The probe was asked for something that cannot be done."""
+
+
+class ProbeArgumentError(ProbeError):
+    """A count, time limit or size that no probe takes; exit code 2, as for any wrong usage."""
+
+    exit_code = 2

@@ -21,6 +21,7 @@ from obsdimg.tunnel.errors import (
     HandshakeError,
     MessageError,
     PacketError,
+    ProbeArgumentError,
     ProbeError,
 )
 from obsdimg.tunnel.ip import Address
@@ -124,13 +125,15 @@ def _sources(addresses: Sequence[Address], targets: Sequence[Target]) -> dict[in
 
 def _check(count: int, interval: float, timeout: float, payload: int) -> None:
     if not 1 <= count <= MAXIMUM_COUNT:
-        raise ProbeError(f"a count of {count} is not between 1 and {MAXIMUM_COUNT}")
+        raise ProbeArgumentError(f"a count of {count} is not between 1 and {MAXIMUM_COUNT}")
     if not 0.01 <= interval <= 60:
         raise ProbeError(f"an interval of {interval:g} s is not between 0.01 and 60")
     if not 0.1 <= timeout <= 3600:
-        raise ProbeError(f"a time limit of {timeout:g} s is not between 0.1 and 3600")
+        raise ProbeArgumentError(f"a time limit of {timeout:g} s is not between 0.1 and 3600")
     if not 8 <= payload <= MAXIMUM_PAYLOAD:
-        raise ProbeError(f"a size of {payload} bytes is not between 8 and {MAXIMUM_PAYLOAD}")
+        raise ProbeArgumentError(
+            f"a size of {payload} bytes is not between 8 and {MAXIMUM_PAYLOAD}"
+        )
 
 
 @dataclass
