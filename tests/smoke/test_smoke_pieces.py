@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import socket
 import subprocess
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from obsdimg.smoke import expectations as says
 from obsdimg.smoke import qemu as qemu_module
-from obsdimg.smoke.console import Cleaner
+from obsdimg.smoke.console import Cleaner, Console, ExpectationError
 from obsdimg.smoke.keys import UntypableError, keys
 from obsdimg.smoke.machine import MachineError, picture_from_ppm, png_from_ppm
 from obsdimg.smoke.plan import Secret, SmokePlan, mask
@@ -97,6 +99,30 @@ def test_a_pause_between_lf_and_cr_does_not_spoil_the_next_line(pause_after: int
     out = cleaner.feed(raw[:pause_after]) + cleaner.flush()
     out += cleaner.feed(raw[pause_after:]) + cleaner.flush()
     assert out == "real\nOpenBSD 6.6\nx"
+
+
+LEFT = b"obsdimg: STOPPED: sd0 was left as it is. Nothing was changed.\r\n"
+
+
+@pytest.mark.parametrize("cut", [0, len("obsdimg: STOPPED: s"), len(LEFT) - 4, len(LEFT)])
+def test_a_line_that_comes_in_pieces_is_judged_when_it_is_whole(cut: int) -> None:
+    """Its beginning is that of a failure."""
+    ours, guests = socket.socketpair()
+    pieces = [LEFT[cut:]]
+    with ours, guests:
+        guests.sendall(LEFT[:cut])
+        # `health` is called while the line is silent.
+        console = Console(ours, health=lambda: guests.sendall(pieces.pop() if pieces else b""))
+        assert console.expect(says.LEFT_ALONE, says.NEW_PASSPHRASE) is says.LEFT_ALONE
+
+
+def test_another_stop_of_the_encryption_step_is_a_failure_with_its_words() -> None:
+    ours, guests = socket.socketpair()
+    with ours, guests:
+        guests.sendall(b"obsdimg: STOPPED: sd0 cannot be read.\r\n")
+        with pytest.raises(ExpectationError, match=r"STOPPED: sd0 cannot be read\.") as caught:
+            Console(ours).expect(says.LEFT_ALONE, says.NEW_PASSPHRASE)
+    assert caught.value.failure is says.STOPPED
 
 
 def test_masking_prefers_the_longest_secret_and_leaves_the_rest() -> None:
