@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 import shutil
+import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,12 +18,12 @@ from obsdimg.core.progress import Progress
 from obsdimg.smoke import expectations as says
 from obsdimg.smoke import loader, scenario
 from obsdimg.smoke.machine import AcceleratorError
-from obsdimg.smoke.outside import check_tunnel
+from obsdimg.smoke.outside import check_tunnel, name_is_known
 from obsdimg.smoke.plan import EmulatedNetwork, Secret, SmokePlan
 from obsdimg.smoke.play import RunOptions
 from obsdimg.smoke.qemu import Accelerator, find_qemu
 from obsdimg.smoke.result import SmokeResult, SmokeVerdict
-from obsdimg.smoke.scenario import boot_checks, idle_trouble, run_smoke
+from obsdimg.smoke.scenario import boot_checks, idle_trouble, no_internet, run_smoke
 from obsdimg.tunnel.client import HandshakeLog
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.identity import TunnelClient
@@ -289,11 +290,55 @@ def test_a_boot_is_judged_by_what_it_says(lines: list[str], first: bool, bad: st
 
 def test_without_a_network_patches_are_not_tried_and_everything_else_is_judged() -> None:
     patches = scripted_guest.FIRST_TIME_TROUBLE["no-patches"]
-    kinds = {c.name: c.verdict for c in boot_checks([patches, ENDED], offline=True)}
+    kinds = {c.name: c.verdict for c in boot_checks([patches, ENDED], no_internet="x")}
     assert kinds["patches at the first boot"] is SmokeVerdict.SKIPPED
     assert kinds["every step of the first boot worked"] is SmokeVerdict.PASSED
-    kinds = {c.name: c.verdict for c in boot_checks([patches], offline=True)}
+    kinds = {c.name: c.verdict for c in boot_checks([patches], no_internet="x")}
     assert kinds["every step of the first boot worked"] is SmokeVerdict.FAILED
+
+
+NO_NAME = {
+    "6.6": "ftp: ftp.eu.openbsd.org: no address associated with name",
+    "7.7": "syspatch: cdn.openbsd.org: no address associated with name",
+}
+"""What syspatch(8) says where no name is found, seen on a real 6.6 and 7.7."""
+
+
+@pytest.mark.parametrize("release", NO_NAME)
+def test_a_mirror_that_this_machine_does_not_find_either_is_no_fault_of_the_iso(
+    release: str,
+) -> None:
+    patches = scripted_guest.FIRST_TIME_TROUBLE["no-patches"]
+    lines = [*FIRST_BOOT, NO_NAME[release], patches, ENDED]
+    asked: list[str] = []
+
+    def known(name: str, answer: bool = False) -> bool:
+        asked.append(name)
+        return answer
+
+    why = no_internet(lines, offline=False, known=known)
+    assert asked == [NO_NAME[release].split(": ")[1]] and asked[0] in why
+    verdicts = {c.name: c.verdict for c in boot_checks(lines, no_internet=why)}
+    assert verdicts["patches at the first boot"] is SmokeVerdict.SKIPPED
+    assert verdicts["every step of the first boot worked"] is SmokeVerdict.PASSED
+    # The other way round: this machine finds it, or the guest complains of something else.
+    assert not no_internet(lines, offline=False, known=lambda name: True)
+    assert not no_internet([*FIRST_BOOT, patches, ENDED], offline=False, known=known)
+    assert not no_internet([NO_NAME[release], ENDED], offline=False, known=known)
+    assert len(asked) == 1
+
+
+def test_a_name_is_known_where_this_machine_finds_an_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def look_up(name: str, port: int, **_: object) -> list[tuple[object, ...]]:
+        if name != "mirror.example":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_DGRAM, 17, "", ("192.0.2.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    assert name_is_known("mirror.example")
+    assert not name_is_known("no-mirror.example")
 
 
 @pytest.mark.parametrize("text", scripted_guest.IDLE_TROUBLE.values())

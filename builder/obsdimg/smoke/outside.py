@@ -21,7 +21,8 @@ from obsdimg.smoke.machine import VirtualMachine
 from obsdimg.smoke.plan import EmulatedNetwork
 from obsdimg.smoke.qemu import Forward
 from obsdimg.smoke.result import SmokeCheck
-from obsdimg.tunnel.endpoint import Endpoint
+from obsdimg.tunnel.endpoint import Endpoint, resolve
+from obsdimg.tunnel.errors import EndpointError
 from obsdimg.tunnel.identity import TunnelClient
 from obsdimg.tunnel.probe import Target
 from obsdimg.tunnel.report import ProbeResult, Role
@@ -31,6 +32,17 @@ Prober = Callable[[TunnelClient, int, Sequence[str], float], ProbeResult]
 server too, within so many seconds."""
 
 SYN, ACK, RST = 0x02, 0x10, 0x04
+
+
+NAME_SECONDS = 10.0  # this machine's name servers are waited for so long
+
+
+def name_is_known(name: str) -> bool:
+    """Whether this machine finds an address of `name`."""
+    try:
+        return bool(resolve(Endpoint(name, 443), NAME_SECONDS))
+    except EndpointError:
+        return False
 
 
 class KeyMissingError(ObsdimgError):

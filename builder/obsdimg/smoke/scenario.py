@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from obsdimg.smoke.disk_search import (
 from obsdimg.smoke.inside import check_inside
 from obsdimg.smoke.loader import Loader
 from obsdimg.smoke.machine import AcceleratorError, VirtualMachine, make_disk
-from obsdimg.smoke.outside import check_ports, check_tunnel
+from obsdimg.smoke.outside import check_ports, check_tunnel, name_is_known
 from obsdimg.smoke.plan import Secret, SmokePlan, kdf_seconds
 from obsdimg.smoke.play import Play, RunOptions, StageError, absent_secrets
 from obsdimg.smoke.qemu import Accelerator
@@ -203,9 +204,8 @@ class Scenario(Play):
             self.expect(console, says.BOOTED if name == "first-boot" else again)
             stage.checks.append(SmokeCheck.of("the system is up", True, "", "E66 13"))
             texts = this_boot([line.text for line in console.lines])
-            stage.checks += boot_checks(
-                texts, first=name == "first-boot", offline=self.plan.offline
-            )
+            why = no_internet(texts, offline=self.plan.offline)
+            stage.checks += boot_checks(texts, first=name == "first-boot", no_internet=why)
             for text in texts:
                 if found := re.search(says.SERVER_KEY, text):
                     self.server_key = found[1]
@@ -346,20 +346,38 @@ def idle_trouble(lines: list[str]) -> str:
     return next((text for text in lines if any(re.search(s, text) for s in signs)), "")
 
 
-def boot_checks(lines: list[str], *, first: bool = True, offline: bool = False) -> list[SmokeCheck]:
+def no_internet(
+    lines: list[str], *, offline: bool, known: Callable[[str], bool] = name_is_known
+) -> str:
+    """Why the guest cannot fetch patches here, whatever the ISO; or nothing.
+
+    A mirror whose name the guest does not find is a fault of its configuration, unless this
+    machine (`known`), through which the guest reaches the internet, does not find it either.
+    """
+    if offline:
+        return "the guest has no network (--offline)"
+    if not any(says.PATCHES_FAILED in text for text in lines):
+        return ""
+    names = [found[1] for text in lines if (found := re.search(says.NAME_NOT_FOUND, text))]
+    if not names or known(names[-1]):
+        return ""
+    return f"no internet here: this machine does not find {names[-1]} either"
+
+
+def boot_checks(lines: list[str], *, first: bool = True, no_internet: str = "") -> list[SmokeCheck]:
     """What the lines of a boot say about daemons and, with `first`, the first boot's own steps.
 
-    Those have worked if none says that it failed and their last line came.  Without a network
-    patches cannot be fetched: that is not tried, rather than failed.
+    Those have worked if none says that it failed and their last line came.  `no_internet` is the
+    reason, if there is one, why patches cannot be fetched here: that is not tried, rather than
+    failed.
     """
     started = [text for text in lines if re.search(says.FAILED_DAEMON, text)]
     failed = [word for text in started for word in re.findall(r"\S+\((?:failed|absent)\)", text)]
     steps = [text for text in lines if re.search(says.FAILED_STEP, text)]
     checks = [SmokeCheck.of("every daemon started", not failed, ", ".join(failed), "E66 14")]
-    if offline and (patches := [text for text in steps if "patches FAILED" in text]):
+    if no_internet and (patches := [text for text in steps if says.PATCHES_FAILED in text]):
         steps = [text for text in steps if text not in patches]
-        why = "the guest has no network (--offline)"
-        checks.append(SmokeCheck("patches at the first boot", SmokeVerdict.SKIPPED, why))
+        checks.append(SmokeCheck("patches at the first boot", SmokeVerdict.SKIPPED, no_internet))
     if first:
         ended = any(re.search(says.STEPS_ENDED, text) for text in lines)
         bad = steps[0] if steps else "" if ended else "their last line did not come"
