@@ -10,8 +10,10 @@ from typing import Any, cast
 
 import pytest
 
+from obsdimg.smoke import loader as loader_module
 from obsdimg.smoke.console import Console, ExpectationError
 from obsdimg.smoke.loader import Loader
+from obsdimg.smoke.plan import Secret
 
 BANNER = "\r\n>> OpenBSD/amd64 CDBOOT 3.65\n\rboot> "
 REFUSED = "\r\nboot: illegal argument tty\n\rboot> "
@@ -45,6 +47,11 @@ def to_serial_line(answers: Sequence[str]) -> list[str]:
     return typed
 
 
+@pytest.fixture(autouse=True)
+def _typist_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loader_module, "KEY_PAUSE", 0.001)
+
+
 @pytest.mark.parametrize("refusals", [0, 1, 2])
 def test_what_the_loader_lost_a_key_of_is_typed_again(refusals: int) -> None:
     answers = [REFUSED] * refusals + ["\r\nswitching console to com0" + BANNER]
@@ -54,3 +61,75 @@ def test_what_the_loader_lost_a_key_of_is_typed_again(refusals: int) -> None:
 def test_a_loader_that_never_understands_is_a_failure() -> None:
     with pytest.raises(ExpectationError, match="greeting on the serial line"):
         to_serial_line([REFUSED] * 3)
+
+
+WRONG, RIGHT = "not the passphrase", "a right passphrase"
+
+
+def unlock(lost: Sequence[str], right: str = RIGHT) -> list[str]:
+    """What a locked loader takes for lines.  For each line that is typed `lost` names keys of it
+    that do not arrive ("\\r": Enter)."""
+    ours, theirs = socket.socketpair()
+    taken: list[str] = []
+
+    def guest() -> None:
+        left = [list(keys) for keys in lost]
+        with theirs:
+
+            def line() -> str:
+                keys, missing = "", left.pop(0) if left else []
+                while True:
+                    key = theirs.recv(1).decode()
+                    if not key:
+                        raise EOFError
+                    if key in missing:
+                        missing.remove(key)
+                    elif key == "\r":
+                        theirs.sendall(b"\n\r")
+                        taken.append(keys)
+                        return keys
+                    else:
+                        keys += key
+
+            try:
+                theirs.sendall(b"Passphrase: ")
+                while line() != right:
+                    theirs.sendall(b"incorrect passphrase\n\rPassphrase: ")
+                theirs.sendall(b"boot> ")
+                line()
+                theirs.sendall(b"switching console to com0" + BANNER.encode())
+                theirs.recv(1)
+            except EOFError:
+                return
+
+    thread = threading.Thread(target=guest, daemon=True)
+    thread.start()
+    with ours:
+        machine = SimpleNamespace(spec=SimpleNamespace(serial_mirror=True))
+        Loader(cast(Any, machine), Console(ours)).unlock(Secret(RIGHT), Secret(WRONG))
+    thread.join(10)
+    return taken
+
+
+@pytest.mark.parametrize(
+    ("lost", "taken"),
+    [
+        ([], [WRONG, RIGHT]),
+        (["\r", ""], [WRONG, RIGHT]),
+        (["", "\r"], [WRONG, RIGHT]),
+        (["", "g"], [WRONG, RIGHT.replace("g", ""), RIGHT]),
+        (["", "se\r"], [WRONG, "a right pasphras", RIGHT]),
+        (["", "", "\r"], [WRONG, RIGHT]),
+    ],
+)
+def test_keys_that_the_locked_loader_lost_are_typed_again(
+    lost: list[str], taken: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loader_module, "ENTER_SECONDS", 1.0 if "\r" in "".join(lost) else 60.0)
+    assert unlock(lost) == [*taken, "set tty com0"]
+
+
+def test_a_passphrase_that_is_refused_again_and_again_is_the_wrong_one() -> None:
+    with pytest.raises(ExpectationError, match="incorrect passphrase") as caught:
+        unlock([], right="another passphrase")
+    assert "another passphrase than the one given" in (caught.value.hint or "")

@@ -29,6 +29,9 @@ KEY_PAUSE = 0.025
 """Seconds between characters.  The BIOS's serial mirror looks at the line 18 times a second
 and keeps 15 keys: 19 at once lost their end on SeaBIOS 1.16 (E66)."""
 TYPED_AGAIN = 2
+ENTER_SECONDS = 40.0
+"""After so long without a new line the Enter was lost: the loader prints one as it takes it."""
+NEW_LINE = Mark("new-line", r"\n", "S19 E77")
 LOOK = 0.1  # seconds between looks at the screen
 
 
@@ -82,9 +85,13 @@ class Loader:
                 )  # fmt: skip
 
     def send(self, text: str) -> None:
-        """Type `text` and Enter."""
+        """Type `text` and Enter; on a serial line Enter again if it was lost."""
         if self.on_serial:
             self.console.send(text, pause=KEY_PAUSE)
+            for _ in range(TYPED_AGAIN):
+                if self.console.glimpse(NEW_LINE, ENTER_SECONDS):
+                    break
+                self.console.send("")
         else:
             self.console.note(f"typed on the keyboard: {text}")
             # What stands on the screen already is no answer to this.
@@ -99,14 +106,21 @@ class Loader:
     def unlock(self, passphrase: Secret, wrong: Secret | None = None) -> None:
         """From power-on to the loader's prompt on the serial line, through the passphrase.
 
-        With `wrong`, that is typed first and must be refused.  Raises ExpectationError.
+        With `wrong`, that is typed first and must be refused.  What is refused on a serial line
+        is typed again: a busy machine loses keys there (E77).  Raises ExpectationError.
         """
         self.expect(LOADER_PASSPHRASE)
         if wrong is not None:
             self.send(wrong.reveal())
             self.expect(replace(INCORRECT, limit=self.kdf_seconds))
-        self.send(passphrase.reveal())
-        self.expect(loader_prompt(WRONG_PASSPHRASE, LOADER_ABORTED, limit=self.kdf_seconds))
+        for _ in range(TYPED_AGAIN if self.on_serial else 0):
+            self.send(passphrase.reveal())
+            prompt = loader_prompt(LOADER_ABORTED, limit=self.kdf_seconds)
+            if self.console.expect(prompt, INCORRECT) is prompt:
+                break
+        else:
+            self.send(passphrase.reveal())
+            self.expect(loader_prompt(WRONG_PASSPHRASE, LOADER_ABORTED, limit=self.kdf_seconds))
         self._to_com0()
 
     def _to_com0(self) -> None:
