@@ -97,14 +97,36 @@ def traffic(world: SshWorld, name: str) -> Iterator[list[float]]:
     assert handshakes <= usual, "the other peer's session was cut"
 
 
+def noting_tunnel(root: Path, check: int) -> None:
+    """An obsdimg-tunnel on the server that only takes notes; its `check` ends with `check`."""
+    (root / "usr/local/sbin/obsdimg-tunnel").write_text(
+        f'#!/bin/sh\necho "obsdimg-tunnel $*" >>{root}/journal\n[ "$1" = keep ] || exit {check}\n'
+    )
+
+
+def kept_before_the_change(root: Path) -> list[str]:
+    """What obsdimg-tunnel was asked for: after the new files were on the disk and before pf had
+    the new rules, so that at any time the file or its last good copy is whole."""
+    lines = (root / "journal").read_text().splitlines()
+    asked = [i for i, line in enumerate(lines) if line.startswith("obsdimg-tunnel")]
+    loaded = next(i for i, line in enumerate(lines) if line.startswith("pfctl -f"))
+    placed = [i for i, line in enumerate(lines[:loaded]) if line.startswith("install -F -m ")]
+    assert max(placed) < min(asked) <= max(asked) < loaded
+    return [lines[i].removeprefix("obsdimg-tunnel ") for i in asked]
+
+
 @pytest.mark.parametrize("release", ["6.6", "7.7"])
 def test_a_client_is_added_rotated_and_removed_while_another_s_stream_goes_on(
     ssh_world: SshWorld, release: str
 ) -> None:
     root = ssh_world.like_openbsd(release)
+    noting_tunnel(root, check=0)
     with traffic(ssh_world, "phone") as pauses:
         done = ssh_world.obsdimg("client", "add", "tablet", "--apply", "--yes", timeout=180)
         assert done.returncode == 0, done.stderr + done.stdout
+        interface = "tun0" if release == "6.6" else "wg0"
+        asked = ["keep pf", f"check {interface}", f"keep {interface}"]
+        assert kept_before_the_change(root) == asked
         assert b"+ peer tablet: 10.0.0.4/32" in done.stdout
         assert b"came back through the tunnel" in done.stdout
         assert b"this connection ends" not in done.stdout
@@ -275,6 +297,7 @@ def test_two_at_once_and_a_run_that_was_cut_off(ssh_world: SshWorld) -> None:
 
 def test_a_power_failure_before_the_confirmation_leaves_the_old_files(ssh_world: SshWorld) -> None:
     root = ssh_world.like_openbsd()
+    noting_tunnel(root, check=1)
     before = snapshot(root)
     text = ssh_world.config.read_text() + '[[tunnel.peers]]\nname = "tablet"\nipv4 = "10.0.0.4"\n'
     ssh_world.config.write_text(text)
@@ -290,6 +313,14 @@ def test_a_power_failure_before_the_confirmation_leaves_the_old_files(ssh_world:
         assert time.monotonic() < end
         time.sleep(0.01)
     os.kill(int((result.parent / "pid").read_text()), signal.SIGKILL)
+    # What the renames would have given a name was on the disk by then: the stand-in of install(1)
+    # leaves NUL bytes without -F.
+    names = ("etc/pf.conf", "etc/wireguard/server.conf", "etc/wireguard/names")
+    for path in (root / name for name in names):
+        fresh = path.with_name(f".obsdimg-new.{path.name}")
+        assert fresh.read_bytes() == (result.parent / "new" / path.relative_to(root)).read_bytes()
+        assert fresh.stat().st_mode & 0o777 == 0o600
+    assert kept_before_the_change(root) == ["keep pf", "check tun0"], "what does not work is not"
     child.communicate(timeout=180)
     assert child.returncode != 0
     left = {path: data for path, data in snapshot(root).items() if ".obsdimg-new" not in path}

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from obsdimg.tunnel.keys import WgPrivateKey
+from support.openbsd_programs import INSTALL
 from support.server_bench import SHELLS, program
 from support.site_fixtures import RECIPE, content, planned, secret
 from support.source_tree import source_file
@@ -53,7 +54,7 @@ STAND_INS = {
     "getcap": "exit 1",
     "id": "echo 0",
     "logger": 'echo "$*" >>${0%/*}/journal',
-    "sync": ":",
+    "install": INSTALL,
 }
 
 
@@ -194,7 +195,9 @@ def test_a_configuration_that_wg_refuses_leaves_no_daemon_and_shows_no_key(
     assert server.call("start")[0] == 0, "and the next start works"
 
 
-@pytest.mark.parametrize("spoilt", ["", "[Interface]\n", None], ids=["empty", "cut", "refused"])
+@pytest.mark.parametrize(
+    "spoilt", ["", "[Interface]\n", "\0" * 400, None], ids=["empty", "cut", "zeros", "refused"]
+)
 def test_an_empty_cut_or_refused_configuration_gives_way_to_the_last_good_one(
     server: Server, spoilt: str | None
 ) -> None:

@@ -31,7 +31,7 @@ class Tunnel:
         self.text = self.file.read_text()
         self.good = root / "etc/wireguard/good"
         self.good.mkdir()
-        for name in ("logger", "sync", "rcctl"):
+        for name in ("logger", "rcctl"):
             self.bench.stand_in(name)
         self.bench.stand_in("pfctl", "! grep -q BAD $T/etc/pf.conf")
         self.bench.stand_in(
@@ -148,17 +148,72 @@ def test_a_refused_file_gives_way_once_and_the_good_one_never_to_itself(tunnel: 
     assert tunnel.call("fallback") == 1
 
 
-def test_a_copy_is_on_the_disk_before_it_has_its_name(tunnel: Tunnel) -> None:
-    tunnel.bench.stand_in("mv", 'exec /bin/mv "$@"')
-    tunnel.call("keep")
-    order = [line.split()[0] for line in tunnel.bench.journal()]
-    assert order == ["sync", "mv", "sync"]
-    assert (tunnel.good / tunnel.file.name).stat().st_mode & 0o777 in (0o600, 0o640)
+@pytest.mark.parametrize("thing", [None, "pf"])
+def test_a_copy_is_on_the_disk_before_it_has_its_name(tunnel: Tunnel, thing: str | None) -> None:
+    file = tunnel.pf if thing else tunnel.file
+    whole = file.read_text()
+    assert tunnel.call("keep", thing) == 0
+    file.write_text("")
+    file.chmod(0o666)
+    assert tunnel.call("choose", thing) == 2
+    mode = 0o640 if file.name.startswith("hostname") else 0o600
+    for made in (file, tunnel.good / file.name):
+        assert made.read_text() == whole
+        assert made.stat().st_mode & 0o777 == mode
+    root, good = tunnel.bench.root, tunnel.good / file.name
+    waits = f"install -F -m {mode:o} -o root -g wheel"
+    assert [line for line in tunnel.bench.journal() if line.startswith("install")] == [
+        f"{waits} {file} {good}",
+        f"{waits} {file} {root}/etc/wireguard/{file.name}.refused",
+        f"{waits} {good} {file}",
+    ]
+
+
+@pytest.mark.parametrize("thing", [None, "pf"])
+@pytest.mark.parametrize(
+    "lost", ["all", "the first block", "the last bytes", "one byte", "the end"]
+)
+def test_nul_bytes_of_the_right_length_give_way_to_the_last_good_one(
+    tunnel: Tunnel, lost: str, thing: str | None
+) -> None:
+    """What a power failure left on a real 6.6: the file's name and length, and zeros inside."""
+    file = tunnel.pf if thing else tunnel.file
+    text = file.read_bytes()
+    assert tunnel.call("keep", thing) == 0
+    holes = {
+        "all": bytes(len(text)),
+        # `# end` alone would call these whole.
+        "the first block": bytes(100) + text[100:],
+        "one byte": text.replace(b" ", b"\0", 1),
+        "the last bytes": text[:-30] + bytes(30),
+        "the end": text[: text.index(b"# end")],
+    }
+    file.write_bytes(holes[lost])
+    assert tunnel.call("keep", thing) == 1, "nor is it kept as good"
+    if thing is None:
+        assert tunnel.call("check") == 1
+    assert tunnel.call("choose", thing) == 2
+    assert file.read_bytes() == text
+    refused = tunnel.bench.root / f"etc/wireguard/{file.name}.refused"
+    assert refused.read_bytes() == holes[lost]
+    assert [line for line in tunnel.bench.journal() if "last good one holds again" in line]
+
+
+def test_a_good_copy_of_nul_bytes_is_never_taken_and_is_made_anew(tunnel: Tunnel) -> None:
+    good = tunnel.good / tunnel.file.name
+    good.write_bytes(bytes(len(tunnel.text)))
+    assert tunnel.call("choose") == 0, "the file itself is whole"
+    assert tunnel.call("keep") == 0
+    assert good.read_text() == tunnel.text
+    good.write_bytes(bytes(len(tunnel.text)))
+    tunnel.file.write_bytes(bytes(len(tunnel.text)))
+    assert tunnel.call("choose") == 1
+    assert tunnel.file.read_bytes() == bytes(len(tunnel.text)), "neither is any better"
 
 
 def test_a_copy_that_fails_leaves_the_old_one(tunnel: Tunnel) -> None:
     tunnel.call("keep")
-    tunnel.bench.stand_in("cp", "exit 1")
+    tunnel.bench.stand_in("install", "exit 1")
     tunnel.file.write_text(tunnel.text + "# new\n")
     assert tunnel.call("keep") == 1
     assert (tunnel.good / tunnel.file.name).read_text() == tunnel.text

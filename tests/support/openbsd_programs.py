@@ -69,6 +69,31 @@ else
 fi
 """
 
+INSTALL = r"""
+fsync= mode=755 owner= group=
+while getopts FSm:o:g: option; do
+	case $option in
+	F) fsync=yes ;;
+	S) ;;
+	m) mode=$OPTARG ;;
+	o) owner=$OPTARG ;;
+	g) group=$OPTARG ;;
+	*) exit 1 ;;
+	esac
+done
+shift $((OPTIND - 1))
+[ $# = 2 ] && [ -f "$1" ] && { [ ! -e "$2" ] || [ -f "$2" ]; } || exit 1
+made=$(/bin/mktemp "${2%/*}/INS@XXXXXXXXXX") || exit 1
+if [ -n "$fsync" ]; then /bin/cat "$1"; else /usr/bin/tr '\n -~' '\000' <"$1"; fi >"$made" &&
+	/bin/chmod "$mode" "$made" &&
+	{ /bin/chown "$owner:$group" "$made" 2>/dev/null || [ "$owner:$group" = root:wheel ]; } &&
+	/bin/mv -f "$made" "$2" && exit 0
+/bin/rm -f "$made"
+exit 1
+"""
+"""install(1) of OpenBSD, which GNU's is not: it always writes beside the file and renames, and -F
+waits for the disk.  Without -F the file is what a power failure leaves of it: NUL bytes."""
+
 PROGRAMS = {
     "sysctl": """
 case $2 in
@@ -104,8 +129,8 @@ if [ $# = 0 ]; then /usr/bin/sha256sum | cut -c1-64; else
     "wg": """
 set -- $(for word; do [ "$word" = tun0 ] && word=wg0; echo "$word"; done)
 exec /usr/bin/wg "$@" """,
-    "cp": """[ -e "$T/full" ] && { echo 'No space left on device' >&2; exit 1; }
-exec /bin/cp "$@" """,
+    "install": f"""[ -e "$T/full" ] && {{ echo 'No space left on device' >&2; exit 1; }}
+{INSTALL}""",
     "ifconfig": IFCONFIG,
     "df": """cat <<END
 Filesystem  1024-blocks       Used   Available Capacity Mounted on

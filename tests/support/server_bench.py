@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from support.openbsd_programs import INSTALL
 from support.site_fixtures import RECIPE, content, planned
 
 SHELLS = ["mksh", "lksh"] + ([os.environ["OBSDIMG_KSH"]] if "OBSDIMG_KSH" in os.environ else [])
@@ -64,6 +65,7 @@ class ServerBench:
             (self.root / folder).mkdir(parents=True)
         (self.root / "bin/awk").symlink_to(program(self.awk))
         (self.root / "bin/sh").symlink_to(program(self.shell))
+        self.stand_in("install", INSTALL)
 
     def stand_in(self, name: str, body: str = ":") -> None:
         """A program: it notes its arguments, then does `body` ($T is the root)."""
