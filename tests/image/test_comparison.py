@@ -207,7 +207,10 @@ def test_each_command_looks_first(
     phrase = tmp_path / "phrase"
     phrase.write_text("demo passphrase of no value\n")
     phrase.chmod(0o600)
-    for words in (["upload", "--url", "https://x.invalid/a.iso"], ["deploy", "--yes"]):
+    # A stand-in would be refused before anything is compared.
+    monkeypatch.setattr("obsdimg.deploy.image.built_on_stand_in", lambda path: False)
+    url = ["--url", "https://x.invalid/a.iso"]
+    for words in (["upload", *url], ["deploy", "--yes", *url]):
         assert main([*words, "--iso", str(built.iso)]) == 1
         assert "changed since it was built" in capsys.readouterr().err
     assert main(["smoke", "--passphrase-file", str(phrase)]) == 1

@@ -183,7 +183,7 @@ def test_the_stock_medium_is_not_ours(
 ) -> None:
     stock = ("d/upstream/install66.iso", "--passphrase-file", "pass")
     assert "nobody vouches for it" in _refused(capsys, *stock)
-    assert "was not made by obsdimg" in _refused(capsys, *stock, "--trust-iso")
+    assert "it is not OpenBSD and installs nothing" in _refused(capsys, *stock, "--trust-iso")
 
 
 def test_the_plan_comes_from_the_project(demo: Path, folder: Path) -> None:
