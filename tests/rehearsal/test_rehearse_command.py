@@ -185,7 +185,9 @@ def test_an_iso_built_from_the_genuine_ramdisk_installs(
         return original(path, ramdisk_files=with_key(fill, key), signify_key=key)  # type: ignore[arg-type]
 
     monkeypatch.setattr(obsdimg.standin, "build_iso", genuine_iso)
-    assert main(["demo", "--quiet", "--verbose", str(tmp_path / "project")]) == 0, capsys.readouterr().out
+    assert main(["demo", "--quiet", "--verbose", str(tmp_path / "project")]) == 0, (
+        capsys.readouterr().out
+    )
     shown = capsys.readouterr().out
     assert "\ninstalled:" in shown
     assert "Relinking" not in shown
