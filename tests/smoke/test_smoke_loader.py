@@ -12,7 +12,7 @@ import pytest
 
 from obsdimg.smoke import loader as loader_module
 from obsdimg.smoke.console import Console, ExpectationError
-from obsdimg.smoke.loader import Loader
+from obsdimg.smoke.loader import SET_COM0, Loader
 from obsdimg.smoke.plan import Secret
 
 BANNER = "\r\n>> OpenBSD/amd64 CDBOOT 3.65\n\rboot> "
@@ -55,7 +55,11 @@ def _typist_is_fast(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("refusals", [0, 1, 2])
 def test_what_the_loader_lost_a_key_of_is_typed_again(refusals: int) -> None:
     answers = [REFUSED] * refusals + ["\r\nswitching console to com0" + BANNER]
-    assert to_serial_line(answers) == ["set tty com0"] * (refusals + 1)
+    assert to_serial_line(answers) == [SET_COM0] * (refusals + 1)
+
+
+def test_the_first_key_may_get_lost() -> None:
+    assert SET_COM0[:1] == " " and SET_COM0[1:].strip() == "set tty com0"
 
 
 def test_a_loader_that_never_understands_is_a_failure() -> None:
@@ -126,7 +130,7 @@ def test_keys_that_the_locked_loader_lost_are_typed_again(
     lost: list[str], taken: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(loader_module, "ENTER_SECONDS", 1.0 if "\r" in "".join(lost) else 60.0)
-    assert unlock(lost) == [*taken, "set tty com0"]
+    assert unlock(lost) == [*taken, SET_COM0]
 
 
 def test_a_passphrase_that_is_refused_again_and_again_is_the_wrong_one() -> None:

@@ -355,7 +355,7 @@ class Guest:
         """From `boot>` to the booted kernel."""
         while True:
             line = self.ask("boot> ", timeout=5)
-            if line == "set tty com0":
+            if line and line.strip() == "set tty com0":
                 self.say("switching console to com", end="")
                 self.screen[-1] += "0"
                 self.on_serial = True

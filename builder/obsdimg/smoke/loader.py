@@ -32,6 +32,9 @@ TYPED_AGAIN = 2
 ENTER_SECONDS = 40.0
 """After so long without a new line the Enter was lost: the loader prints one as it takes it."""
 NEW_LINE = Mark("new-line", r"\n", "S19 E77")
+SET_COM0 = "   set tty com0"
+"""The loader skips blanks, so those may get lost as it moves to com0: of `et tty com0` it makes a
+kernel's name, and then no Enter boots (E77)."""
 LOOK = 0.1  # seconds between looks at the screen
 
 
@@ -130,8 +133,8 @@ class Loader:
         did not understand is typed again.
         """
         for _ in range(TYPED_AGAIN):
-            self.send("set tty com0")
+            self.send(SET_COM0)
             if self.console.expect(ON_SERIAL, MISUNDERSTOOD) is ON_SERIAL:
                 return
-        self.send("set tty com0")
+        self.send(SET_COM0)
         self.console.expect(ON_SERIAL)
