@@ -157,6 +157,7 @@ class WireguardGo:
             fd, name = tempfile.mkstemp(prefix="wireguard-go-")
             os.close(fd)
             self._log_file = Path(name)
+        before = len(self.logged())
         with self._log_file.open("ab") as stream:
             self._process = subprocess.Popen(
                 inside(self.namespace, "wireguard-go", "-f", self.name),
@@ -165,7 +166,14 @@ class WireguardGo:
                 stderr=stream,
                 env={**os.environ, "LOG_LEVEL": self.log},
             )
-        self._wait(lambda: bool(self.wg("show", self.name, "listen-port", check=False).strip()))
+        self._wait(lambda: self._listens(before))
+
+    def _listens(self, before: int) -> bool:
+        # wg(8) removes a socket that nobody listens on yet, and wireguard-go then gives up: it is
+        # not asked before it has said that it listens.
+        if self.log == "verbose" and "UAPI listener started" not in self.logged()[before:]:
+            return False
+        return bool(self.wg("show", self.name, "listen-port", check=False).strip())
 
     def stop(self) -> None:
         """End it; the interface goes with it."""

@@ -71,6 +71,7 @@ class LiveView:
         self._palette = Palette()
         self._shown: Screen | None = None
         self._note = ""
+        self._resized = False
 
     def run(self) -> None:
         seen = -1
@@ -84,15 +85,33 @@ class LiveView:
             try:
                 key = self._window.get_wch()
             except curses.error:
+                self._fit()
                 continue
             if key == LEAVE:
                 return
             if key == curses.KEY_RESIZE:
-                self._shown = None
-                self._window.erase()
-                self._draw(self._console.screen())
+                self._afresh()
+                self._resized = True
             else:
                 self._press(key)
+
+    def _fit(self) -> None:
+        """While nothing is typed: whole and anew once more after a change of size, since terminals
+        move their lines while it is drawn; and a change that no signal told of is seen, too."""
+        resized, self._resized = self._resized, False
+        with contextlib.suppress(OSError, curses.error):
+            columns, lines = os.get_terminal_size(1)
+            if (lines, columns) != self._window.getmaxyx():
+                curses.resizeterm(lines, columns)
+                resized = True
+        if resized:
+            self._afresh()
+
+    def _afresh(self) -> None:
+        """Draw everything, whatever curses believes to stand there."""
+        self._shown = None
+        self._window.clear()
+        self._draw(self._console.screen())
 
     def _press(self, key: int | str) -> None:
         try:
