@@ -25,7 +25,7 @@ def documents_are_as_described(monkeypatch: pytest.MonkeyPatch) -> None:
     prints = Ui.json
 
     def checked(ui: Ui, value: Any) -> None:
-        from obsdimg.cli.documents import DOCUMENTS, validate
+        from support.documents import DOCUMENTS, validate
 
         assert not ui.documents, "there is one document already"
         prints(ui, value)

@@ -14,15 +14,15 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from obsdimg.cli import documents
 from obsdimg.cli import main as cli
 from obsdimg.cli.commands import COMMANDS
-from obsdimg.cli.documents import ConsoleDocument, Shows, UnlockDocument
 from obsdimg.cli.options import specs
 from obsdimg.cli.unlock import EXIT_CODES
 from obsdimg.console.screen import Kind
 from obsdimg.console.states import Sight
 from obsdimg.console.unlock import Outcome
+from support import documents
+from support.documents.servers import ConsoleDocument, Shows, UnlockDocument
 
 TOP = Path(__file__).parents[2]
 PAGE, SCHEMA = TOP / "docs/json.md", TOP / "docs/json.schema.json"
