@@ -12,6 +12,7 @@ from obsdimg import __version__
 from obsdimg.cli import values
 from obsdimg.cli.guest import (
     GIB,
+    WithGuest,
     judge,
     kept_disk,
     passphrases,
@@ -20,7 +21,7 @@ from obsdimg.cli.guest import (
     require_room,
     versions,
 )
-from obsdimg.cli.options import WithConfig, argument, flag, option
+from obsdimg.cli.options import argument, flag, option
 from obsdimg.cli.servers import project_root
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
@@ -63,7 +64,7 @@ class DiskUsageError(ObsdimgError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithConfig):
+class Options(WithGuest):
     """What the command line says."""
 
     file: Path | None = argument(
@@ -95,23 +96,6 @@ class Options(WithConfig):
         help="what starts the disk there: bios, uefi (from 7.5; default: bios)",
     )
     prove: bool = flag("--prove", help="start a throw-away copy and use its tunnel")
-    passphrase_file: Path | None = option(
-        "--passphrase-file", type=Path, metavar="F", help="the disk's passphrase (mode 0600)"
-    )
-    sealing_passphrase_file: Path | None = option(
-        "--sealing-passphrase-file",
-        type=Path,
-        metavar="F",
-        help="the passphrase of the build, if the disk gets another one",
-    )
-    trust_iso: bool = flag("--trust-iso", help="also an ISO that is not the one that was built")
-    keep: bool = flag("--keep", help="keep the installed disk for the next run")
-    start: str = option(
-        "--from",
-        choices=("iso", "installed"),
-        default="iso",
-        help="installed: the disk that --keep kept for this ISO, size and firmware",
-    )
     report: Path = option(
         "--report",
         type=Path,
@@ -149,21 +133,6 @@ class Options(WithConfig):
         "--other-network",
         help="also to a machine that seems to have none of the server's network cards",
         group="writing to a machine",
-    )
-    accelerator: str = option(
-        "--accelerator",
-        choices=("auto", "kvm", "hvf", "tcg"),
-        default="auto",
-        help="auto: what works here, else tcg (QEMU's own, slow)",
-        group="the machine that installs",
-    )
-    memory: int = option(
-        "--memory",
-        type=int,
-        default=1024,
-        metavar="MIB",
-        help="1024",
-        group="the machine that installs",
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from obsdimg import __version__
-from obsdimg.cli.options import WithConfig
+from obsdimg.cli.options import WithConfig, flag, option
 from obsdimg.cli.passphrase import existing
 from obsdimg.cli.servers import open_project
 from obsdimg.cli.ui import Ui
@@ -32,6 +33,42 @@ SPARE = 1 * GIB
 
 class SmokeUsageError(ObsdimgError):
     """The options, or what is on this machine, do not allow the test."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithGuest(WithConfig):
+    """Options about the installation in QEMU."""
+
+    passphrase_file: Path | None = option(
+        "--passphrase-file", type=Path, metavar="F", help="the disk's passphrase (mode 0600)"
+    )
+    sealing_passphrase_file: Path | None = option(
+        "--sealing-passphrase-file",
+        type=Path,
+        metavar="F",
+        help="the passphrase of the build, if the disk gets another one",
+    )
+    keep: bool = flag("--keep", help="keep the installed disk for the next run", group="the run")
+    trust_iso: bool = flag(
+        "--trust-iso", help="also an ISO that is not the one that was built", group="the run"
+    )
+    start: str = option(
+        "--from",
+        choices=("iso", "installed"),
+        default="iso",
+        help="installed: the disk that --keep kept for this ISO, size and firmware",
+        group="the run",
+    )
+    accelerator: str = option(
+        "--accelerator",
+        choices=("auto", "kvm", "hvf", "tcg"),
+        default="auto",
+        help="auto: what works here, else tcg (QEMU's own, slow)",
+        group="the machine",
+    )
+    memory: int = option(
+        "--memory", type=int, default=1024, metavar="MIB", help="1024", group="the machine"
+    )
 
 
 def project_at(options: WithConfig) -> Project | None:

@@ -11,6 +11,7 @@ from obsdimg.cli import values
 from obsdimg.cli.guest import (
     GIB,
     SmokeUsageError,
+    WithGuest,
     judge,
     kept_disk,
     passphrases,
@@ -41,7 +42,7 @@ from obsdimg.tunnel.ip import Address
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithServers):
+class Options(WithServers, WithGuest):
     """What the command line says."""
 
     iso: Path | None = argument(
@@ -55,15 +56,6 @@ class Options(WithServers):
         help="where the report goes (default: ./smoke-report, or in servers/NAME)",
     )
     json: bool = flag("--json", help="report.json on stdout")
-    passphrase_file: Path | None = option(
-        "--passphrase-file", type=Path, metavar="F", help="the disk's passphrase (mode 0600)"
-    )
-    sealing_passphrase_file: Path | None = option(
-        "--sealing-passphrase-file",
-        type=Path,
-        metavar="F",
-        help="the passphrase of the build, if the disk gets another one",
-    )
     client: tuple[Path, ...] = repeated(
         "--client",
         type=Path,
@@ -85,24 +77,6 @@ class Options(WithServers):
         "--idle", type=values.duration, default=0.0, metavar="TIME", group="the run",
         help="leave the booted server alone for so long before its first client: 15m",
     )  # fmt: skip
-    keep: bool = flag("--keep", help="keep the installed disk for the next run", group="the run")
-    trust_iso: bool = flag(
-        "--trust-iso", help="also an ISO that is not the one that was built", group="the run"
-    )
-    start: str = option(
-        "--from",
-        choices=("iso", "installed"),
-        default="iso",
-        help="installed: start from the disk that --keep kept for this ISO",
-        group="the run",
-    )
-    accelerator: str = option(
-        "--accelerator",
-        choices=("auto", "kvm", "hvf", "tcg"),
-        default="auto",
-        help="auto: what works here, else tcg (QEMU's own, slow)",
-        group="the machine",
-    )
     disk_size: int = option(
         "--disk-size",
         type=values.size,
@@ -110,9 +84,6 @@ class Options(WithServers):
         metavar="SIZE",
         help="4G",
         group="the machine",
-    )
-    memory: int = option(
-        "--memory", type=int, default=1024, metavar="MIB", help="1024", group="the machine"
     )
     board: str = option(
         "--board",
