@@ -212,6 +212,18 @@ def test_isos_of_all_servers_are_built_in_parallel_and_are_each_their_own(folder
         seen = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True)
         checks = {c["name"]: c["passed"] for c in json.loads(seen.stdout)["checks"]}
         assert checks["the ISO is what its manifest says"] is True, "by this server's own key"
+        # Every server's secrets are looked for, wherever one points: none of them may be in it.
+        for place in (".", f"servers/{name}"):
+            seen = subprocess.run(
+                [*words, "--secrets", place], cwd=folder, env=environment, text=True,
+                capture_output=True, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            checks = {c["name"]: c for c in json.loads(seen.stdout)["checks"]}
+            found = checks["no secret of the project is in the ISO"]
+            assert found["passed"] is True, found
+            count = int(found["detail"].split()[0])
+            keys = [p for p in folder.rglob("secrets/*") if p.suffix in (".key", ".psk", ".sec")]
+            assert count > len(keys) >= 7, (count, keys)
 
 
 def test_a_build_of_all_that_is_ended_leaves_no_process_and_nothing_that_looks_finished(

@@ -234,6 +234,20 @@ def test_inspect_ends_with_an_error_where_a_secret_is_found(
     assert "holds secrets of" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("root", "passes"), [("150M", False), ("400M", True)])
+def test_a_root_that_cannot_hold_what_is_sealed_is_refused_before_anything_is_erased(
+    project: Path, capsys: pytest.CaptureFixture[str], root: str, passes: bool
+) -> None:
+    (project / "layout").write_text(f"/\t{root}\nswap\t80M\n/usr\t1G-*\n")
+    (project / "overlay/srv").mkdir(parents=True)
+    (project / "overlay/srv/large").write_bytes(bytes(30 << 20))
+    configure(project, '[disk]\nlayout = "layout"\n')
+    code = main(["check", "-c", str(project / "obsdimg.toml")])
+    said = capsys.readouterr().err
+    assert (code == 0) is passes, said
+    assert passes or "`/` has 150 MB, 260 MB are needed" in said
+
+
 def test_the_head_of_a_published_hosts_file_is_understood(project: Path) -> None:
     lines = [
         "127.0.0.1 localhost.localdomain local",

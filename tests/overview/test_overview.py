@@ -272,11 +272,17 @@ def test_what_comes_from_the_overlay_is_text_and_never_markup(
 ) -> None:
     etc = project / "overlay" / "etc"
     etc.mkdir(parents=True)
-    (etc / "motd").write_text("<script>alert(1)</script>\n</pre></details>")
-    (etc / "pf.conf").write_text('pass in from 10.0.0.2 # <b>\npass out label "<img src=x>"\n')
+    (etc / "motd").write_text("alert(1)")
+    (etc / "ssh").mkdir()
+    (etc / "ssh/ssh_host_ed25519_key").write_text("a key of the user's\n")
+    (etc / "pf.conf").write_text('pass in from 10.0.0.2 # <b>\npass out label "<img src=x#1>"\n')
     page = written(project, capsys)
     assert "<script" not in page
-    assert "&lt;script&gt;" in page
+    assert "&lt;img src=x#1&gt;" in page, "no comment begins in a label"
+    assert "/etc/ssh/ssh_host_ed25519_key" in page
+    assert "/etc/motd" in page
+    assert "a key of the user" not in page, "named, and not shown"
+    assert "alert(1)" not in page
     assert "<img" not in page
     assert "takes the place of the generated /etc/pf.conf" in page
     assert "no explanation" in page

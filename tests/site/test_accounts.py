@@ -159,10 +159,21 @@ def test_without_sshd_the_line_is_there_whatever_the_overlay_brought(new: NewSys
 
 def test_the_overlays_first_steps_come_before_the_installers_and_ours(new: NewSystem) -> None:
     (new.root / "etc/rc.firsttime").write_text("fw_update\n")
-    (new.root / "obsdimg.firsttime").write_text("mine\n")
+    # It ends by exit, and its last line does not end: neither may stop what follows.
+    (new.root / "obsdimg.firsttime").write_text("print mine\nexit 3")
     assert new.run("").returncode == 0
-    lines = new.text("etc/rc.firsttime").splitlines()
-    assert lines[:2] == ["mine", "fw_update"]
-    assert lines[2].endswith("/usr/local/sbin/obsdimg-firsttime")
-    assert len(lines) == 3
     assert not (new.root / "obsdimg.firsttime").exists()
+    text = new.text("etc/rc.firsttime")
+    assert text.splitlines()[-1].endswith("/usr/local/sbin/obsdimg-firsttime")
+    text = f"fw_update() {{ print theirs; }}\n{text.rpartition('/')[0].rpartition(chr(10))[0]}\n"
+    text += "print ours\n"
+    done = subprocess.run([shell(), "-c", text], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["mine", "theirs", "ours"]
+
+
+def test_without_a_welcome_the_installation_goes_on(new: NewSystem) -> None:
+    (new.root / "var/mail/root").unlink()
+    done = new.run(ADMIN)
+    assert (done.returncode, done.stdout) == (0, ""), done
+    assert not (new.root / "var/mail/ada").exists()
+    assert new.text("root/.forward") == "ada\n"

@@ -13,7 +13,7 @@ from obsdimg.overview.page import overview_page
 
 def write_page(plan: BuildPlan, iso: Path) -> Path:
     """Write the page that shows this server beside its ISO.  Raises FileError."""
-    path = iso.with_suffix(".html")
+    path = Path(f"{iso}.html")
     write_file(path, overview_page(plan))
     return path
 

@@ -1,4 +1,7 @@
-"""`obsdimg check`: what the configuration means, before anything is built.  It writes nothing."""
+"""`obsdimg check`: what the configuration means, before anything is built.
+
+It writes nothing but the page that `--html` asks for.
+"""
 
 from __future__ import annotations
 

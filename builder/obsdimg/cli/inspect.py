@@ -7,7 +7,7 @@ from pathlib import Path
 
 from obsdimg.cli.options import WithConfig, argument, flag, option
 from obsdimg.cli.passphrase import existing
-from obsdimg.cli.servers import project_root
+from obsdimg.cli.servers import one_server, project_root
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
 from obsdimg.core.errors import ObsdimgError, printable
@@ -64,6 +64,9 @@ def run(options: Options, ui: Ui) -> int:
     path = project_iso(options.iso, options)
     found = inspect(path, progress)
     folder = options.secrets or project_root(options)
+    server = one_server(options)
+    if options.secrets is not None and server and (folder / "servers" / server).is_dir():
+        folder = folder / "servers" / server
     judge(found, image_key(folder), options.manifest, options.upstream, progress)
     leaked = False
     if options.secrets is not None:

@@ -17,7 +17,7 @@ _ALIKE = re.compile(
     r"|Password for root account = \*{13}|Public ssh key for root account = none"
     r"|Do you (expect to run|want) the X Window .*= no|Setup a user = no"
     r"|Allow root ssh login = no|Encrypt the root disk .*= no"
-    r"|URL to autopartitioning template for disklabel = (none|file:///disklabel\.tmpl)"
+    r"|URL to autopartitioning template for disklabel = none"
     r"|Use \(A\)uto layout.*= a|Location of sets = cd0|Pathname to the sets = .*"
     r"|Set name\(s\) = done|#.*|"
 )
@@ -40,7 +40,7 @@ def in_clear(
             *_of_the_site_set(site_set)]  # fmt: skip
 
 
-_SETTINGS = ("mode", "disk", "keydisk", "rounds", "overwrite", "after", "need")
+_SETTINGS = ("mode", "disk", "keydisk", "rounds", "fill", "overwrite", "table", "after", "need")
 
 
 def _of_the_site_set(members: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 
 from obsdimg.config import Config
 from obsdimg.config.rules import warnings
+from obsdimg.core.errors import ObsdimgError
 from obsdimg.image.inputs import BuildInputs
 from obsdimg.releases.release import Release
 from obsdimg.response import hook
+from obsdimg.response.disklabel_template import validate as validate_template
 from obsdimg.response.install_conf import CheckedResponse, check_response
 from obsdimg.site.clients import plan_clients
 from obsdimg.site.files import with_directories
@@ -50,7 +52,7 @@ NOTHING_SEALED = (
 def plan_build(inputs: BuildInputs, *, with_passphrase: bool = False) -> BuildPlan:
     """Decide.  `with_passphrase`: one is given, so that files are sealed although they need not be.
 
-    Raises ResponseError, SitePlanError, SiteSetError, HookError and their like.
+    Raises ResponseError, SitePlanError, SiteSetError, PlanError, HookError and their like.
     """
     config, release = inputs.config, inputs.release
     materials = Materials(
@@ -63,6 +65,7 @@ def plan_build(inputs: BuildInputs, *, with_passphrase: bool = False) -> BuildPl
     site = plan_site(
         *(config, release, inputs.keys, materials), with_passphrase=with_passphrase or embedded
     )
+    _require_root_for(site, inputs)
     # Raises where two are in conflict.
     with_directories((*site.files, *site.sealed.values(), install_site(None)))
     response = check_response(config, release, inputs.port, inputs.layout is not None)
@@ -72,6 +75,30 @@ def plan_build(inputs: BuildInputs, *, with_passphrase: bool = False) -> BuildPl
     notes = (*about, *shown, *hook.warnings(settings), *warnings(config), *response.remarks)
     clients = plan_clients(config, inputs.keys)
     return BuildPlan(inputs, site, response, settings, clients, notes)
+
+
+class PlanError(ObsdimgError):
+    """Settings that are right one by one and do not go together."""
+
+
+ROOT_SYSTEM = 200
+"""MB of `/` for the system itself: kernels, /bin, /sbin, /etc, and some to spare."""
+
+
+def _require_root_for(site: SitePlan, inputs: BuildInputs) -> None:
+    """Raise PlanError where disk.layout's `/` is too small for what is sealed: at the end of the
+    installation it lies there twice (install.site), and the disk is erased by then."""
+    if inputs.layout is None or not site.sealed:
+        return
+    template = validate_template(inputs.layout, where="disk.layout", release=inputs.release)
+    root = sum(e.min_kb for e in template.entries if e.mount_point == "/") // 1024
+    sealed = 2 * sum(len(entry.data) for entry in site.sealed.values()) >> 20
+    if sealed and root < ROOT_SYSTEM + sealed:
+        raise PlanError(
+            f"disk.layout: `/` has {root} MB, {ROOT_SYSTEM + sealed} MB are needed: what is sealed"
+            f" takes {sealed} MB of it for a moment",
+            "make `/` larger, or the overlay smaller",
+        )
 
 
 def hook_settings(config: Config, release: Release) -> hook.HookSettings:

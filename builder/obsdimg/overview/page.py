@@ -1,8 +1,9 @@
 """The page: a BuildPlan as one HTML file that needs nothing else.
 
-It holds no secret: a file with keys is named and not shown, answers are as `check` shows them.
-Public keys have a name in their place: before the first build there are none, and a page may be
-shown around.
+It holds no secret: a file with keys is named and not shown, nor is one of the user's own (overlay/
+may hold host keys and certificates) but for its pf.conf; answers are as `check` shows them.
+Public keys of the tunnel have a name in their place: before the first build there are none, and a
+page may be shown around.
 No script, no picture from elsewhere; the page's own policy forbids both.
 """
 
@@ -81,6 +82,9 @@ def shown_files(plan: BuildPlan) -> list[ShownFile]:
     """What lands on the server, by path."""
     keys = plan.inputs.keys
     names = {held.public.text(): f"<public key of {name}>" for name, held in keys.peers.items()}
+    upstream = plan.inputs.config.tunnel.upstream
+    if upstream is not None and upstream.public_key:
+        names[upstream.public_key] = "<public key of the next server>"
     if keys.server_public is not None:
         names[keys.server_public.text()] = "<public key of the server>"
     open_files = [
@@ -98,6 +102,8 @@ def _text(entry: Entry) -> str | None:
     """What is in a file, if that is text of a size that somebody reads."""
     if entry.kind != "file" or entry.secret or not entry.data or len(entry.data) > SHOWN:
         return None
+    if not entry.origin.startswith("siteXX/") and entry.path != PF_CONF:
+        return None  # the user's own: nobody but the user knows what is secret in it
     try:
         return None if b"\0" in entry.data else entry.data.decode()
     except UnicodeDecodeError:

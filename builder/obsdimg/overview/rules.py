@@ -140,11 +140,17 @@ _FORMS: tuple[tuple[str, str, str], ...] = (
 )  # fmt: skip
 
 
+_COMMENT = re.compile(r'("[^"]*")|#.*')
+
+
 def statements(text: str) -> Iterator[str]:
-    """The statements of a pf.conf: no comments, continued lines joined, blanks made one."""
+    """The statements of a pf.conf: no comments, continued lines joined, blanks made one.
+
+    `#` begins a comment only outside of quotation marks (pf.conf(5), parse.y).
+    """
     joined = re.sub(r"\\\n", " ", text)
     for line in joined.splitlines():
-        if plain := " ".join(line.split("#", 1)[0].split()):
+        if plain := " ".join(_COMMENT.sub(lambda found: found[1] or "", line).split()):
             yield plain
 
 

@@ -190,7 +190,7 @@ def _stuck(e: Evidence) -> Finding:
     elif e.end is End.WAITING and not e.console.endswith("\n") and last:
         hint = SEE
         if "sealed secrets" in last:
-            hint = "what was typed does not open them: give the build's with --passphrase-file F"
+            hint = "it asks for the passphrase of the build: give it with --passphrase-file F"
         return RehearsalVerdict.WAITING, f"somebody must answer: {last}", hint
     elif e.end is End.WAITING:
         return (

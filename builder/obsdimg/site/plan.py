@@ -245,6 +245,11 @@ def _merged(files: Sequence[Entry], overlay: Sequence[Entry]) -> list[Entry]:
                 f"{entry.origin}: the installer writes {entry.path}: it knows the disk",
                 "add lines to it in /etc/rc.firsttime",
             )
+        if entry.path == "/etc/rc.firsttime" and entry.kind != "file":
+            raise SitePlanError(
+                f"{entry.origin}: {entry.path} is a {entry.kind}",
+                "put the file itself into the overlay",
+            )
         landing.append(replace(entry, path=FIRST) if entry.path == "/etc/rc.firsttime" else entry)
     given = {entry.path for entry in landing}
     return [f for f in files if f.path not in given] + landing
