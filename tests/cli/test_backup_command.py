@@ -101,6 +101,34 @@ def test_the_whole_project_comes_back_elsewhere_without_isos(desk: Desk) -> None
     assert all(mode & 0o777 == 0o600 for n, (mode, _) in found.items() if n.startswith("secrets"))
 
 
+def test_modes_and_files_of_public_keys_come_back_too(desk: Desk) -> None:
+    config = desk.project / "obsdimg.toml"
+    site = desk.project / "overlay/var/www/site"
+    site.mkdir(parents=True)
+    for folder in (site, site.parent, site.parent.parent):
+        folder.chmod(0o755)
+    (desk.project / "keys").mkdir()
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me"
+    (desk.project / "keys/me.pub").write_text(key + "\n")
+    elsewhere = desk.folder / "other.pub"
+    elsewhere.write_text(key.replace("me", "other") + "\n")
+    text = config.read_text()
+    config.write_text(f'access.admin.keys = ["./keys/me.pub", "{elsewhere}"]\n{text}')
+    config.chmod(0o600)
+    desk.file.unlink()
+    words = ["-c", str(config), "-o", str(desk.file), "--passphrase-file", str(desk.phrase)]
+    assert main(["backup", "--json", *words]) == 0
+    made = json.loads(desk.capsys.readouterr().out)
+    assert made["left_out"] == [str(elsewhere)]
+    there = desk.folder / "new"
+    code, said = desk.restore(str(there))
+    assert code == 0, said
+    assert (there / "overlay/var/www/site").stat().st_mode & 0o777 == 0o755
+    assert (there / "obsdimg.toml").stat().st_mode & 0o777 == 0o600
+    assert (there / "secrets").stat().st_mode & 0o777 == 0o700
+    assert main(["check", "-c", str(there / "obsdimg.toml")]) == 0, desk.capsys.readouterr().err
+
+
 def test_what_differs_stops_it_and_nothing_is_written(desk: Desk) -> None:
     (desk.project / "secrets/laptop.key").unlink()
     (desk.project / "secrets/server.key").write_text("another\n")

@@ -183,6 +183,50 @@ def test_clients_are_of_all_servers_and_one_file_may_be_for_several(
     assert (folder / "obsdimg.toml").read_text() == TEXT
 
 
+def test_a_client_that_a_server_has_of_its_own_is_not_half_removed(
+    folder: Path, capsys: Capture
+) -> None:
+    assert main(["client", "add", "phone", "-q"]) == 0
+    own = '[[servers.ams.tunnel.peers]]\nname = "phone"\nipv4 = "10.1.0.9"\n'
+    text = (folder / "obsdimg.toml").read_text()
+    (folder / "obsdimg.toml").write_text(text + own)
+    keys = sorted(folder.rglob("secrets/phone.*"))
+    capsys.readouterr()
+    assert main(["client", "remove", "phone"]) == 1
+    assert "phone also stands in the peers of [servers.ams.tunnel]" in capsys.readouterr().err
+    assert (folder / "obsdimg.toml").read_text() == text + own
+    assert sorted(folder.rglob("secrets/phone.*")) == keys
+
+
+def test_a_new_client_takes_a_place_that_is_free_at_every_server(
+    folder: Path, capsys: Capture
+) -> None:
+    own = '[[servers.ams.tunnel.peers]]\nname = "printer"\nipv4 = "10.0.0.3"\n'
+    (folder / "obsdimg.toml").write_text(TEXT.replace("10.1.0.1/24", "10.0.0.1/24") + own)
+    assert main(["client", "add", "phone", "-q"]) == 0, capsys.readouterr().err
+    for name in ("ams", "fra"):
+        conf = (folder / f"servers/{name}/clients/phone.conf").read_text()
+        assert "Address = 10.0.0.4/32" in conf
+
+
+@pytest.mark.parametrize(
+    ("shared", "says"),
+    [
+        ("tunnel = 3\n[servers.a]\ntunnel.ipv4 = '10.0.0.1/24'\n", "tunnel: is no table"),
+        ("[tunnel]\npeers = 'hunter2'\n[servers.a.tunnel]\npeers = []\n", "tunnel.peers: is no"),
+    ],
+)
+def test_a_shared_table_of_the_wrong_kind_is_one_error_without_its_value(
+    folder: Path, capsys: Capture, shared: str, says: str
+) -> None:
+    (folder / "obsdimg.toml").write_text(shared)
+    assert main(["client", "add", "phone"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and says in said, said
+    assert "hunter2" not in said
+    assert (folder / "obsdimg.toml").read_text() == shared
+
+
 def build(folder: Path, *words: str) -> list[str]:
     phrase = folder / "phrase"
     phrase.touch(0o600)

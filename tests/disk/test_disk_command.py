@@ -88,7 +88,8 @@ def test_a_whole_run_leaves_the_image_and_what_vouches_for_it(
         "cache", "disk-report",
     }  # fmt: skip
     # The disk itself: what the guest wrote, by a judge that is not ours.
-    (kept,) = (folder / "cache/smoke").iterdir()
+    kept, rounds = sorted((folder / "cache/smoke").iterdir())
+    assert int(rounds.read_text()) == manifest["kdf_rounds"] == 123
     subprocess.run(["qemu-img", "convert", "-O", "raw", kept, folder / "judge"], check=True)
     digest = hashlib.sha256((folder / "judge").read_bytes()).hexdigest()
     assert manifest["image"]["disk_sha256"] == digest
@@ -96,6 +97,7 @@ def test_a_whole_run_leaves_the_image_and_what_vouches_for_it(
     assert _disk(built, "-o", "v.qcow2", "--from", "installed", "--json") == 0
     again = json.loads(capsys.readouterr().out)
     assert again["image"]["disk_sha256"] == digest
+    assert again["kdf_rounds"] == manifest["kdf_rounds"], "from what --keep noted"
     assert not (folder / "v.qcow2.bmap").exists()
     stages = json.loads((folder / "disk-report/report.json").read_text())["stages"]
     assert [s["name"] for s in stages] == ["disk"]
@@ -216,3 +218,23 @@ def test_the_size_is_that_of_the_plan_where_the_plan_says_one() -> None:
     assert size("1c-1024m-25g") == 25 << 30
     assert size("vc2-1c-1gb") == 10 << 30
     assert disk.size_of(disk.Options(size=5 << 30), None) == 5 << 30
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--port", "22"], "--port goes with --write"),
+        (["--gaps", "skip"], "--gaps goes with --write"),
+        (["x.raw", "--write", "a@b:/dev/sda", "--prove"], "--prove is about making the image"),
+        (["x.raw", "--write", "a@b:/dev/sda", "--size", "20G"], "--size is about making the image"),
+        (["x.raw", "--write", "a@b:/dev/sda", "--port", "70000"], "is not between 1 and 65535"),
+        (["--memory", "-5"], "is not between 256 and"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_wrong_usage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    words: list[str], says: str,
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["disk", *words]) == 2
+    assert says in capsys.readouterr().err

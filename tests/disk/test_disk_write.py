@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import re
@@ -252,9 +253,25 @@ def test_another_name_typed_is_a_no(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True)
-    monkeypatch.setattr("builtins.input", lambda prompt: typed)
-    assert cli.main(["disk", "-q", "vpn.raw.zst", "--write", WHERE]) == 1
-    assert "nothing was written" in capsys.readouterr().err
+    monkeypatch.setattr("builtins.input", lambda: typed)
+    assert cli.main(["disk", "-q", "--json", "vpn.raw.zst", "--write", WHERE]) == 1
+    said = capsys.readouterr()
+    assert "nothing was written" in json.loads(said.out)["error"]["message"]
+    # What is to be erased is said, and on stderr, whatever --quiet and --json.
+    assert "GiB" in said.err and "Type /dev/" in said.err
+    assert _there(machine)[:UNIT] == b"\xa5" * UNIT
+
+
+def test_no_answer_is_a_no(
+    machine: RescueMachine, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def ended() -> str:
+        raise EOFError
+
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", ended)
+    assert cli.main(["disk", "vpn.raw.zst", "--write", WHERE]) == 1
+    assert "no answer" in capsys.readouterr().err
     assert _there(machine)[:UNIT] == b"\xa5" * UNIT
 
 

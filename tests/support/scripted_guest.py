@@ -432,6 +432,7 @@ class Guest:
             self.say("failed; check /tmp/ai/ai.log")
             self.ask(MENU)
             self.hang()
+        self.say("obsdimg: Deriving key using bcrypt PBKDF with 123 rounds...")
         if self.branch != "no-volume":
             self.say("obsdimg: sd1 is the encrypted volume on sd0a")
         self.say("Available disks are: sd0 sd1.")

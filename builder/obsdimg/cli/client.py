@@ -282,7 +282,9 @@ def _refuse_small_terminal(text: str, name: str) -> None:
 def _add(options: Options, name: str, ui: Ui) -> Project:
     for project in open_projects(options):
         project.refuse_lost_keys()
-    values: dict[str, object] = {"name": name, **free_addresses(shared_config(options.config))}
+    servers = [project.config for project in open_projects(options)]
+    addresses = free_addresses(shared_config(options.config), servers)
+    values: dict[str, object] = {"name": name, **addresses}
     if options.public_key:
         values["public_key"] = options.public_key
     if options.split:

@@ -7,7 +7,6 @@ descriptor 8.  Nothing is read but the project's obsdimg.toml, and nothing is wr
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import tomllib
 from collections.abc import Callable, Iterable
@@ -108,9 +107,14 @@ def _releases(**_: object) -> list[str]:
 
 
 def _deployments(parsed_args: argparse.Namespace, **_: object) -> list[str]:
-    """Names of the deployments that this project remembers (deploy/NAME.json)."""
-    folder = _configuration(parsed_args)[0].parent / "deploy"
-    return sorted(path.stem for path in folder.glob("*.json")) if os.access(folder, os.R_OK) else []
+    """Names of the deployments that this project remembers (deploy/NAME.json, of one of several
+    servers in servers/NAME)."""
+    root = _configuration(parsed_args)[0].parent
+    try:
+        found = [*root.glob("deploy/*.json"), *root.glob("servers/*/deploy/*.json")]
+    except OSError:
+        return []
+    return sorted({path.stem for path in found})
 
 
 _WORDS: dict[str, Callable[..., list[str]]] = {

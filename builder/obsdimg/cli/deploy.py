@@ -385,14 +385,14 @@ def _destroy(project: Project, provider: Provider, name: str, options: Options, 
     state = store.load(name)
     if state is None:
         raise DeployError(f"{name}: nothing deployed", f"there is: {store.names() or 'none'}")
-    ui.info(
+    (ui.info if options.confirm else ui.tell)(
         f"to be destroyed: {state.label} ({state.instance.id}) at {state.address}, with its disk"
     )
     typed = options.confirm
     if typed is None:
         if not sys.stdin.isatty():
             raise DeployError("destroy asks for the name", f"--confirm {name} says it beforehand")
-        typed = input("Type its name to destroy it: ").strip()
+        typed = ui.ask("Type its name to destroy it:")
     if typed != name:
         raise DeployError(f"{typed!r} is not {name!r}: nothing was destroyed")
     work = Removal(

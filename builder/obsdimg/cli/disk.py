@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,6 +14,7 @@ from obsdimg.cli import values
 from obsdimg.cli.guest import (
     GIB,
     WithGuest,
+    first_that_works,
     judge,
     kept_disk,
     passphrases,
@@ -21,12 +23,12 @@ from obsdimg.cli.guest import (
     require_room,
     versions,
 )
-from obsdimg.cli.options import argument, flag, option
+from obsdimg.cli.options import argument, flag, option, specs
 from obsdimg.cli.servers import project_root
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
-from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import FileError, atomic_file
+from obsdimg.core.errors import ObsdimgError, UsageError
+from obsdimg.core.files import PRIVATE_FILE, FileError, atomic_file, private_dir, write_file
 from obsdimg.core.hashing import sha256_file
 from obsdimg.core.progress import Progress
 from obsdimg.core.scratch import run_folder
@@ -48,7 +50,7 @@ from obsdimg.smoke import prepare
 from obsdimg.smoke.machine import AcceleratorError
 from obsdimg.smoke.plan import SmokePlan
 from obsdimg.smoke.play import RunOptions
-from obsdimg.smoke.qemu import Accelerator, Qemu, accelerators, find_firmware, find_qemu
+from obsdimg.smoke.qemu import Accelerator, Qemu, find_firmware, find_qemu
 from obsdimg.smoke.report import write_reports
 from obsdimg.smoke.result import SmokeResult
 
@@ -136,8 +138,33 @@ class Options(WithGuest):
     )
 
 
+_WRITING = ("yes", "gaps", "port", "identity", "other_network")
+_MAKING = (
+    *("output", "form", "size", "firmware", "prove", "keep", "start", "report", "accelerator"),
+    *("memory", "trust_iso", "sealing_passphrase_file", "passphrase_file"),
+)
+
+
+def _require_together(options: Options) -> None:
+    """Raise UsageError for an option that would do nothing: half of them are about making an image,
+    the others about writing one."""
+    idle: Sequence[str] = _WRITING
+    said = "goes with --write"
+    if options.write is not None:
+        idle, said = _MAKING, "is about making the image, and --write only writes one"
+    for one in dataclasses.fields(options):
+        if one.name in idle and getattr(options, one.name) != one.default:
+            word = next(spec.words[-1] for name, spec in specs(Options) if name == one.name)
+            raise UsageError(f"disk: {word} {said}", "leave it away")
+    if options.port is not None and not 0 < options.port < 65536:
+        raise UsageError(f"disk: --port {options.port} is not between 1 and 65535")
+    if not 256 <= options.memory <= 1 << 20:
+        raise UsageError(f"disk: --memory {options.memory} is not between 256 and 1048576 MiB")
+
+
 def run(options: Options, ui: Ui) -> int:
     """0 when the image is there and good."""
+    _require_together(options)
     if options.write is not None:
         from obsdimg.cli.disk_writing import write_there
 
@@ -279,8 +306,9 @@ def _make(
                 succeeds="this disk is good" + (", and serves" if options.prove else ""),
                 fails="this ISO does not give a good disk",
             )
+            own = private_dir(folder / accelerator.value)  # nothing of an attempt before
             chosen = RunOptions(
-                folder=folder,
+                folder=own,
                 qemu=qemu,
                 accelerator=accelerator,
                 installed=kept if options.start == "installed" else None,
@@ -297,13 +325,26 @@ def _make(
                     write_reports(result, options.report)
                     ui.info(f"report: {options.report / 'report.html'}")
 
-        disk, result = _first_that_works(options.accelerator, attempt, ui)
+        noted = kept.with_suffix(".rounds")
+        disk, result = first_that_works(options.accelerator, attempt, ui, notes)
+        rounds = plan.kdf_rounds or kdf_rounds(result)
+        if options.start == "installed":
+            rounds = rounds or _rounds_in(noted)
+        elif options.keep and rounds is not None:
+            write_file(noted, f"{rounds}\n".encode(), PRIVATE_FILE)
         key = _signing_key(project)
         with atomic_file(output) as stream:
             written = write_image(open_image(disk), form, stream, progress)
-            manifest = _manifest(options, project, plan, found, result, output, written, digest)
+            manifest = _manifest(
+                options, project, plan, found, result, output, written, digest, rounds
+            )
             write_beside(output, manifest, written, key)
-    if manifest.kdf_rounds is not None and manifest.kdf_rounds < FEW_ROUNDS:
+    if manifest.kdf_rounds is None:
+        ui.warn(
+            "how dear a guess at the passphrase is, is not known: the installation of this disk was"
+            " not seen; make it anew without --from installed"
+        )
+    elif manifest.kdf_rounds < FEW_ROUNDS:
         why = "" if plan.kdf_rounds else ", as disk.rounds = auto measured them on this machine"
         ui.warn(
             f"whoever has the image tries passphrases at {manifest.kdf_rounds} rounds of bcrypt"
@@ -312,18 +353,12 @@ def _make(
     return manifest
 
 
-def _first_that_works(
-    named: str, attempt: Callable[[Accelerator], tuple[Path, SmokeResult]], ui: Ui
-) -> tuple[Path, SmokeResult]:
-    chosen = accelerators() if named == "auto" else [Accelerator(named)]
-    for number, accelerator in enumerate(chosen):
-        try:
-            return attempt(accelerator)
-        except AcceleratorError as error:
-            if number + 1 == len(chosen):
-                raise
-            ui.warn(f"{error.message}; starting over with {chosen[number + 1].value}")
-    raise AssertionError("the last accelerator returns or raises")
+def _rounds_in(path: Path) -> int | None:
+    """What the run that kept the disk noted beside it."""
+    try:
+        return int(path.read_bytes()[:20])
+    except (OSError, ValueError):
+        return None
 
 
 def _signing_key(project: Project | None) -> SignifySecretKey | None:
@@ -341,6 +376,7 @@ def _manifest(
     output: Path,
     written: WrittenImage,
     digest: str,
+    rounds: int | None,
 ) -> DiskManifest:
     firmware: Literal["bios", "uefi"] = "uefi" if plan.uefi else "bios"
     network = None
@@ -354,7 +390,7 @@ def _manifest(
         release=plan.release,
         firmware=firmware,
         random_fill=_filled(found),
-        kdf_rounds=plan.kdf_rounds or kdf_rounds(result),
+        kdf_rounds=rounds,
         network=network,
         accelerator=result.versions["accelerator"],
         checks=good_checks(result),

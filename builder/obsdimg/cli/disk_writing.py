@@ -107,17 +107,18 @@ def _agree(
 ) -> None:
     """Show what will be erased, and ask for its name.  Raises DiskUsageError: no."""
     image = manifest.image
+    show = ui.info if options.yes else ui.tell  # what a question is about, whatever --quiet says
     named = "" if facts.device == target.device else f" ({facts.device})"
-    ui.info(f"{target}{named}: {facts.title or 'no name'}, {facts.size / GIB:.1f} GiB")
+    show(f"{target}{named}: {facts.title or 'no name'}, {facts.size / GIB:.1f} GiB")
     for name, size in facts.parts:
-        ui.info(f"  has {name}, {size / GIB:.1f} GiB")
+        show(f"  has {name}, {size / GIB:.1f} GiB")
     if not facts.parts:
-        ui.info("  has no partitions")
-    ui.info(f"the image: {image.name}, OpenBSD {manifest.release}, {image.disk_size / GIB:g} GiB,"
+        show("  has no partitions")
+    show(f"the image: {image.name}, OpenBSD {manifest.release}, {image.disk_size / GIB:g} GiB,"
             f" {image.stored >> 20} MiB to be sent, for {manifest.firmware}")  # fmt: skip
     left = facts.size - image.disk_size
     if left >= GIB // 4:
-        ui.info(f"  {left / GIB:.1f} GiB at the end of the disk stay unused, with what is there")
+        show(f"  {left / GIB:.1f} GiB at the end of the disk stay unused, with what is there")
     if facts.uefi != (manifest.firmware == "uefi"):
         ui.warn(
             f"the rescue system was started by {'UEFI' if facts.uefi else 'BIOS'}, and the image is"
@@ -131,6 +132,6 @@ def _agree(
         raise DiskUsageError(
             f"{target}: would be erased, and nobody is there to agree", "--yes agrees beforehand"
         )
-    typed = input(f"EVERYTHING on it will be erased. Type {target.device} to go on: ").strip()
+    typed = ui.ask(f"EVERYTHING on it will be erased. Type {target.device} to go on:")
     if typed != target.device:
         raise DiskUsageError(f"{typed!r} is not {target.device!r}: nothing was written")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 from obsdimg import __version__
 from obsdimg.cli.options import WithConfig, flag, option
@@ -23,8 +25,11 @@ from obsdimg.fetch.cache import Cache
 from obsdimg.image.comparison import image_key, require_built, standing
 from obsdimg.image.inspection import Inspection
 from obsdimg.project.folder import Project
+from obsdimg.smoke.machine import AcceleratorError
 from obsdimg.smoke.plan import SmokePlan
-from obsdimg.smoke.qemu import Accelerator, Qemu
+from obsdimg.smoke.qemu import Accelerator, Qemu, accelerators
+
+T = TypeVar("T")
 
 GIB = 1024**3
 SPARE = 1 * GIB
@@ -121,6 +126,23 @@ def passphrases(
             f"give it with --passphrase-file F, or name a file in {phrases.VARIABLE}",
         )
     return secret, sealing or (secret if how == "none" else None)
+
+
+def first_that_works(
+    named: str, attempt: Callable[[Accelerator], T], ui: Ui, notes: list[str]
+) -> T:
+    """What `attempt` gives with the accelerator called `named`, or for `auto` with the first one
+    that runs the guest; `notes` then say what was tried before.  Raises AcceleratorError."""
+    chosen = accelerators() if named == "auto" else [Accelerator(named)]
+    for number, accelerator in enumerate(chosen):
+        try:
+            return attempt(accelerator)
+        except AcceleratorError as error:
+            if number + 1 == len(chosen):
+                raise
+            ui.warn(f"{error.message}; starting over with {chosen[number + 1].value}")
+            notes.append(f"{accelerator.value} was tried first: {error.message}")
+    raise AssertionError("the last accelerator returns or raises")
 
 
 def kept_disk(plan: SmokePlan) -> Path:

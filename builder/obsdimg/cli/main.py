@@ -66,6 +66,14 @@ def parser(only: str | None = None) -> _Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.  0: done; 1: an error was printed; 2: wrong usage; 130: interrupted."""
+    try:
+        return _run(argv)
+    except BrokenPipeError:  # whoever read the output has gone, also while an error was printed
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     if words == ["--version"]:
         print(f"obsdimg {__version__}")
@@ -115,8 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             _error_document(ui, "terminated", None, 143)
         return 143
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        raise
     except OSError as error:
         if ui.debug:
             raise

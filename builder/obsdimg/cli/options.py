@@ -34,7 +34,7 @@ class Spec:
     exclusive: str | None = None
     """Options with the same word here exclude each other."""
     complete: str | None = None
-    """What the shell completes: a word of completion.py; None: files where a path is taken."""
+    """What the shell completes: a word of completing.py; None: files where a path is taken."""
     own: bool = False
     """A file that several servers cannot share: its name must have `{server}` in it then."""
 
@@ -111,7 +111,7 @@ def configure(parser: argparse.ArgumentParser, options: type[Any]) -> None:
             action = place.add_argument(*spec.words, dest=name, **spec.how)
         else:
             action = place.add_argument(name, **spec.how)
-        # completion.py makes it a function; argparse itself does not look at it.
+        # completing.py makes it a function; argparse itself does not look at it.
         action.completes = spec.complete or ("file" if spec.how.get("type") is Path else None)
 
 

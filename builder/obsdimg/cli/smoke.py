@@ -12,6 +12,7 @@ from obsdimg.cli.guest import (
     GIB,
     SmokeUsageError,
     WithGuest,
+    first_that_works,
     judge,
     kept_disk,
     passphrases,
@@ -30,10 +31,9 @@ from obsdimg.core.scratch import run_folder
 from obsdimg.image.inspection import Inspection, inspect
 from obsdimg.project.folder import Project
 from obsdimg.smoke import prepare as smokeplan
-from obsdimg.smoke.machine import AcceleratorError
 from obsdimg.smoke.plan import Login, SmokePlan
 from obsdimg.smoke.play import RunOptions
-from obsdimg.smoke.qemu import Accelerator, Qemu, accelerators, find_qemu
+from obsdimg.smoke.qemu import Accelerator, Qemu, find_qemu
 from obsdimg.smoke.report import as_text, write_reports
 from obsdimg.smoke.result import SmokeResult
 from obsdimg.smoke.scenario import run_smoke
@@ -196,20 +196,15 @@ def _play(
 
     Each attempt's result is in `played` from its beginning.
     """
-    chosen = accelerators() if options.accelerator == "auto" else [Accelerator(options.accelerator)]
-    for number, accelerator in enumerate(chosen):
+
+    def attempt(accelerator: Accelerator) -> SmokeResult:
         result = SmokeResult(plan.iso.name, plan.release, notes=list(notes))
         result.versions = versions(qemu, accelerator)
         played.append(result)
         with _workshop(options, plan, qemu, accelerator) as run:
-            try:
-                return run_smoke(plan, run, progress, result)
-            except AcceleratorError as error:
-                if number + 1 == len(chosen):
-                    raise
-                ui.warn(f"{error.message}; starting over with {chosen[number + 1].value}")
-                notes.append(f"{accelerator.value} was tried first: {error.message}")
-    raise AssertionError("the last accelerator returns or raises")
+            return run_smoke(plan, run, progress, result)
+
+    return first_that_works(options.accelerator, attempt, ui, notes)
 
 
 @contextmanager

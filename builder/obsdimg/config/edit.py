@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import tomlkit
+from pydantic import ValidationError
 from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import AoT, Array
 
@@ -73,8 +74,22 @@ def remove_peer(path: Path, name: str) -> Config:
             if not peers and isinstance(peers, AoT):
                 del document["tunnel"]["peers"]
             names = [p.name for p in before.tunnel.peers if p.name != name]
-            return _store(path, tomlkit.dumps(document), before, names)
+            text = tomlkit.dumps(document)
+            _require_gone(text.encode(), path, name)
+            return _store(path, text, before, names)
     raise ConfigEditError(f"there is no client {name}", "obsdimg client list")
+
+
+def _require_gone(data: bytes, path: Path, name: str) -> None:
+    """Raise ConfigEditError where a server has a peer of that name in a table of its own: it would
+    stay there, with new keys."""
+    for server in server_names(parse_table(data, str(path)), str(path)):
+        config = parse(data, str(path), path.parent, server)
+        if any(peer.name == name for peer in config.tunnel.peers):
+            raise ConfigEditError(
+                f"{path}: {name} also stands in the peers of [servers.{server}.tunnel]",
+                "remove it there by hand first; nothing was changed",
+            )
 
 
 def shared_config(path: Path) -> Config:
@@ -85,13 +100,23 @@ def shared_config(path: Path) -> Config:
     return _read(path)[0]
 
 
-def free_addresses(config: Config) -> dict[str, str]:
-    """The next free address of the tunnel in each family it has, by key of the peer's table."""
+def free_addresses(config: Config, servers: Sequence[Config] = ()) -> dict[str, str]:
+    """The next free address of the tunnel in each family it has, by key of the peer's table.
+
+    `servers`: each one's own settings, where there are several.  A shared peer has the same place
+    in each one's network (config/servers.py), so that place must be free there, too.
+    """
     found: dict[str, str] = {}
     for key, own in (("ipv4", config.tunnel.ipv4), ("ipv6", config.tunnel.ipv6)):
         if own is None:
             continue
         taken = {own.ip, *(getattr(p, key) for p in config.tunnel.peers)}
+        for server in servers:
+            there = getattr(server.tunnel, key)
+            if there is not None:
+                used = (there.ip, *(getattr(p, key) for p in server.tunnel.peers))
+                first = int(there.network.network_address)
+                taken |= {own.network.network_address + (int(a) - first) for a in used if a}
         free = next((a for a in _hosts(own.network) if a not in taken), None)
         if free is None:
             raise ConfigEditError(f"tunnel.{key}: no address is free in {own.network}")
@@ -120,8 +145,16 @@ def _shared(data: bytes, path: Path) -> Config:
         return parse(data, str(path), path.parent)
     for server in servers:
         parse(data, str(path), path.parent, server)
-    tunnel = {key: value for key, value in table.get("tunnel", {}).items() if key != "upstream"}
-    return Config.model_construct(tunnel=TunnelSettings.model_validate(tunnel))
+    tunnel = table.get("tunnel", {})
+    if not isinstance(tunnel, dict):
+        raise ConfigError(f"{path}: tunnel: is no table", "write [tunnel] and its settings below")
+    shared = {key: value for key, value in tunnel.items() if key != "upstream"}
+    try:
+        return Config.model_construct(tunnel=TunnelSettings.model_validate(shared))
+    except ValidationError as error:
+        # pydantic's own words repeat the value, which may be a key.
+        place = ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
+        raise ConfigError(f"{path}: tunnel.{place}: is no value for this setting") from None
 
 
 def _store(path: Path, text: str, before: Config, names: list[str]) -> Config:

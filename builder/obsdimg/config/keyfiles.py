@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import describe
@@ -41,3 +43,19 @@ def keys_in_file(text: str, folder: Path) -> list[str]:
     if b"PRIVATE KEY" in data or len(data) > LARGEST or not keys:
         raise KeyFileError(f"{text}: is no public ssh key", "give the file that ends in .pub")
     return keys
+
+
+def key_files(table: Mapping[str, Any]) -> list[str]:
+    """The names of files with public keys that a configuration's table gives, those of
+    [servers.NAME] included."""
+    found: list[str] = []
+    servers = table.get("servers")
+    tables = [table, *(servers.values() if isinstance(servers, dict) else ())]
+    for one in tables:
+        access = one.get("access") if isinstance(one, dict) else None
+        admin = access.get("admin") if isinstance(access, dict) else None
+        for place, setting in ((admin, "keys"), (access, "root_keys")):
+            given = place.get(setting) if isinstance(place, dict) else None
+            names = given if isinstance(given, list) else []
+            found += [text for text in names if isinstance(text, str) and names_a_file(text)]
+    return list(dict.fromkeys(found))

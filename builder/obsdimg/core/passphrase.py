@@ -116,15 +116,20 @@ def given(file: Path | None, environ: Mapping[str, str] | None = None) -> Secret
 
     Raises PassphraseError, SecretFileError.
     """
-    named = (os.environ if environ is None else environ).get(VARIABLE)
-    if file is None and not named:
-        return None
-    return from_file((file or Path(named or "")).expanduser())
+    path = _named_file(file, environ)
+    return None if path is None else from_file(path)
 
 
 def is_given(file: Path | None, environ: Mapping[str, str] | None = None) -> bool:
     """Whether there is a file, named by option or variable, so that nobody is asked."""
-    return file is not None or bool((os.environ if environ is None else environ).get(VARIABLE))
+    return _named_file(file, environ) is not None
+
+
+def _named_file(file: Path | None, environ: Mapping[str, str] | None) -> Path | None:
+    """The file that the option names, else the variable."""
+    named = (os.environ if environ is None else environ).get(VARIABLE)
+    path = file or (Path(named) if named else None)
+    return None if path is None else path.expanduser()
 
 
 def obtain_once(
@@ -132,14 +137,13 @@ def obtain_once(
     ask: Callable[[str], str],
     environ: Mapping[str, str] | None = None,
 ) -> Secret:
-    """A passphrase that exists already: as `obtain`, but asked for once and not judged.
+    """One that exists already: from where `given` takes it, else asked for once; not judged.
 
     Raises PassphraseError, SecretFileError.
     """
-    named = (os.environ if environ is None else environ).get(VARIABLE)
-    path = file or (Path(named) if named else None)
+    path = _named_file(file, environ)
     if path is not None:
-        return typed_line(private_line(path.expanduser(), "passphrase"), str(path))
+        return typed_line(private_line(path, "passphrase"), str(path))
     return typed_line(ask("Passphrase of the disk"), "passphrase")
 
 

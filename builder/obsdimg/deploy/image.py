@@ -82,7 +82,12 @@ def load_disk(
 
     Raises DeployError: not raw, not what was made; DiskImageError.
     """
-    manifest, _ = read_manifest(path, key)
+    manifest, vouched = read_manifest(path, key)
+    if not vouched:
+        raise DeployError(
+            f"{path}: nobody vouches for it: this project has no image key to judge it by",
+            "make the disk in this project: obsdimg disk --format raw",
+        )
     if manifest.image.form != "raw":
         raise DeployError(
             f"{path}: is {manifest.image.form}, and the provider takes raw images only",

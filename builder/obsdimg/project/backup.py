@@ -17,6 +17,8 @@ from typing import Final
 import pyrage
 
 from obsdimg.config import Config
+from obsdimg.config.keyfiles import key_files
+from obsdimg.config.load import parse_table
 from obsdimg.core.archive import gzip, tar
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
@@ -65,9 +67,14 @@ def collect(project: Project, *others: Project) -> tuple[list[Entry], list[str]]
     for one in servers:
         if one.secrets.exists():
             check_private_folder(one.secrets)
-    named = list(dict.fromkeys(name for one in servers for name in _named(one.config)))
+    data = read_file(project.config_path, "configuration")
+    keys = key_files(parse_table(data, str(project.config_path)))
+    named = list(dict.fromkeys([*(n for one in servers for n in _named(one.config)), *keys]))
     folder = project.folder
-    inside = [name for name in named if (folder / name).resolve().is_relative_to(folder)]
+    inside = [
+        name for name in named
+        if not name.startswith("~") and (folder / name).resolve().is_relative_to(folder)
+    ]  # fmt: skip
     own = [
         f"servers/{one.server}/{name}"
         for one in servers
@@ -75,8 +82,8 @@ def collect(project: Project, *others: Project) -> tuple[list[Entry], list[str]]
         for name in (*_PRIVATE, *_FILES)
     ]
     found: dict[str, Entry] = {}
-    data = read_file(project.config_path, "configuration")
-    found[_CONFIG] = Entry(f"/{_CONFIG}", data, 0o644)
+    mode = stat.S_IMODE(project.config_path.stat().st_mode)
+    found[_CONFIG] = Entry(f"/{_CONFIG}", data, mode & 0o777)
     for name in (*_PRIVATE, *_FILES, *own, *inside):
         for entry in _below(folder / name, name.strip("/")):
             found.setdefault(entry.path[1:], entry)
@@ -93,6 +100,11 @@ def _named(config: Config) -> list[str]:
     return [config.site.overlay, *config.tunnel.block_lists, *layout]
 
 
+def _is_private(name: str) -> bool:
+    """Whether the path, relative to the project, is for nobody else's eyes."""
+    return not set(name.split("/")).isdisjoint(_PRIVATE)
+
+
 def _below(path: Path, name: str) -> Iterator[Entry]:
     """`path` and what is in it, without locks and half-written files (hidden ones)."""
     try:
@@ -103,8 +115,9 @@ def _below(path: Path, name: str) -> Iterator[Entry]:
         elif stat.S_ISLNK(status.st_mode):
             yield Entry(f"/{name}", mode=0o777, kind="link", target=str(path.readlink()))
         elif stat.S_ISDIR(status.st_mode):
-            yield Entry(f"/{name}", mode=0o700, kind="dir")
-            private = bool(set(name.split("/")) & set(_PRIVATE))
+            private = _is_private(name)
+            mode = 0o700 if private else stat.S_IMODE(status.st_mode) & 0o777
+            yield Entry(f"/{name}", mode=mode, kind="dir")
             for one in sorted(path.iterdir()):
                 if not (private and one.name.startswith(".")):
                     yield from _below(one, f"{name}/{one.name}")
@@ -155,7 +168,7 @@ def unpack(packed: bytes, where: str) -> list[Entry]:
             _check_name(name, links, where)
             mode = member.mode & 0o777
             if member.isdir():
-                found.append(Entry(f"/{name}", mode=0o700, kind="dir"))
+                found.append(Entry(f"/{name}", mode=mode, kind="dir"))
             elif member.issym():
                 links.add(name)
                 found.append(Entry(f"/{name}", mode=0o777, kind="link", target=member.linkname))
@@ -202,17 +215,22 @@ def restore(entries: Sequence[Entry], root: Path) -> Restored:
             "nothing was restored; move them away, or restore into an empty folder",
         )
     private_dir(root)
-    for entry in entries:
-        if entry.kind == "dir":
-            private_dir(root / entry.path[1:])
+    folders = [entry for entry in entries if entry.kind == "dir"]
+    made = [entry for entry in folders if not (root / entry.path[1:]).exists()]
+    for entry in folders:
+        private_dir(root / entry.path[1:])
     for entry in missing:
         path = root / entry.path[1:]
         private_dir(path.parent)
         if entry.kind == "link":
             path.symlink_to(entry.target)
         else:
-            private = entry.path[1:].split("/")[0] in _PRIVATE
+            private = _is_private(entry.path[1:])
             write_file(path, entry.data, PRIVATE_FILE if private else entry.mode)
+    # Modes of folders are what an overlay lands with; last, since one may be read-only.
+    for entry in made:
+        if not _is_private(entry.path[1:]):
+            (root / entry.path[1:]).chmod(entry.mode)
     return Restored(tuple(entry.path[1:] for entry in missing), tuple(same))
 
 
