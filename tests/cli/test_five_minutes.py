@@ -44,7 +44,7 @@ def five_minutes(folder: Path) -> str:
         "obsdimg init vpn",
         ("[later]: ", "vpn.example.org"),
         ("id_ed25519.pub]: ", ""),
-        ("[laptop phone]: ", ""),
+        ("[laptop phone operator]: ", ""),
         ("Release of OpenBSD [", "7.9"),
         ("or com0 [vga]: ", ""),
     ) == 0  # fmt: skip

@@ -30,7 +30,9 @@ GITIGNORE = """\
 
 
 MOST_PEERS = 200
-PEERS = ("laptop", "phone")
+RECIPE_PEERS = ("laptop", "phone")
+PEERS = (*RECIPE_PEERS, "operator")
+"""`operator` is this computer: ssh, apply and status call as the client of that name."""
 USUAL_KEYS = tuple(
     Path(f"~/.ssh/id_{kind}.pub") for kind in ("ed25519", "ecdsa", "rsa", "ed25519_sk")
 )
@@ -61,7 +63,9 @@ class Options:
         "--ssh-key", type=Path, metavar="F.pub", help="public ssh key of the administrator"
     )
     peer: tuple[str, ...] = repeated(
-        "--peer", metavar="NAME", help="a client of the tunnel (default: laptop and phone)"
+        "--peer",
+        metavar="NAME",
+        help="a client of the tunnel (default: laptop, phone, and operator: this computer)",
     )
     console: str | None = option(
         "--console", choices=("vga", "com0"), help="where the server's console is"
@@ -179,7 +183,7 @@ def _console(options: Options, answer: str) -> Options:
 
 def settings(options: Options) -> dict[str, Any]:
     """The settings that the new file holds, as TOML has them.  Raises InitError."""
-    names = options.peer or PEERS
+    names = options.peer or (RECIPE_PEERS if options.recipe else PEERS)
     if len(names) > MOST_PEERS:
         raise InitError(f"{len(names)} clients: too many to begin with", "add them later")
     version = options.release or ("6.6" if options.recipe else newest().version)
