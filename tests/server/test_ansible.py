@@ -41,13 +41,7 @@ PLAY = """\
 """
 
 
-def ansible() -> str:
-    """ansible-playbook, of this environment or of the system."""
-    beside = Path(sys.executable).with_name("ansible-playbook")
-    found = str(beside) if beside.exists() else shutil.which("ansible-playbook")
-    if found is None:
-        pytest.skip("ansible-core is not installed")
-    return found
+ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
 
 
 @pytest.fixture
@@ -73,7 +67,7 @@ def world(ssh_world: SshWorld) -> SshWorld:
 def play(world: SshWorld, package: str = "tcpdump-mini") -> subprocess.CompletedProcess[str]:
     folder = world.folder / "ansible"
     (folder / "play.yml").write_text(PLAY.format(package=package))
-    words = ["ip", "netns", "exec", world.wg.client, ansible(), "play.yml"]
+    words = ["ip", "netns", "exec", world.wg.client, str(ANSIBLE), "play.yml"]
     environment = {
         **world.environment(),
         "HOME": str(world.folder / "home"),
