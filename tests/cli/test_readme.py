@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from obsdimg.cli import main as cli
+from obsdimg.cli.ui import as_typed
 from support.terminal import TOP
 
 NEEDS = {
@@ -132,3 +133,18 @@ def test_installed_it_calls_itself_by_its_name(
 
 def test_the_script_of_a_checkout_says_how_it_was_called() -> None:
     assert 'export OBSDIMG_CALLED_AS="$0"' in (TOP / "obsdimg").read_text()
+
+
+def test_a_call_that_a_hint_names_is_written_as_it_is_typed_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OBSDIMG_CALLED_AS", "../obsdimg")
+    assert cli.main(["check"]) == 1
+    assert "make one with `../obsdimg init`" in capsys.readouterr().err
+    assert as_typed("see `obsdimg client add`; obsdimg.toml, ./obsdimg check, obsdimg inittab") == (
+        "see `../obsdimg client add`; obsdimg.toml, ./obsdimg check, obsdimg inittab"
+    )
+    monkeypatch.delenv("OBSDIMG_CALLED_AS")
+    assert cli.main(["check"]) == 1
+    assert "make one with `obsdimg init`" in capsys.readouterr().err

@@ -5,12 +5,14 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from obsdimg.cli.commands import COMMANDS
 from obsdimg.core.crowd import CrowdDisplay
 from obsdimg.core.errors import ObsdimgError, printable
 from obsdimg.core.progress import PlainProgress, Progress
@@ -60,11 +62,20 @@ def called_as(folder: Path) -> str:
     return below if below.startswith("..") else f"./{below}"
 
 
+_CALL = re.compile(rf"(?<![\w./-])obsdimg (?=(?:{'|'.join(COMMANDS)})\b)")
+
+
+def as_typed(text: str) -> str:
+    """`text` with each call that it names (`obsdimg check`) as it is typed from this folder."""
+    program = called_as(Path())
+    return text if program == "obsdimg" else _CALL.sub(lambda _: f"{program} ", text)
+
+
 def print_error(message: str, hint: str | None) -> None:
     """`error: …` and `hint: …` on stderr, a line each."""
-    print(f"{paint('error:', RED, sys.stderr)} {printable(message)}", file=sys.stderr)
+    print(f"{paint('error:', RED, sys.stderr)} {as_typed(printable(message))}", file=sys.stderr)
     if hint:
-        print(f"hint: {printable(hint)}", file=sys.stderr)
+        print(f"hint: {as_typed(printable(hint))}", file=sys.stderr)
 
 
 def table_console() -> Console:
@@ -120,9 +131,9 @@ class Ui:
 
     def mistake(self, error: ObsdimgError) -> None:
         """What is wrong with an answer; the question is asked again."""
-        self.tell(f"{paint('error:', RED, sys.stderr)} {error.message}")
+        self.tell(f"{paint('error:', RED, sys.stderr)} {as_typed(printable(error.message))}")
         if error.hint:
-            self.tell(f"hint: {error.hint}")
+            self.tell(f"hint: {as_typed(printable(error.hint))}")
 
     def next(self, *words: str, folder: Path | None = None) -> None:
         """A command that comes next, as it is typed where this one was: `next: …`.
@@ -135,7 +146,7 @@ class Ui:
 
     def warn(self, text: str) -> None:
         """A warning, on stderr, always."""
-        print(f"{paint('warning:', YELLOW, sys.stderr)} {text}", file=sys.stderr)
+        print(f"{paint('warning:', YELLOW, sys.stderr)} {as_typed(text)}", file=sys.stderr)
 
     def json(self, value: Any) -> None:
         """`value` as JSON on stdout: keys in the order given, two blanks of indent."""
