@@ -36,7 +36,7 @@ SPARE = 1 * GIB
 """Bytes of free space beyond the machine's disk."""
 
 
-class SmokeUsageError(ObsdimgError):
+class GuestUsageError(ObsdimgError):
     """The options, or what is on this machine, do not allow the test."""
 
 
@@ -81,21 +81,21 @@ def project_at(options: WithConfig) -> Project | None:
     if options.config.exists():
         return open_project(options)
     if options.config != Path("obsdimg.toml"):
-        raise SmokeUsageError(f"{options.config}: there is no such configuration")
+        raise GuestUsageError(f"{options.config}: there is no such configuration")
     return None
 
 
 def judge(iso: Path, project: Path, trusted: bool, progress: Progress) -> str:
     """The real passphrase is typed to the ISO that was built, and to no other without a word.
 
-    Gives its SHA-256, if that was needed.  Raises ChangedIsoError, SmokeUsageError.
+    Gives its SHA-256, if that was needed.  Raises ChangedIsoError, GuestUsageError.
     """
     judged = standing(iso, image_key(project), progress)
     if trusted:
         return judged.sha256
     require_built(judged, iso)
     if judged.state == "unknown":
-        raise SmokeUsageError(
+        raise GuestUsageError(
             f"{iso}: nobody vouches for it: {judged.detail}",
             "put its manifest beside it, or say --trust-iso: your passphrase is typed to it",
         )
@@ -103,9 +103,9 @@ def judge(iso: Path, project: Path, trusted: bool, progress: Progress) -> str:
 
 
 def refuse_stand_in(iso: Path, found: Inspection) -> None:
-    """Raise SmokeUsageError for an ISO on which there is no OpenBSD to install."""
+    """Raise GuestUsageError for an ISO on which there is no OpenBSD to install."""
     if found.stand_in:
-        raise SmokeUsageError(
+        raise GuestUsageError(
             f"{iso}: was built on the stand-in medium: it is not OpenBSD and installs nothing",
             "obsdimg rehearse plays it; for QEMU build on a real install ISO",
         )
@@ -121,7 +121,7 @@ def passphrases(
         return Secret(embedded.decode("latin-1").rstrip("\n")), sealing
     secret = existing(file, ui, "Passphrase of the build")
     if secret is None:
-        raise SmokeUsageError(
+        raise GuestUsageError(
             "the passphrase of the build is needed, to be typed in the machine",
             f"give it with --passphrase-file F, or name a file in {phrases.VARIABLE}",
         )
@@ -156,10 +156,10 @@ def kept_disk(plan: SmokePlan) -> Path:
 
 
 def require_room(folder: Path, size: int, option: str) -> None:
-    """Raise SmokeUsageError unless `folder` has `size` bytes and some more; `option` sets it."""
+    """Raise GuestUsageError unless `folder` has `size` bytes and some more; `option` sets it."""
     free = shutil.disk_usage(folder).free
     if free < size + SPARE:
-        raise SmokeUsageError(
+        raise GuestUsageError(
             f"{folder}: {free / GIB:.1f} GB free, {(size + SPARE) / GIB:.1f} GB needed",
             f"free some space, choose another place with OBSDIMG_CACHE, or a smaller {option}",
         )

@@ -10,7 +10,7 @@ from pathlib import Path
 from obsdimg.cli import values
 from obsdimg.cli.guest import (
     GIB,
-    SmokeUsageError,
+    GuestUsageError,
     WithGuest,
     first_that_works,
     judge,
@@ -214,7 +214,7 @@ def _workshop(
     """A private folder for the disk beside the cache, gone afterwards; the kept disk."""
     kept = kept_disk(plan)
     if options.start == "installed" and not kept.exists():
-        raise SmokeUsageError(
+        raise GuestUsageError(
             f"{kept}: no installed disk was kept for this ISO", "run once with --keep"
         )
     root = kept.parent
