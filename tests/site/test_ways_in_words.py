@@ -6,7 +6,7 @@ import pytest
 
 from obsdimg.config import parse
 from obsdimg.config.load import ConfigError
-from obsdimg.site.ways import ways_in
+from obsdimg.site.ways import seen_outside, ssh_outside, ways_in
 from support.site_fixtures import RECIPE
 
 
@@ -28,6 +28,32 @@ def test_other_ways() -> None:
     assert said("sshd = false").startswith("no sshd: only by the console")
     assert "since there is no client" in said(text=RECIPE.split("[[tunnel.peers]]")[0])
     assert "for 20 min after the first boot" in said("ssh_window_minutes = 20")
+
+
+NOBODY = RECIPE.split("[[tunnel.peers]]")[0]
+
+
+@pytest.mark.parametrize(
+    "text, access, decided, seen",
+    [
+        (RECIPE, "", (False, 0, 0), "nothing else"),
+        (RECIPE, 'ssh_from = "anywhere"', (True, 0, 0), "ssh (TCP 22)"),
+        (RECIPE, 'ssh_from = "anywhere"\nssh_window_minutes = 20', (True, 0, 0), "ssh (TCP 22)"),
+        (NOBODY, "", (True, 0, 0), "ssh (TCP 22)"),
+        (NOBODY, "ssh_window_minutes = 20", (True, 0, 0), "ssh (TCP 22)"),
+        (RECIPE, "ssh_window_minutes = 20", (False, 20, 0), "ssh for 20 minutes"),
+        (RECIPE, "rescue_minutes = 30", (False, 0, 30), "where no client was heard for 30 min"),
+        (RECIPE, "sshd = false", (False, 0, 0), "nothing else"),
+        (NOBODY, "sshd = false", (False, 0, 0), "nothing else"),
+    ],
+)
+def test_ssh_outside_is_decided_once(
+    text: str, access: str, decided: tuple[bool, int, int], seen: str
+) -> None:
+    config = parse(text.replace("[access.admin]", f"[access]\n{access}\n[access.admin]").encode())
+    found = ssh_outside(config)
+    assert (found.always, found.window, found.rescue) == decided
+    assert seen in seen_outside(config)
 
 
 @pytest.mark.parametrize(

@@ -223,3 +223,7 @@ def test_the_plan_comes_from_the_project(demo: Path, folder: Path) -> None:
         "198.51.100.2", private.gateway,
     ]  # fmt: skip
     assert beyond(phone, plan.network, plan.private_networks) == ["198.51.100.2"]
+    # Without clients pf lets everybody in by ssh: `smoke` expects it to be open.
+    tunnel = project.config.tunnel.model_copy(update={"peers": []})
+    alone = Project(project.config_path, project.config.model_copy(update={"tunnel": tunnel}))
+    assert smokeplan.make_plan(inspect(demo), Secret("x"), None, (), alone, wishes).ssh_open

@@ -35,6 +35,7 @@ from obsdimg.disk.manifest import read_manifest
 from obsdimg.image.comparison import image_key
 from obsdimg.project.folder import Project
 from obsdimg.site.clients import client_path, plan_clients, write_client
+from obsdimg.site.ways import ssh_outside
 from obsdimg.tunnel.identity import TunnelClient
 
 ACTIONS = ("status", "destroy")
@@ -220,8 +221,8 @@ def _agree(
     made += [f"private network {wish.subnet}"] if wish.network == "create" else []
     made += [] if state.iso_verified else [f"{state.medium} in the account"]
     ui.info("to be made: " + ", ".join(made))
-    if wish.firewall_ports and project.config.access.ssh_from == "anywhere":
-        ui.warn("the firewall group keeps ssh out, which access.ssh_from lets in")
+    if wish.firewall_ports and ssh_outside(project.config).always:
+        ui.warn("the firewall group keeps ssh out, which the server's own rules let in")
     if not options.yes and not ui.confirm("Make it?"):
         raise DeployError("nothing was made")
 

@@ -17,14 +17,18 @@ CLIENT_X, CLIENT_WIDTH = 16, 190
 SERVER_X, SERVER_WIDTH = 400, 226
 TARGET_X, TARGET_WIDTH = 734, 210
 TARGET_HEIGHT = 56
-COLOURS = 6
-"""How many colours of lines page.html.j2 has."""
-CHIP_WIDTH = 64
+COLOURS = (
+    ("#1f6fb2", "#6fb1e6"), ("#b0531f", "#e69a6c"), ("#2e7d4f", "#6cc192"),
+    ("#8a3f9e", "#c98bd9"), ("#9a7b00", "#d6b94a"), ("#b3264a", "#ef7f9c"),
+)  # fmt: skip
+"""Of the clients, in turns: each on a light page and on a dark one."""
+CHIP_WIDTH, CHIP_HEIGHT = 64, 22
 
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle with a title and a line below it; `full` is the title where it is cut."""
+    """A rectangle with a title and a line below it; `full` is the title where it is cut, `colour`
+    the number of a client's."""
 
     x: float
     y: float
@@ -33,6 +37,7 @@ class Box:
     title: str
     detail: str = ""
     full: str = ""
+    colour: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,7 @@ class ServiceChip:
     x: float
     y: float
     width: float
+    height: float
     title: str
     allowed: bool
     means: str
@@ -60,6 +66,7 @@ class ServiceChip:
 class NetworkDrawing:
     """Everything on the picture."""
 
+    width: float
     height: float
     clients: tuple[Box, ...]
     server: Box
@@ -79,6 +86,7 @@ def draw(table: ReachTable, server: tuple[str, str], tunnel: tuple[str, str]) ->
         Box(
             CLIENT_X, TOP + n * LANE + 8, CLIENT_WIDTH, LANE - 16,
             shorten(client.name, 20), shorten(", ".join(client.addresses), 27), client.name,
+            n % len(COLOURS),
         )
         for n, client in enumerate(table.clients)
     )  # fmt: skip
@@ -87,9 +95,8 @@ def draw(table: ReachTable, server: tuple[str, str], tunnel: tuple[str, str]) ->
         _target(table.targets[column], first + n * LANE) for n, column in enumerate(far)
     )
     lines, chips = [], []
-    for n, (client, box) in enumerate(zip(table.clients, clients, strict=True)):
-        y = box.y + box.height / 2
-        colour = n % COLOURS
+    for client, box in zip(table.clients, clients, strict=True):
+        y, colour = box.y + box.height / 2, box.colour
         through = SERVER_X + (SERVER_WIDTH if any(client.allowed[c] for c in far) else 0)
         lines.append(
             Way(f"M {CLIENT_X + CLIENT_WIDTH} {y} H {through}", colour, f"{client.name}: tunnel")
@@ -106,6 +113,7 @@ def draw(table: ReachTable, server: tuple[str, str], tunnel: tuple[str, str]) ->
             for place, column in enumerate(near)
         ]
     return NetworkDrawing(
+        width=WIDTH,
         height=height,
         clients=clients,
         server=Box(SERVER_X, 16, SERVER_WIDTH, height - 32, shorten(server[0], 24), server[1],
@@ -135,8 +143,10 @@ def _chip(target: ReachTarget, client: str, allowed: bool, place: int, y: float)
         target.kind
     ]
     verb = "may use" if allowed else "may not use"
-    return ServiceChip(SERVER_X + 10 + place * (CHIP_WIDTH + 7), y - 11, CHIP_WIDTH, short, allowed,
-                f"{client} {verb} {target.name}")  # fmt: skip
+    return ServiceChip(
+        SERVER_X + 10 + place * (CHIP_WIDTH + 7), y - CHIP_HEIGHT / 2, CHIP_WIDTH, CHIP_HEIGHT,
+        short, allowed, f"{client} {verb} {target.name}",
+    )  # fmt: skip
 
 
 def _curve(y: float, to: float) -> str:

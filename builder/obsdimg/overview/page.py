@@ -1,9 +1,9 @@
 """The page: a BuildPlan as one HTML file that needs nothing else.
 
-It holds no secret: a file with keys is named and not shown, nor is one of the user's own (overlay/
-may hold host keys and certificates) but for its pf.conf; answers are as `check` shows them.
-Public keys of the tunnel have a name in their place: before the first build there are none, and a
-page may be shown around.
+It holds no secret: a file with keys or password hashes is named and not shown (with it go the ssh
+keys of root and the administrator), nor is one of the user's own (overlay/ may hold host keys and
+certificates) but for its pf.conf; answers are as `check` shows them.  Public keys of the tunnel
+have a name in their place: before the first build there are none, and a page may be shown around.
 No script, no picture from elsewhere; the page's own policy forbids both.
 """
 
@@ -17,10 +17,10 @@ import jinja2
 
 from obsdimg.core.entry import Entry
 from obsdimg.image.plan import BuildPlan
-from obsdimg.overview.drawing import draw
+from obsdimg.overview.drawing import COLOURS, draw
 from obsdimg.overview.reach import plan_reach
 from obsdimg.overview.rules import explain
-from obsdimg.site.ways import ways_in
+from obsdimg.site.ways import seen_outside, ways_in
 
 SHOWN = 64 << 10
 """Bytes of a file that the page shows at most."""
@@ -65,6 +65,7 @@ def overview_page(plan: BuildPlan) -> bytes:
             ports=ports,
             table=table,
             picture=draw(table, server, ("WireGuard", f"UDP {', '.join(map(str, ports))}")),
+            colours=COLOURS,
             ways=ways_in(config),
             answers=plan.response.simulation.answers,
             elsewhere=plan.response.elsewhere,
@@ -72,7 +73,7 @@ def overview_page(plan: BuildPlan) -> bytes:
             groups=explain(_text(pf_conf) or "", tunnel) if pf_conf else (),
             own_rules=pf_conf is not None and not pf_conf.origin.startswith("siteXX/"),
             origin=pf_conf.origin if pf_conf else "",
-            outside=_outside(plan),
+            outside=seen_outside(config),
         )
         .encode()
     )
@@ -114,21 +115,3 @@ def _named(text: str | None, names: Mapping[str, str]) -> str | None:
     for key, name in names.items():
         text = text and text.replace(key, name)
     return text
-
-
-def _outside(plan: BuildPlan) -> str:
-    """What somebody finds who looks at the server from outside."""
-    config = plan.inputs.config
-    ports = ", ".join(map(str, (config.tunnel.port, *config.tunnel.also_ports)))
-    seen = f"UDP {ports}, which answers nobody but the clients"
-    if config.access.sshd and (config.access.ssh_from == "anywhere" or not config.tunnel.peers):
-        return f"{seen}; ssh (TCP 22)"
-    later = []
-    if config.access.sshd and config.access.ssh_window_minutes:
-        later.append(f"ssh for {config.access.ssh_window_minutes} minutes after the first boot")
-    if config.access.sshd and config.access.rescue_minutes:
-        later.append(
-            f"ssh, to keys only, where no client was heard for {config.access.rescue_minutes}"
-            " minutes after a start"
-        )
-    return "; ".join([seen, *(later or ["nothing else"])])

@@ -25,6 +25,7 @@ from obsdimg.site.opensshkey import SEED_AT
 from obsdimg.site.sealing import LARGEST
 from obsdimg.site.table import Condition, FileRow, site_table
 from obsdimg.site.tunnel import SERVER_KEY_MARK, TunnelPlan, plan_tunnel
+from obsdimg.site.ways import RESCUE_OPEN, ssh_outside
 
 PACKAGES = "/var/obsdimg/packages"
 SEALED = "/obsdimg.sealed"
@@ -32,8 +33,6 @@ STEPS = "/obsdimg.steps"
 """What install.site does for this server; it is sourced and removed."""
 FIRST = "/obsdimg.firsttime"
 """Where the overlay's rc.firsttime lands, for install.site to put it into the installer's."""
-RESCUE_OPEN = 60
-"""Minutes for which ssh is open outside when nobody was heard in the tunnel."""
 OUTSIDE6 = "<outside6>"
 """The pf table of the server's global IPv6 addresses, where they are not known beforehand."""
 
@@ -324,13 +323,12 @@ def _fixed(address: IPv6Interface | str) -> str:
 
 
 def _ssh(config: Config) -> dict[str, Any]:
-    """Who gets in by ssh.  Without a peer the tunnel leads nobody in: then it is open to all."""
-    access = config.access
-    anywhere = access.ssh_from == "anywhere" or not config.tunnel.peers
+    """Who gets in by ssh."""
+    access, outside = config.access, ssh_outside(config)
     return {
-        "anywhere": access.sshd and anywhere,
-        "window": access.ssh_window_minutes if access.sshd and not anywhere else 0,
-        "rescue": access.rescue_minutes if access.sshd and not anywhere else 0,
+        "anywhere": outside.always,
+        "window": outside.window,
+        "rescue": outside.rescue,
         "rescue_open": RESCUE_OPEN,
         "inside": [
             str(a.network) for a in (config.tunnel.ipv4, config.tunnel.ipv6) if a is not None

@@ -15,6 +15,7 @@ from obsdimg.core.secret import Secret
 from obsdimg.image.inspection import Inspection
 from obsdimg.project.folder import MissingKeyError, Project
 from obsdimg.site.clients import plan_clients, read_client
+from obsdimg.site.ways import ssh_outside
 from obsdimg.smoke.plan import EmulatedNetwork, Login, SmokePlan
 from obsdimg.tunnel.identity import TunnelClient
 from obsdimg.tunnel.ip import Address
@@ -154,8 +155,8 @@ def make_plan(
     """The plan for the ISO that `found` describes.  Raises SmokePlanError."""
     how = encryption_of(found)
     if ssh_open is None and project is not None:
-        access = project.config.access
-        ssh_open = access.sshd and (access.ssh_from == "anywhere" or access.ssh_window_minutes > 0)
+        outside = ssh_outside(project.config)
+        ssh_open = outside.always or outside.window > 0
     return SmokePlan(
         iso=found.path.resolve(),
         release=release_of(found),
