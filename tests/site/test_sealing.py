@@ -11,6 +11,7 @@ import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import bcrypt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -94,7 +95,7 @@ def test_files_keep_their_order_and_folders_and_links_their_kind() -> None:
     ]
 
 
-def test_a_salt_is_never_used_for_two_contents_passphrases_or_projects() -> None:
+def test_what_is_random_differs_with_content_passphrase_project_and_rounds() -> None:
     other = [FILES[0], Entry("/root/note", b"\0\xfe", 0o640)]
     several = [
         parts(seal(FILES, PASS, salt_key=KEY, rounds=FEW)),
@@ -105,6 +106,23 @@ def test_a_salt_is_never_used_for_two_contents_passphrases_or_projects() -> None
     ]
     for name, start, end in (("data", 8, 16), ("key", 120, 200)):
         assert len({one[name][start:end] for one in several}) == len(several)
+
+
+def test_only_what_bcrypt_makes_of_it_depends_on_the_passphrase(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who has the project's folder and the ISO, but not the passphrase, gets no cheaper test."""
+    calls = []
+
+    def same(passphrase: bytes, salt: bytes, size: int, rounds: int, **_: bool) -> bytes:
+        calls.append((passphrase, salt))
+        return bytes(range(size))
+
+    monkeypatch.setattr(bcrypt, "kdf", same)
+    words = (PASS, Secret("another one"), Secret("x" * 100))
+    assert len({seal(FILES, word, salt_key=KEY, rounds=FEW) for word in words}) == 1
+    assert [word.encode() for word in (w.reveal() for w in words)] == [p for p, _ in calls]
+    assert len({salt for _, salt in calls}) == 1
 
 
 def test_the_length_tells_only_the_bucket() -> None:

@@ -83,7 +83,7 @@ def seed_of(data: bytes, passphrase: bytes) -> bytes | None:
             return None
     except (ValueError, struct.error):
         return None
-    private = key._ctr(passphrase, salt, rounds, sealed)
+    private = key._ctr(key.derived_key(passphrase, salt, rounds), sealed)
     if not hmac.compare_digest(private[:4], private[4:8]) or private[12:23] != key._TYPE:
         return None
     return private[63:95]

@@ -25,11 +25,19 @@ _BLOCK = 16
 MAX_ROUNDS = 1 << 20
 
 
-def encrypted_key(seed: bytes, passphrase: bytes, salt: bytes, check: bytes, rounds: int) -> bytes:
-    """The key file for `seed` (32 bytes), encrypted with `passphrase`.
+def derived_key(passphrase: bytes, salt: bytes, rounds: int) -> bytes:
+    """What a key file is encrypted with: AES-256's key and the counter, 48 bytes.
 
-    `salt`: 16 bytes; `check`: 4 bytes, which stand twice in the encrypted part; `rounds` of
-    bcrypt_pbkdf.
+    `salt`: 16 bytes; `rounds` of bcrypt_pbkdf, each as dear as two of a disk's.
+    """
+    import bcrypt
+
+    return bcrypt.kdf(passphrase, salt, 48, rounds, ignore_few_rounds=True)
+
+
+def encrypted_key(seed: bytes, derived: bytes, salt: bytes, check: bytes, rounds: int) -> bytes:
+    """The key file for `seed` (32 bytes), encrypted with `derived`, which is the derived_key of a
+    passphrase, `salt` and `rounds`; `check`: 4 bytes, which stand twice in the encrypted part.
     """
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -45,7 +53,7 @@ def encrypted_key(seed: bytes, passphrase: bytes, salt: bytes, check: bytes, rou
         + _string(options)
         + struct.pack(">I", 1)
         + _string(_string(_TYPE) + _string(public))
-        + _string(_ctr(passphrase, salt, rounds, private))
+        + _string(_ctr(derived, private))
     )
     lines = "\n".join(textwrap.wrap(base64.b64encode(blob).decode(), 70))
     begin, end = (f"-----{word} OPENSSH PRIVATE KEY-----" for word in ("BEGIN", "END"))
@@ -56,10 +64,8 @@ def _string(data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + data
 
 
-def _ctr(passphrase: bytes, salt: bytes, rounds: int, data: bytes) -> bytes:
-    import bcrypt
+def _ctr(derived: bytes, data: bytes) -> bytes:
     from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
-    derived = bcrypt.kdf(passphrase, salt, 48, rounds, ignore_few_rounds=True)
     cipher = Cipher(algorithms.AES(derived[:32]), modes.CTR(derived[32:])).encryptor()
     return cipher.update(data) + cipher.finalize()

@@ -26,7 +26,7 @@ from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.secret import Secret
 from obsdimg.site.files import check_path
-from obsdimg.site.opensshkey import MAX_ROUNDS, encrypted_key
+from obsdimg.site.opensshkey import MAX_ROUNDS, derived_key, encrypted_key
 
 ROUNDS = 160
 """Rounds of bcrypt_pbkdf for a new file.  OpenSSH derives 48 bytes, which takes two blocks a round;
@@ -62,10 +62,10 @@ def seal(
     """`files`, which are unpacked in this order, sealed with `passphrase`; each is dated `epoch`
     (seconds since 1970).
 
-    The same input gives the same bytes: secret and salts are HMAC-SHA256, keyed with `salt_key`, of
-    passphrase, rounds and content.  They differ whenever the content does, and tell nothing:
-    without `salt_key` (at least 16 bytes, a secret of the project that is not on the ISO) they can
-    neither be computed nor be used to test a passphrase faster than bcrypt allows.
+    The same input gives the same bytes: secret and salts are HMAC-SHA256, keyed with `salt_key` (at
+    least 16 bytes, a secret of the project that is not on the ISO), of rounds and content, and so
+    differ whenever these do.  The passphrase takes part only as what bcrypt makes of it: nobody
+    tests one faster than bcrypt allows, not even with `salt_key` and the content at hand.
 
     Raises SealingError for a short `salt_key`, SiteSetError and TarPathError for a path that cannot
     be.
@@ -76,15 +76,17 @@ def seal(
         raise SealingError(f"{rounds} rounds of bcrypt", f"use 1 to {MAX_ROUNDS}")
     plain = pack(files, epoch)
     text = passphrase.reveal().encode("ascii")
-    about = b"%d\0%d\0%b" % (rounds, len(text), text) + plain
 
-    def derived(what: bytes) -> bytes:
-        return hmac.digest(salt_key, b"obsdimg-sealed-3 " + what + b"\0" + about, "sha256")
+    def made(what: bytes, from_passphrase: bytes = b"") -> bytes:
+        about = b"obsdimg-sealed-4 %b\0%d\0%b" % (what, rounds, from_passphrase)
+        return hmac.digest(salt_key, about + plain, "sha256")
 
-    secret = derived(b"secret")
-    key = encrypted_key(secret, text, derived(b"salt")[:16], derived(b"check")[:4], rounds)
+    salt = made(b"salt")[:16]
+    derived = derived_key(text, salt, rounds)
+    secret = made(b"secret", derived)
+    key = encrypted_key(secret, derived, salt, made(b"check", derived)[:4], rounds)
     under = under_secret(secret)
-    data = _encrypt(plain, under, derived(b"data")[:8])
+    data = _encrypt(plain, under, made(b"data", derived)[:8])
     return joined(key, f"{mac_of(under, key, data)}\n".encode(), data)
 
 
