@@ -67,8 +67,19 @@ def test_the_version_needs_no_library(tmp_path: Path) -> None:
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60)
     assert time.monotonic() - start < 20
     assert done.stdout.startswith("obsdimg ")
-    for library in ("pydantic", "cryptography", "rich", "jinja2", "pycdlib", "httpx"):
-        assert f" {library}\n" not in done.stderr
+    for module in ("argparse", "pydantic", "cryptography", "rich", "jinja2", "pycdlib", "httpx"):
+        assert f" {module}\n" not in done.stderr
+
+
+def test_a_build_loads_nothing_that_only_a_download_or_a_screen_needs() -> None:
+    for module in ("build", "check"):
+        code = f"import sys, obsdimg.cli.{module}; print(*sys.modules)"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+        )
+        loaded = set(done.stdout.split())
+        strangers = {"ssl", "email", "httpx", "rich", "twisted", "PIL", "zxcvbn", "pexpect"}
+        assert not loaded & strangers, module
 
 
 def test_a_file_that_may_not_be_read_is_one_error_and_no_traceback(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from obsdimg.cli.built import report, write_page
@@ -19,6 +19,7 @@ from obsdimg.image.inputs import read_inputs
 from obsdimg.image.plan import plan_build
 from obsdimg.image.write import write
 from obsdimg.project.folder import Project
+from obsdimg.site.sealing import PUBLIC_ROUNDS
 
 PASSPHRASE = "demo passphrase of no value"  # noqa: S105
 
@@ -68,7 +69,7 @@ def run(options: Options, ui: Ui) -> int:
     write_file(config, commented(CONFIG).encode(), 0o644)
     project = Project.open(config)
     port = release.port("amd64")
-    plan = plan_build(read_inputs(project, release, port))
+    plan = replace(plan_build(read_inputs(project, release, port)), sealing_rounds=PUBLIC_ROUNDS)
     upstream = verified_stand_in(release, folder / "upstream", folder / "cache", progress)
     private_dir(project.images)
     output = project.images / project.image_name()

@@ -75,9 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
-    if words == ["--version"]:
-        print(f"obsdimg {__version__}")
-        return 0
     if argv is None and "_ARGCOMPLETE" in os.environ:
         from obsdimg.cli import completing
 

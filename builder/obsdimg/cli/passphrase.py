@@ -12,7 +12,6 @@ from obsdimg.core import passphrase as phrases
 from obsdimg.core import words
 from obsdimg.core.secret import Secret
 from obsdimg.image.plan import BuildPlan
-from obsdimg.site.sealing import rounds_for
 
 RULES = f"""\
 The passphrase of the disk. You type it on the server's console, at every start.
@@ -34,7 +33,7 @@ def find_passphrase(
     """
     if not plan.needs_passphrase:
         return lambda: None
-    rounds = rounds_for(plan.hook.rounds)
+    rounds = plan.sealing_rounds
 
     def judge(secret: Secret) -> None:
         _judge(secret, rounds, ui, weak_allowed)

@@ -46,6 +46,7 @@ from obsdimg.response.known import KnownQuestions
 from obsdimg.response.questions import load
 from obsdimg.response.script import ScriptQuestion, asked_by, changes
 from obsdimg.site.files import site_set
+from obsdimg.site.sealing import PUBLIC_ROUNDS
 
 _SCRIPTS = ("/install.sub", "/install.md")
 _COMMON = """\
@@ -211,7 +212,7 @@ def _prepared(
         config = parse(f'{settings}[release]\nversion = "{release.version}"\n'.encode())
         keys = Project(Path(folder) / "obsdimg.toml", config).keys()
     inputs = BuildInputs(config, "", release, release.port("amd64"), keys)
-    plan = plan_build(inputs)
+    plan = replace(plan_build(inputs), sealing_rounds=PUBLIC_ROUNDS)
     plan = replace(plan, hook=replace(plan.hook, need_mb=needed_disk(plan, medium)))
     site = site_set(site_files(plan, passphrase, medium.epoch), medium.epoch)
     files = ramdisk_files(plan, passphrase)

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from obsdimg.cli.commands import COMMANDS
-from obsdimg.core.crowd import CrowdDisplay
 from obsdimg.core.errors import ObsdimgError, printable
 from obsdimg.core.progress import PlainProgress, Progress
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from obsdimg.core.crowd import CrowdDisplay
 
 CALLED_AS = "OBSDIMG_CALLED_AS"
 RED, YELLOW = "1;31", "1;33"

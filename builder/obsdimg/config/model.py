@@ -16,7 +16,8 @@ from obsdimg.config import types as t
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values are not converted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    # Validators are made when they are first used: for the whole file, not for each table in it.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, defer_build=True)
 
 
 UdpPort = Annotated[int, Field(ge=1, le=65535)]

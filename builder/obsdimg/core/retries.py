@@ -5,8 +5,6 @@ For everything that talks HTTP; knows no HTTP library.
 
 from __future__ import annotations
 
-import email.utils
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -67,6 +65,8 @@ def retry_after(text: str) -> float | None:
     """Seconds of a Retry-After header (RFC 9110, section 10.2.3): a number or a date."""
     if text.isascii() and text.isdigit():
         return float(text[:9])
+    import email.utils  # not for a build that downloads nothing
+
     try:
         moment = email.utils.parsedate_to_datetime(text)
         return max(0.0, moment.timestamp() - time.time())
@@ -76,6 +76,8 @@ def retry_after(text: str) -> float | None:
 
 def certificate_fault(error: BaseException | None) -> str | None:
     """Why a certificate was rejected, if that is behind `error`."""
+    import ssl
+
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return error.verify_message

@@ -54,7 +54,7 @@ def _compiled() -> _Compiled | None:
 
 
 @cache
-def _environment(folder: Path) -> jinja2.Environment:
+def _environment(folder: Path, *, html: bool = False) -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder),
         bytecode_cache=_compiled(),
@@ -62,7 +62,7 @@ def _environment(folder: Path) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
-        autoescape=False,  # noqa: S701  (the output is no HTML)
+        autoescape=html,  # noqa: S701  (most of the output is no HTML)
     )
     environment.filters["sh"] = shlex.quote
     return environment
@@ -76,10 +76,22 @@ def render(folder: str, name: str, **values: Any) -> bytes:
     """
     if not name.endswith(".j2"):
         return resource(folder, name).read_bytes()
+    return _filled(_environment(resource(folder)), name, f"{folder}/{name}", values)
+
+
+def render_html(path: Path, **values: Any) -> bytes:
+    """The template in the file `path` with `values`, each escaped, as UTF-8.
+
+    Raises TemplateError, without the values.
+    """
+    return _filled(_environment(path.parent, html=True), path.name, path.name, values)
+
+
+def _filled(environment: jinja2.Environment, name: str, what: str, values: dict[str, Any]) -> bytes:
     try:
-        return _environment(resource(folder)).get_template(name).render(values).encode()
+        return environment.get_template(name).render(values).encode()
     except jinja2.TemplateError as error:
         line = getattr(error, "lineno", None)
-        what = type(error).__name__ if line is None else f"line {line}: {type(error).__name__}"
+        kind = type(error).__name__ if line is None else f"line {line}: {type(error).__name__}"
         detail = error.message if isinstance(error, jinja2.UndefinedError) else ""
-        raise TemplateError(f"{folder}/{name}: {what} {detail}".rstrip()) from None
+        raise TemplateError(f"{what}: {kind} {detail}".rstrip()) from None

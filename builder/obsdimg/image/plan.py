@@ -19,6 +19,7 @@ from obsdimg.response.install_conf import CheckedResponse, check_response
 from obsdimg.site.clients import plan_clients
 from obsdimg.site.files import with_directories
 from obsdimg.site.plan import Materials, SitePlan, install_site, plan_site
+from obsdimg.site.sealing import rounds_for
 from obsdimg.tunnel.identity import TunnelClient
 
 DEFAULT_MIRROR = "https://cdn.openbsd.org/pub/OpenBSD"
@@ -27,7 +28,9 @@ DEFAULT_MIRROR = "https://cdn.openbsd.org/pub/OpenBSD"
 
 @dataclass(frozen=True)
 class BuildPlan:
-    """The response file, the settings of the encryption step, the files of the site set."""
+    """The response file, the settings of the encryption step, the files of the site set.
+
+    `sealing_rounds`: of bcrypt_pbkdf, for what is sealed."""
 
     inputs: BuildInputs = field(repr=False)
     site: SitePlan = field(repr=False)
@@ -35,6 +38,7 @@ class BuildPlan:
     hook: hook.HookSettings
     clients: tuple[TunnelClient, ...]
     warnings: tuple[str, ...]
+    sealing_rounds: int
 
     @property
     def needs_passphrase(self) -> bool:
@@ -74,7 +78,8 @@ def plan_build(inputs: BuildInputs, *, with_passphrase: bool = False) -> BuildPl
     shown = () if site.sealed else (NOTHING_SEALED,)
     notes = (*about, *shown, *hook.warnings(settings), *warnings(config), *response.remarks)
     clients = plan_clients(config, inputs.keys)
-    return BuildPlan(inputs, site, response, settings, clients, notes)
+    rounds = rounds_for(settings.rounds)
+    return BuildPlan(inputs, site, response, settings, clients, notes, rounds)
 
 
 class PlanError(ObsdimgError):

@@ -38,7 +38,7 @@ from obsdimg.signify.signing import ramdisk_key, sign_list
 from obsdimg.site.clients import write_client
 from obsdimg.site.files import site_set, with_directories
 from obsdimg.site.plan import SEALED, install_site
-from obsdimg.site.sealing import pack, rounds_for, seal
+from obsdimg.site.sealing import pack, seal
 
 _SPARE = 32 << 20
 """Bytes beside the upstream ISO and the site set: the changed kernel, lists, the manifest."""
@@ -163,12 +163,11 @@ def site_files(plan: BuildPlan, passphrase: Secret | None, epoch: int) -> list[E
     files = list(plan.site.files)
     sealed = None
     if plan.site.sealed and passphrase is not None:
-        rounds = rounds_for(plan.hook.rounds)
         sealed = seal(
             plan.site.sealed.values(),
             passphrase,
             salt_key=plan.inputs.keys.seal,
-            rounds=rounds,
+            rounds=plan.sealing_rounds,
             epoch=epoch,
         )
         files.append(Entry(SEALED, sealed, 0o600, "sealed with the passphrase"))

@@ -13,9 +13,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
-
 from obsdimg.core.entry import Entry
+from obsdimg.core.templates import render_html
 from obsdimg.image.plan import BuildPlan
 from obsdimg.overview.drawing import COLOURS, draw
 from obsdimg.overview.reach import plan_reach
@@ -41,41 +40,31 @@ class ShownFile:
 
 def overview_page(plan: BuildPlan) -> bytes:
     """The page, in UTF-8; the same plan gives the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        undefined=jinja2.StrictUndefined,
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     config, tunnel = plan.inputs.config, plan.site.tunnel
     table = plan_reach(config, tunnel)
     ports = (config.tunnel.port, *config.tunnel.also_ports)
     server = (config.host.name, f"OpenBSD {plan.inputs.release.version}")
     landing = (*plan.site.files, *plan.site.sealed.values())
     pf_conf = next((f for f in landing if f.path == PF_CONF), None)
-    return (
-        environment.get_template("page.html.j2")
-        .render(
-            config=config,
-            plan=plan,
-            release=plan.inputs.release,
-            port=plan.inputs.port,
-            tunnel=tunnel,
-            ports=ports,
-            table=table,
-            picture=draw(table, server, ("WireGuard", f"UDP {', '.join(map(str, ports))}")),
-            colours=COLOURS,
-            ways=ways_in(config),
-            answers=plan.response.simulation.answers,
-            elsewhere=plan.response.elsewhere,
-            files=shown_files(plan),
-            groups=explain(_text(pf_conf) or "", tunnel) if pf_conf else (),
-            own_rules=pf_conf is not None and not pf_conf.origin.startswith("siteXX/"),
-            origin=pf_conf.origin if pf_conf else "",
-            outside=seen_outside(config),
-        )
-        .encode()
+    return render_html(
+        Path(__file__).with_name("page.html.j2"),
+        config=config,
+        plan=plan,
+        release=plan.inputs.release,
+        port=plan.inputs.port,
+        tunnel=tunnel,
+        ports=ports,
+        table=table,
+        picture=draw(table, server, ("WireGuard", f"UDP {', '.join(map(str, ports))}")),
+        colours=COLOURS,
+        ways=ways_in(config),
+        answers=plan.response.simulation.answers,
+        elsewhere=plan.response.elsewhere,
+        files=shown_files(plan),
+        groups=explain(_text(pf_conf) or "", tunnel) if pf_conf else (),
+        own_rules=pf_conf is not None and not pf_conf.origin.startswith("siteXX/"),
+        origin=pf_conf.origin if pf_conf else "",
+        outside=seen_outside(config),
     )
 
 

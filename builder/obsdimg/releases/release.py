@@ -40,7 +40,7 @@ class ReleaseError(ObsdimgError):
 
 
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class SourcedKey(_Frozen):

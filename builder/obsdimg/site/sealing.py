@@ -33,6 +33,8 @@ ROUNDS = 160
 softraid derives 32, one block.  So these cost as much as 320 rounds on the disk: about a second
 on a processor of today, which is what bioctl(8)'s `-r auto` aims at (measured: docs/trust.md).
 """
+PUBLIC_ROUNDS = 4
+"""For a passphrase that everybody knows, as that of `obsdimg demo`: there is nothing to guess."""
 
 
 def rounds_for(disk_rounds: int | None) -> int:

@@ -32,7 +32,7 @@ def _octal(value: object) -> object:
 
 
 class _Row(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     when: tuple[Condition, ...] = ()
 
@@ -61,7 +61,7 @@ class PartRow(_Row):
 class SiteTable(BaseModel):
     """The whole table."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     files: tuple[FileRow, ...]
     install_site: str
