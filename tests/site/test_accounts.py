@@ -169,6 +169,9 @@ def test_the_overlays_first_steps_come_before_the_installers_and_ours(new: NewSy
     text += "print ours\n"
     done = subprocess.run([shell(), "-c", text], capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["mine", "theirs", "ours"]
+    # What rc(8) has moved away by then is there again, with ours alone, should the power fail now.
+    assert new.text("etc/rc.firsttime").strip().endswith("/usr/local/sbin/obsdimg-firsttime")
+    assert new.text("etc/rc.firsttime").count("\n") == 1
 
 
 def test_without_a_welcome_the_installation_goes_on(new: NewSystem) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,76 @@ class TestWatch:
         (bench.root / "etc/wireguard/stopped").touch()
         bench.run(script)
         assert bench.journal() == []
+
+    LEFT = (
+        "etc/INS@0123456789",
+        "etc/.obsdimg-new.hostname.wg0",
+        "etc/rc.d/INS@abcdefghij",
+        "etc/wireguard/INS@ABCDEFGHIJ",
+        "etc/wireguard/.obsdimg-new.server.conf",
+        "etc/wireguard/good/INS@0a1b2c3d4e",
+        "usr/local/sbin/INS@0123456789",
+        "var/db/obsdimg/.obsdimg-new.XXXXXXXXXX",
+        "var/db/obsdimg/apply/pid",
+    )
+    OTHERS = (
+        "etc/INS@short",
+        "etc/INS@elevensigns",
+        "etc/XINS@0123456789",
+        "etc/wireguard/server.conf",
+        "etc/wireguard/good/server.conf",
+        "etc/mail/INS@0123456789",
+        "home/admin/INS@0123456789",
+        "var/db/obsdimg/audit",
+    )
+
+    def leave(self, bench: ServerBench, boot: float) -> None:
+        """Files of a power failure and others; the server started `boot` seconds after them."""
+        for name in (*self.LEFT, *self.OTHERS):
+            path = bench.root / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("1\n")
+        (bench.root / "etc/INS@folder0000").mkdir(exist_ok=True)
+        link = bench.root / "etc/INS@link000000"
+        if not link.is_symlink():
+            link.symlink_to("wireguard/server.conf")
+        started = bench.root / "var/run/dmesg.boot"
+        started.touch()
+        os.utime(started, (time.time() + boot,) * 2)
+
+    def test_what_a_power_failure_left_half_written_goes_at_the_next_boot(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        self.leave(bench, boot=60)
+        assert bench.run(script) == ""
+        assert [name for name in self.LEFT if (bench.root / name).exists()] == []
+        assert not (bench.root / "var/db/obsdimg/apply").exists()
+        assert [name for name in self.OTHERS if not (bench.root / name).exists()] == []
+        assert (bench.root / "etc/INS@folder0000").is_dir()
+        assert (bench.root / "etc/INS@link000000").is_symlink()
+        assert "rcctl check unbound" in bench.journal(), "and the rest of its work is done"
+
+    def test_what_may_be_being_written_now_stays(self, bench: ServerBench, script: Path) -> None:
+        self.leave(bench, boot=-60)
+        # install -p sets the time of modification, and it is not this one that counts.
+        os.utime(bench.root / self.LEFT[0], (0, 0))
+        bench.run(script)
+        assert [name for name in self.LEFT if not (bench.root / name).exists()] == []
+
+    def test_it_is_looked_for_once_after_each_boot(self, bench: ServerBench, script: Path) -> None:
+        self.leave(bench, boot=60)
+        bench.run(script)
+        self.leave(bench, boot=60)
+        bench.run(script)
+        assert [name for name in self.LEFT if not (bench.root / name).exists()] == []
+
+    def test_where_nobody_knows_when_the_server_started_nothing_goes(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        self.leave(bench, boot=60)
+        (bench.root / "var/run/dmesg.boot").unlink()
+        bench.run(script)
+        assert [name for name in self.LEFT if not (bench.root / name).exists()] == []
 
 
 class TestRescue:
@@ -325,6 +396,19 @@ class TestFirstTime:
         assert not (bench.root / "var/obsdimg").exists()
         assert not script.exists()
 
+    @pytest.mark.parametrize("ours", [True, False])
+    def test_at_its_end_the_next_boot_need_not_do_it_again(
+        self, bench: ServerBench, ours: bool
+    ) -> None:
+        script = self.prepare(bench)
+        again = bench.root / "etc/rc.firsttime"
+        again.write_text(f"{script}\n" if ours else f"{script}\nof somebody else\n")
+        # For as long as it runs, a power failure must find it there.
+        bench.stand_in("pkg_add", "[ -s $T/etc/rc.firsttime ] && echo there >>$T/journal")
+        bench.run(script)
+        assert bench.journal()[1] == "there"
+        assert again.exists() is not ours
+
     def test_packages_that_fail_are_kept_for_a_second_try_by_hand(self, bench: ServerBench) -> None:
         script = self.prepare(bench)
         bench.stand_in("pkg_add", "exit 1")
@@ -385,6 +469,7 @@ class TestFirstTime:
                 assert key not in place
             assert path.stat().st_mode & 0o777 == (0o600 if version == "6.6" else 0o640)
             left = [p.name for p in path.parent.iterdir() if p.name.startswith(path.name + ".")]
+            left += [p.name for p in (bench.root / "etc/wireguard").glob(".*")]
             assert left == []
         assert f"QR of {public}" in console
         assert f"obsdimg client --server-key {public}" in console

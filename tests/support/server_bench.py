@@ -23,6 +23,9 @@ SHELLS = ["mksh", "lksh"] + ([os.environ["OBSDIMG_KSH"]] if "OBSDIMG_KSH" in os.
 AWKS = ["original-awk", "mawk"]
 
 _PATHS = (
+    "/etc /etc",
+    "/etc/rc.d ",
+    "/etc/rc.firsttime",
     "/etc/wireguard",
     "/etc/hostname.",
     "/etc/netstart",
@@ -31,9 +34,11 @@ _PATHS = (
     "/var/db/obsdimg",
     "/var/obsdimg",
     "/var/run/obsdimg",
+    "/var/run/dmesg.boot",
     "/usr/bin/perl",
     "/dev/console",
     "/usr/local/sbin/obsdimg-",
+    "/usr/local/sbin ",
 )
 
 
