@@ -139,3 +139,13 @@ def test_an_unverified_iso_is_marked_in_the_manifest(world: StandInRelease, tmp_
     manifest = build(world, "--iso", "given.iso", "--unverified")
     upstream = manifest["upstream"]
     assert isinstance(upstream, dict) and upstream["verified"] == "unverified"
+
+
+@pytest.mark.parametrize("more", [(), ("--offline",), ("--unverified",)])
+def test_a_wrong_name_of_the_iso_is_said_before_anything_is_fetched(
+    world: StandInRelease, more: tuple[str, ...]
+) -> None:
+    done = world.run("build", "-c", "project/obsdimg.toml", "--iso", "typo.iso", *more)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: typo.iso: cannot be read: no such file")
+    assert world.mirror.log == []

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -18,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from obsdimg.server.access import find_access
+from obsdimg.site.clients import find_peer, plan_client, write_client
 from support.ssh_world import SshWorld, ssh_world
 from support.stream_server import PORT, StreamServer
 from support.wg_netns import SERVER4, in_namespace
@@ -337,6 +340,50 @@ def test_a_project_without_its_server_s_key_makes_none(ssh_world: SshWorld) -> N
     assert done.returncode == 1
     assert b"server.key" in done.stderr
     assert not key.exists()
+
+
+def test_lost_secrets_are_put_back_from_the_server_and_one_client(ssh_world: SshWorld) -> None:
+    """docs/recovery.md, "Lost secrets", step by step."""
+    root = ssh_world.like_openbsd()
+    folder = ssh_world.config.parent
+    write_client(
+        folder / "clients",
+        plan_client(
+            ssh_world.project.config,
+            ssh_world.project.keys(),
+            find_peer(ssh_world.project.config, "operator"),
+        ),
+    )
+    operator, phone = public(ssh_world, "operator"), public(ssh_world, "phone")
+    server = re.findall(r"(?m)^PrivateKey = (.*)$", key_file(ssh_world, root).read_text())[0]
+    shutil.rmtree(folder / "secrets")
+
+    secrets = folder / "secrets"
+    secrets.mkdir(mode=0o700)
+    own = (folder / "clients/operator.conf").read_text()
+    for name, value in {
+        "server.key": server,
+        "operator.key": re.findall(r"(?m)^PrivateKey = (.*)$", own)[0],
+        "operator.psk": re.findall(r"(?m)^PresharedKey = (.*)$", own)[0],
+    }.items():
+        (secrets / name).write_text(f"{value}\n")
+        (secrets / name).chmod(0o600)
+    done = ssh_world.obsdimg("client", "rotate", "phone")
+    assert done.returncode == 1
+    assert b"move" in done.stderr and b"clients/" in done.stderr, "what is in the way is named"
+    assert len(list(secrets.iterdir())) == 3, "nothing was made"
+    (folder / "clients").rename(folder / "away")
+    assert ssh_world.obsdimg("client", "rotate", "phone").returncode == 0
+    done = ssh_world.obsdimg("apply", "--as", "operator", "--yes", timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert b"~ peer phone: new keys" in done.stdout
+    assert b"operator" not in done.stdout
+    assert set(peers(ssh_world)) == {operator, public(ssh_world, "phone")}
+    assert phone not in peers(ssh_world)
+    # The operator's old file is right, and can go back.
+    (folder / "away/operator.conf").rename(folder / "clients/operator.conf")
+    done = ssh_world.obsdimg("apply", "--as", "operator")
+    assert (done.returncode, done.stdout) == (0, b"vpn: as in the project\n")
 
 
 @pytest.mark.parametrize(

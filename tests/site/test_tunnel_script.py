@@ -211,6 +211,26 @@ def test_a_good_copy_of_nul_bytes_is_never_taken_and_is_made_anew(tunnel: Tunnel
     assert tunnel.file.read_bytes() == bytes(len(tunnel.text)), "neither is any better"
 
 
+@pytest.mark.parametrize("thing", [None, "pf"])
+def test_what_worked_before_a_mistake_by_hand_is_kept_beside_it(
+    tunnel: Tunnel, thing: str | None
+) -> None:
+    file = tunnel.pf if thing else tunnel.file
+    text = file.read_text()
+    before = tunnel.good / f"{file.name}.before"
+    assert tunnel.call("keep", thing) == 0
+    assert not before.exists(), "nothing was before the first"
+    file.write_text(text + "# a mistake\n")
+    for _ in range(3):
+        assert tunnel.call("keep", thing) == 0
+        assert (tunnel.good / file.name).read_text() == text + "# a mistake\n"
+        assert before.read_text() == text, "the next minute does not push it out"
+        assert before.stat().st_mode & 0o007 == 0
+    (tunnel.good / file.name).write_text("")
+    assert tunnel.call("keep", thing) == 0
+    assert before.read_text() == text, "what was cut off is not kept"
+
+
 def test_a_copy_that_fails_leaves_the_old_one(tunnel: Tunnel) -> None:
     tunnel.call("keep")
     tunnel.bench.stand_in("install", "exit 1")

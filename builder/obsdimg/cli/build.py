@@ -15,7 +15,7 @@ from obsdimg.cli.standing_in import stand_in, verified_stand_in
 from obsdimg.cli.ui import Ui
 from obsdimg.core import passphrase as phrases
 from obsdimg.core.errors import ObsdimgError, UsageError
-from obsdimg.core.files import private_dir
+from obsdimg.core.files import identity, private_dir
 from obsdimg.core.secret import Secret
 from obsdimg.fetch.cache import Cache
 from obsdimg.fetch.install_iso import obtain_iso
@@ -74,6 +74,8 @@ def run(options: Options, ui: Ui) -> int:
     progress = ui.progress()
     if options.stand_in:
         return _on_stand_in(options, project, ui)
+    if options.iso is not None:
+        identity(options.iso)  # a wrong name, before packages and the passphrase
     output = _output(options, project)
     inputs = read_inputs(project, release, port, options.mirror)
     cache = Cache.default()
