@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from obsdimg.core.bubblewrap import forbidden_by
 from obsdimg.rehearsal import Rehearsal, RehearsalLimits, RehearsalVerdict, find_host
 from obsdimg.rehearsal import host as rehearsal_host
-from obsdimg.rehearsal.host import RehearsalHost, SandboxError, forbidden_by
+from obsdimg.rehearsal.host import RehearsalHost, SandboxError
 from obsdimg.rehearsal.sandbox import DEVICES, Sandbox
 from obsdimg.rehearsal.seccomp import PORTS, seccomp_filter
 from support.rehearsal_stage import Stage, make_standin_stage, needs_sandbox, tgz

@@ -173,6 +173,7 @@ CHECKED = [
 ELSEWHERE = [
     # the check, the test below (or in another file) whose guest fails it
     ("starts the machine: QEMU runs", "test_smoke_machine"),
+    ("starts the machine: the guest reaches neither", "test_smoke_isolation"),
     ("asks nothing, as configured", "asks_although"),
     ("it halts, as configured", "does_not_halt"),
     ("root file system", "unencrypted-wrong-root"),
@@ -316,15 +317,15 @@ def test_a_mirror_that_this_machine_does_not_find_either_is_no_fault_of_the_iso(
         asked.append(name)
         return answer
 
-    why = no_internet(lines, offline=False, known=known)
+    why = no_internet(lines, cut_off=False, known=known)
     assert asked == [NO_NAME[release].split(": ")[1]] and asked[0] in why
     verdicts = {c.name: c.verdict for c in boot_checks(lines, no_internet=why)}
     assert verdicts["patches at the first boot"] is SmokeVerdict.SKIPPED
     assert verdicts["every step of the first boot worked"] is SmokeVerdict.PASSED
     # The other way round: this machine finds it, or the guest complains of something else.
-    assert not no_internet(lines, offline=False, known=lambda name: True)
-    assert not no_internet([*FIRST_BOOT, patches, ENDED], offline=False, known=known)
-    assert not no_internet([NO_NAME[release], ENDED], offline=False, known=known)
+    assert not no_internet(lines, cut_off=False, known=lambda name: True)
+    assert not no_internet([*FIRST_BOOT, patches, ENDED], cut_off=False, known=known)
+    assert not no_internet([NO_NAME[release], ENDED], cut_off=False, known=known)
     assert len(asked) == 1
 
 

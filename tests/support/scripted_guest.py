@@ -120,10 +120,11 @@ class Guest:
         return socket.socket(fileno=int(found[1]))
 
     def _forward(self, words: str) -> None:
-        for protocol, guest in re.findall(r"hostfwd=(\w+):127\.0\.0\.1:\d+-[\d.]+:(\d+)", words):
+        rules = re.findall(r"hostfwd=(\w+):127\.0\.0\.1:(\d+)-[\d.]+:(\d+)", words)
+        for protocol, host, guest in rules:
             kind = socket.SOCK_STREAM if protocol == "tcp" else socket.SOCK_DGRAM
             listener = socket.socket(socket.AF_INET, kind)
-            listener.bind(("127.0.0.1", 0))
+            listener.bind(("127.0.0.1", int(host)))
             if protocol == "tcp":
                 listener.listen()
                 threading.Thread(

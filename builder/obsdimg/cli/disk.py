@@ -14,12 +14,14 @@ from obsdimg.cli import values
 from obsdimg.cli.guest import (
     GIB,
     WithGuest,
+    exposure,
     first_that_works,
     judge,
     kept_disk,
     passphrases,
     project_at,
     refuse_stand_in,
+    require_carried,
     require_room,
     versions,
 )
@@ -141,7 +143,7 @@ class Options(WithGuest):
 _WRITING = ("yes", "gaps", "port", "identity", "other_network")
 _MAKING = (
     *("output", "form", "size", "firmware", "prove", "keep", "start", "report", "accelerator"),
-    *("memory", "trust_iso", "sealing_passphrase_file", "passphrase_file"),
+    *("memory", "online", "trust_iso", "sealing_passphrase_file", "passphrase_file"),
 )
 
 
@@ -253,7 +255,11 @@ def _plan(
         disk_size=size_of(options, project),
         memory_mib=options.memory,
         uefi=options.firmware == "uefi",
+        online=options.online,
     )
+    if options.prove:
+        require_carried(options, project)
+    notes += exposure(options, ui)
     return prepare.make_plan(found, secret, sealing, peers, project, wishes), notes
 
 

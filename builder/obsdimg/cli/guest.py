@@ -25,6 +25,9 @@ from obsdimg.fetch.cache import Cache
 from obsdimg.image.comparison import image_key, require_built, standing
 from obsdimg.image.inspection import Inspection
 from obsdimg.project.folder import Project
+from obsdimg.releases.release import load_release
+from obsdimg.site.plan import package_stems
+from obsdimg.smoke.isolation import find_isolation
 from obsdimg.smoke.machine import AcceleratorError
 from obsdimg.smoke.plan import SmokePlan
 from obsdimg.smoke.qemu import Accelerator, Qemu, accelerators
@@ -74,6 +77,12 @@ class WithGuest(WithConfig):
     memory: int = option(
         "--memory", type=int, default=1024, metavar="MIB", help="1024", group="the machine"
     )
+    online: bool = flag(
+        "--online",
+        help="the guest reaches the internet, and what listens on this host's loopback (default:"
+        " neither)",
+        group="the machine",
+    )
 
 
 def project_at(options: WithConfig) -> Project | None:
@@ -109,6 +118,31 @@ def refuse_stand_in(iso: Path, found: Inspection) -> None:
             f"{iso}: was built on the stand-in medium: it is not OpenBSD and installs nothing",
             "obsdimg rehearse plays it; for QEMU build on a real install ISO",
         )
+
+
+def require_carried(options: WithGuest, project: Project | None) -> None:
+    """Raise SmokeUsageError for a server that fetches packages, in a machine without a network."""
+    if options.online or project is None or project.config.packages.carry:
+        return
+    if package_stems(project.config, load_release(project.config.release.version)):
+        raise SmokeUsageError(
+            "packages.carry = false: the server fetches its packages at the first boot, and the"
+            " machine has no network",
+            "give --online, or set packages.carry = true and build again",
+        )
+
+
+def exposure(options: WithGuest, ui: Ui, offline: bool = False) -> list[str]:
+    """A note, and a warning, where the guest cannot be cut off from this host."""
+    found = find_isolation()
+    if options.online or offline or found.words:
+        return []
+    said = (
+        f"not isolated: {found.missing}: the guest could reach the internet and what listens on"
+        " this host's loopback"
+    )
+    ui.warn(f"{said}; {found.hint}" if found.hint else said)
+    return [said]
 
 
 def passphrases(

@@ -12,12 +12,14 @@ from obsdimg.cli.guest import (
     GIB,
     GuestUsageError,
     WithGuest,
+    exposure,
     first_that_works,
     judge,
     kept_disk,
     passphrases,
     project_at,
     refuse_stand_in,
+    require_carried,
     require_room,
     versions,
 )
@@ -100,14 +102,16 @@ class Options(WithServers, WithGuest):
     )
     offline: bool = flag(
         "--offline",
-        help="the guest reaches nothing beyond its gateway; DHCP then names no router, so only for"
-        " servers with a fixed address and gateway",
+        help="where no namespace can be made (macOS): QEMU itself cuts the guest off; its DHCP then"
+        " names no router, so only for servers with a fixed address and gateway",
         group="the machine",
     )
 
 
 def run(options: Options, ui: Ui) -> int:
     """0 when every stage passed, 1 when the ISO does not give a working server."""
+    if options.online and options.offline:
+        raise UsageError("smoke: --online and --offline contradict each other")
     qemu = find_qemu()
     folder = project_root(options) if options.server else Path()
     report = options.report or folder / "smoke-report"
@@ -152,6 +156,8 @@ def _plan(
             )
     elif project is not None:
         peers, notes = smokeplan.project_clients(project)
+    require_carried(options, project)
+    notes += exposure(options, ui, options.offline)
     if not peers:
         notes.append("no client to try: the tunnel itself is not tested")
     secret, sealing = passphrases(
@@ -161,6 +167,7 @@ def _plan(
         disk_size=options.disk_size,
         memory_mib=options.memory,
         uefi=options.uefi,
+        online=options.online,
         offline=options.offline,
         idle_seconds=options.idle,
         board=options.board,

@@ -35,7 +35,7 @@ class DiskMaking(Scenario):
         """Start the machine with the copy `overlay`, unlock it and use the tunnel."""
         with self.machine(overlay, cd=False) as (machine, console):
             self._unlock(machine, console, first=True)
-            self._first_boot(console, "first-boot", "first boot of a copy")
+            self._first_boot(machine, console, "first-boot", "first boot of a copy")
             self._tunnel(machine, "tunnel", "tunnel of every client")
             self._ports(machine)
 

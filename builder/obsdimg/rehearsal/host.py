@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from obsdimg.core import process
+from obsdimg.core.bubblewrap import find_bubblewrap, forbidden_by, search_path
 from obsdimg.core.errors import ObsdimgError
 
 
@@ -100,8 +101,8 @@ def find_host() -> RehearsalHost:
             "a rehearsal needs Linux: bubblewrap isolates the installer there",
             "run it on a Linux machine or in a virtual one; `obsdimg smoke` works elsewhere",
         )
-    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin"
-    bwrap = shutil.which("bwrap", path=path)
+    path = search_path()
+    bwrap = find_bubblewrap()
     if bwrap is None:
         raise SandboxError(
             "bwrap: program not found; nothing of an ISO is run without a sandbox",
@@ -171,38 +172,16 @@ def _check_namespaces(bwrap: str, uid: int, gid: int) -> None:
         raise SandboxError(f"{bwrap}: cannot be started: {error}", None) from error
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().rpartition("\n")[2]
-        raise SandboxError(f"bubblewrap cannot make a sandbox here: {said}", forbidden_by())
+        raise SandboxError(
+            f"bubblewrap cannot make a sandbox here: {said}",
+            f"{forbidden_by()}; `obsdimg smoke` works there",
+        )
 
 
 def as_owner(uid: int, gid: int) -> tuple[int | None, int | None, list[int] | None]:
     """What Popen takes as `user`, `group` and `extra_groups` to start a program as the
     sandbox's owner."""
     return (uid, gid, []) if os.geteuid() == 0 else (None, None, None)
-
-
-_SETTINGS = (
-    ("user/max_user_namespaces", "0", "15000"),
-    ("kernel/unprivileged_userns_clone", "0", "1"),
-    ("kernel/apparmor_restrict_unprivileged_userns", "1", "0"),
-)
-"""Kernel settings that forbid users to make namespaces: name, forbidding value, a good one."""
-
-
-def forbidden_by(proc: Path = Path("/proc/sys")) -> str:
-    """The hint that names the setting which forbids user namespaces."""
-    for name, bad, good in _SETTINGS:
-        try:
-            value = (proc / name).read_text().strip()
-        except OSError:
-            continue
-        if value == bad:
-            dotted = name.replace("/", ".")
-            extra = " (or give bwrap an AppArmor profile)" if "apparmor" in name else ""
-            return f"the setting {dotted} is {bad}: sysctl {dotted}={good}{extra}"
-    return (
-        "no setting of the kernel forbids it: in a container, its own rules do"
-        " (podman and docker: --security-opt seccomp=unconfined); `obsdimg smoke` works there"
-    )
 
 
 def _libraries(programs: Iterable[Path]) -> tuple[Path, ...]:

@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -25,6 +26,7 @@ from obsdimg.console.screen import Screen
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.process import ProcessError, run
 from obsdimg.smoke import supervisor
+from obsdimg.smoke.isolation import Enclosure, Isolation, find_isolation
 from obsdimg.smoke.keys import keys
 from obsdimg.smoke.qemu import (
     INSTALL_HINT,
@@ -83,13 +85,14 @@ class VirtualMachine:
     """A running machine.  Use it with `with`; the attributes below are valid inside.
 
     `serial` is the first serial line, `qmp` the control line, `ports` says which host port
-    each forward became.
+    each forward became, `isolated` whether this host's network is out of the guest's reach.
     """
 
     qmp: Qmp
     serial: socket.socket
     ports: Mapping[Forward, int]
     folder: Path
+    isolated: bool
 
     def __init__(
         self,
@@ -98,6 +101,8 @@ class VirtualMachine:
         qemu: Qemu | None = None,
     ) -> None:
         self.spec = spec
+        self.isolation = Isolation() if spec.online else find_isolation()
+        self.isolated = bool(self.isolation.words)
         self.accelerator = accelerator
         self.qemu = qemu or find_qemu(spec.program)
         self.pid = 0
@@ -127,38 +132,58 @@ class VirtualMachine:
             if not own.exists():
                 shutil.copy(variables, own)
             firmware = (code, own)
-        ours, theirs = socket.socketpair()
+        with contextlib.ExitStack() as stack:
+            self._run(stack, firmware)
+
+    def _run(self, stack: contextlib.ExitStack, firmware: tuple[Path, Path] | None) -> None:
+        """Start QEMU; what was opened for it and is not needed afterwards closes with `stack`."""
+        ours, theirs = map(stack.enter_context, socket.socketpair())
         self.serial, serial = socket.socketpair()
-        with ours, theirs, serial:
-            fds = (theirs.fileno(), serial.fileno())
-            self._argv = tuple(
-                command_line(self.qemu, self.spec, self.accelerator,
-                             qmp_fd=fds[0], serial_fd=fds[1], firmware=firmware)
-            )  # fmt: skip
+        stack.enter_context(serial)
+        fds: tuple[int, ...] = (theirs.fileno(), serial.fileno())
+        spec, enclosure = self.spec, None
+        if self.isolated:
             try:
-                self._supervisor = subprocess.Popen(
-                    [sys.executable, "-I", "-S", supervisor.__file__, str(self.folder),
-                     str(self.spec.doomed or ""),
-                     ",".join(map(str, fds)), *self._argv],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    pass_fds=fds,
-                    start_new_session=True,
-                )  # fmt: skip
+                enclosure = stack.enter_context(Enclosure(self.isolation, spec.forwards))
             except OSError as error:
-                raise MachineError(f"cannot start a process: {error.strerror}") from error
-            assert self._supervisor.stdout is not None
-            self.pid = int(self._supervisor.stdout.readline() or 0)
-            theirs.close()
-            serial.close()
-            try:
-                self.qmp = Qmp(ours.dup())
-            except QmpError as error:
-                if (died := self.death()) is not None:
-                    raise died from error
-                raise MachineError(f"QEMU does not answer: {error.message}") from error
-        usernet = self.qmp.human("info usernet") if self.spec.forwards else ""
-        self.ports = forwarded_ports(usernet, self.spec.forwards)
+                raise self._no_port(error.strerror or str(error)) from error
+            spec = replace(spec, forwards=enclosure.inside)
+        words = command_line(
+            self.qemu, spec, self.accelerator, qmp_fd=fds[0], serial_fd=fds[1], firmware=firmware
+        )
+        self._argv = tuple(words)
+        if enclosure:
+            words, fds = enclosure.wrap(words, fds), (*fds, *enclosure.fds)
+        try:
+            self._supervisor = subprocess.Popen(
+                [sys.executable, "-I", "-S", supervisor.__file__, str(self.folder),
+                 str(self.spec.doomed or ""),
+                 ",".join(map(str, fds)), *words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                pass_fds=fds,
+                start_new_session=True,
+            )  # fmt: skip
+        except OSError as error:
+            raise MachineError(f"cannot start a process: {error.strerror}") from error
+        assert self._supervisor.stdout is not None
+        self.pid = int(self._supervisor.stdout.readline() or 0)
+        theirs.close()
+        serial.close()
+        if enclosure:
+            enclosure.release()
+            self.pid = enclosure.process() or self.pid
+        try:
+            self.qmp = Qmp(ours.dup())
+        except QmpError as error:
+            if (died := self.death()) is not None:
+                raise died from error
+            raise MachineError(f"QEMU does not answer: {error.message}") from error
+        if enclosure:
+            self.ports = enclosure.ports
+        else:
+            usernet = self.qmp.human("info usernet") if self.spec.forwards else ""
+            self.ports = forwarded_ports(usernet, self.spec.forwards)
 
     def _stop(self) -> None:
         if hasattr(self, "qmp"):
@@ -219,11 +244,9 @@ class VirtualMachine:
         output = self.output()
         last = output.strip().splitlines()[-1:] or ["it printed nothing"]
         if "host forwarding rule" in output:
-            ports = ", ".join(str(f.host_port) for f in self.spec.forwards if f.host_port)
-            return MachineError(
-                f"a port of this host cannot be forwarded ({ports or 'none is free'}): {last[0]}",
-                "something else uses it: choose another, or 0 for any free one",
-            )
+            return self._no_port(last[0])
+        if self.isolated and status > 128:
+            status = 128 - status  # bubblewrap's way to tell of a signal
         name = self.accelerator.value
         if self.accelerator is not Accelerator.TCG and (
             name in output.lower() or "accel" in output or not hasattr(self, "qmp")
@@ -235,6 +258,13 @@ class VirtualMachine:
             "started as: " + shlex.join(self._argv),
             output,
             self._argv,
+        )
+
+    def _no_port(self, why: str) -> MachineError:
+        ports = ", ".join(str(f.host_port) for f in self.spec.forwards if f.host_port)
+        return MachineError(
+            f"a port of this host cannot be forwarded ({ports or 'none is free'}): {why}",
+            "something else uses it: choose another, or 0 for any free one",
         )
 
     def check(self) -> None:

@@ -89,10 +89,12 @@ class SmokePlan:
     """An installed disk is left alone; False where the configuration says to overwrite it."""
     halts: bool = False
     """After the installation the machine halts and waits instead of rebooting."""
+    online: bool = False
+    """The guest reaches the internet, and this host's loopback."""
     offline: bool = False
+    """QEMU itself cuts the guest off; its DHCP names no router then."""
     idle_seconds: float = 0.0
     """How long the server is left alone between its first boot and its first client."""
-    """No network beyond the emulated gateway: first-boot downloads fail quickly."""
 
 
 def kdf_seconds(rounds: int | None) -> float:

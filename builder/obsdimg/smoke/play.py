@@ -126,6 +126,7 @@ class Play:
             network_card=self.plan.network_card,
             uefi=self.plan.uefi,
             uefi_vars=self.options.folder / "uefi-vars.fd",
+            online=self.plan.online,
             offline=self.plan.offline,
             doomed=self.options.folder if self.options.folder_doomed else None,
         )
@@ -137,6 +138,7 @@ class Play:
                 stage.checks.append(
                     SmokeCheck.of("QEMU runs", True, self.options.accelerator.value)
                 )
+                stage.checks.append(reach_check(machine))
             offset = self.clock()
             console = Console(
                 machine.serial,
@@ -180,6 +182,19 @@ class Play:
             checks=[SmokeCheck(title, SmokeVerdict.SKIPPED, reason)],
         )
         self.result.stages.append(stage)
+
+
+def reach_check(machine: VirtualMachine) -> SmokeCheck:
+    """What of this host and its network the guest reaches."""
+    name = "the guest reaches neither this host's loopback nor a network"
+    if machine.isolated:
+        return SmokeCheck.of(name, True, "QEMU runs in a network namespace of its own")
+    if machine.spec.offline:
+        return SmokeCheck.of(name, True, "--offline: QEMU passes nothing on")
+    why = f"not isolated: {machine.isolation.missing}"
+    return SmokeCheck(
+        name, SmokeVerdict.SKIPPED, "--online: it reaches both" if machine.spec.online else why
+    )
 
 
 def named_secrets(plan: SmokePlan) -> list[tuple[str, Secret]]:

@@ -32,6 +32,7 @@ class SmokeOptions:
     disk_size: int
     memory_mib: int
     uefi: bool = False
+    online: bool = False
     offline: bool = False
     idle_seconds: float = 0.0
     board: str = "q35"
@@ -177,6 +178,7 @@ def make_plan(
         kdf_rounds=int(rounds) if (rounds := found.hook.get("rounds", "auto")).isdigit() else None,
         guarded=found.hook.get("overwrite") != "yes",
         halts=found.hook.get("after") == "halt",
+        online=wishes.online,
         offline=wishes.offline,
         idle_seconds=wishes.idle_seconds,
     )

@@ -101,8 +101,11 @@ class MachineSpec:
     program: str = "qemu-system-x86_64"
     cd_inserted: bool = True
     """Whether the CD is in its drive at power-on; `Machine.insert` puts it there later."""
+    online: bool = False
+    """The guest reaches the internet and what listens on this host's loopback.  Else it is cut off
+    where this system can do that (`isolation.py`)."""
     offline: bool = False
-    """The guest reaches the emulated gateway and nothing else, this host's loopback neither."""
+    """QEMU itself cuts the guest off, and then names no router by DHCP."""
     doomed: Path | None = None
     """A folder that goes away, too, if this process dies (kill -9) while the machine runs."""
     extra: tuple[str, ...] = ()

@@ -156,7 +156,7 @@ class Scenario(Play):
         """Boot the installed disk and look at everything."""
         with self.machine(disk, cd=False) as (machine, console):
             self._unlock(machine, console, first=True)
-            self._first_boot(console, "first-boot", "first boot")
+            self._first_boot(machine, console, "first-boot", "first boot")
             if self.plan.idle_seconds:
                 self._idle(machine, console)
             self._tunnel(machine, "tunnel", "tunnel of every client")
@@ -172,7 +172,7 @@ class Scenario(Play):
             machine.eject()
             machine.restart()
             self._unlock(machine, console, first=False)
-            self._first_boot(console, "again", "boots again")
+            self._first_boot(machine, console, "again", "boots again")
             self._tunnel(machine, "tunnel-again", "tunnel after the restart")
 
     def _unlock(self, machine: VirtualMachine, console: Console, *, first: bool) -> None:
@@ -198,13 +198,13 @@ class Scenario(Play):
             good = root == "sd1a" if self.plan.encrypted else root == "sd0a"
             stage.checks.append(SmokeCheck.of("root file system", good, root, "E66 13"))
 
-    def _first_boot(self, console: Console, name: str, title: str) -> None:
+    def _first_boot(self, machine: VirtualMachine, console: Console, name: str, title: str) -> None:
         with self.stage(name, title) as stage:
             again = replace(says.BOOTED, limit=240)  # no packages, no patches
             self.expect(console, says.BOOTED if name == "first-boot" else again)
             stage.checks.append(SmokeCheck.of("the system is up", True, "", "E66 13"))
             texts = this_boot([line.text for line in console.lines])
-            why = no_internet(texts, offline=self.plan.offline)
+            why = no_internet(texts, cut_off=machine.isolated or self.plan.offline)
             stage.checks += boot_checks(texts, first=name == "first-boot", no_internet=why)
             for text in texts:
                 if found := re.search(says.SERVER_KEY, text):
@@ -347,15 +347,15 @@ def idle_trouble(lines: list[str]) -> str:
 
 
 def no_internet(
-    lines: list[str], *, offline: bool, known: Callable[[str], bool] = name_is_known
+    lines: list[str], *, cut_off: bool, known: Callable[[str], bool] = name_is_known
 ) -> str:
-    """Why the guest cannot fetch patches here, whatever the ISO; or nothing.
+    """Why the guest can fetch nothing here, whatever the ISO; or nothing.
 
     A mirror whose name the guest does not find is a fault of its configuration, unless this
     machine (`known`), through which the guest reaches the internet, does not find it either.
     """
-    if offline:
-        return "the guest has no network (--offline)"
+    if cut_off:
+        return "the machine has no network; --online gives it one"
     if not any(says.PATCHES_FAILED in text for text in lines):
         return ""
     names = [found[1] for text in lines if (found := re.search(says.NAME_NOT_FOUND, text))]
@@ -368,7 +368,7 @@ def boot_checks(lines: list[str], *, first: bool = True, no_internet: str = "") 
     """What the lines of a boot say about daemons and, with `first`, the first boot's own steps.
 
     Those have worked if none says that it failed and their last line came.  `no_internet` is the
-    reason, if there is one, why patches cannot be fetched here: that is not tried, rather than
+    reason, if there is one, why nothing can be fetched here: that is not tried, rather than
     failed.
     """
     started = [text for text in lines if re.search(says.FAILED_DAEMON, text)]

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -33,6 +34,8 @@ def die_with_parent() -> None:
 
 def main(argv: list[str]) -> int:
     folder, doomed, fds, words = Path(argv[1]), argv[2], argv[3], argv[4:]
+    # Whatever PROGRAM starts holds this pipe's other end: it ends with the last of them.
+    living, life = os.pipe()
     with (folder / "program.log").open("wb") as log:
         try:
             child = subprocess.Popen(
@@ -40,7 +43,7 @@ def main(argv: list[str]) -> int:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                pass_fds=[int(fd) for fd in fds.split(",") if fd],
+                pass_fds=[life, *(int(fd) for fd in fds.split(",") if fd)],
                 preexec_fn=die_with_parent,  # single-threaded here: safe
             )
         except OSError as error:
@@ -49,6 +52,7 @@ def main(argv: list[str]) -> int:
     for fd in fds.split(","):
         if fd:
             os.close(int(fd))  # so that the parent sees the end when the program ends
+    os.close(life)
     print(child.pid if child else 0, flush=True)
     reporter = threading.Thread(target=report, args=(child,), daemon=True)
     reporter.start()
@@ -59,6 +63,7 @@ def main(argv: list[str]) -> int:
         with contextlib.suppress(ProcessLookupError):
             child.kill()
         child.wait()
+        select.select([living], [], [], 5)
     reporter.join(timeout=5)
     shutil.rmtree(folder, ignore_errors=True)
     if doomed and not proper:
