@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from obsdimg.cli import main as cli
+from obsdimg.disk.content import open_image
+from obsdimg.disk.making import DiskMaking
 from support import scripted_guest
 from support.real import taken_for_real
 
@@ -105,6 +107,58 @@ def test_a_whole_run_leaves_the_image_and_what_vouches_for_it(
     for path in folder.rglob("*"):
         if path.is_file() and path.suffix not in (".qcow2", ".zst"):
             assert secret.encode() not in path.read_bytes(), path
+
+
+def test_a_disk_for_both_kinds_of_firmware(
+    built: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The kept disk stays one for the BIOS; the image is as large as was asked for."""
+    said = _refused(capsys, built, "-o", "v.raw", "--firmware", "both")
+    assert "demo-66-amd64.iso has no boot loader for UEFI" in said.replace("\n", " ")
+    loader = bytes(range(256)) * 1400
+    proven = []
+
+    def prove(play: DiskMaking, overlay: Path) -> None:
+        proven.append((play.plan.uefi, open_image(overlay).size))
+        with play.stage("start", "starts the machine"):
+            pass
+
+    monkeypatch.setattr("obsdimg.cli.disk.efi_boot_image", lambda iso: loader)
+    monkeypatch.setattr("obsdimg.cli.disk.find_firmware", lambda: None)
+    monkeypatch.setattr(DiskMaking, "prove", prove)
+    monkeypatch.setenv("SCRIPTED_BRANCH", "mbr")
+    words = ["--firmware", "both", "-o", "v.raw", "--prove", "--json"]
+    assert _disk(built, *words, "--keep") == 0
+    manifest = json.loads(capsys.readouterr().out)
+    assert (manifest["firmware"], manifest["image"]["disk_size"]) == ("both", SIZE)
+    assert proven == [(False, SIZE), (True, SIZE)]
+    disk = (folder / "v.raw").read_bytes()
+    assert disk[15 << 20 :] == loader.ljust(1 << 20, b"\0")
+    assert disk[446 + 4] == 0xEF
+    stages = json.loads((folder / "disk-report/report.json").read_text())["stages"]
+    assert [s["name"] for s in stages][-2:] == ["start-bios", "start-uefi"]
+    kept = next((folder / "cache/smoke").glob("*.qcow2"))
+    assert open_image(kept).size == 15 << 20
+    again = ["-o", "w.raw", "--firmware", "both", "--from", "installed", "--json"]
+    assert _disk(built, *again) == 0
+    same = json.loads(capsys.readouterr().out)["image"]["disk_sha256"]
+    assert same == manifest["image"]["disk_sha256"]
+    assert [p.name for p in (folder / "cache/smoke").glob("*.qcow2")] == [kept.name]
+
+
+def test_an_installation_without_a_table_of_the_bios_becomes_no_disk_for_both(
+    built: Path,
+    folder: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("obsdimg.cli.disk.efi_boot_image", lambda iso: bytes(1024))
+    said = _refused(capsys, built, "-o", "v.raw", "--firmware", "both")
+    assert "has no partition table with one OpenBSD partition" in said.replace("\n", " ")
+    assert not (folder / "v.raw").exists()
 
 
 @pytest.mark.parametrize(

@@ -525,7 +525,7 @@ class Guest:
     def make_disk(self) -> None:
         """An encrypted disk: loader and metadata at its start, then nothing but noise."""
         assert self.disk is not None
-        size = 16 * 1024 * 1024
+        size = (15 if self.branch == "mbr" else 16) * 1024 * 1024
         data = bytearray(os.urandom(size))
         data[: 4 * 1024 * 1024] = bytes(4 * 1024 * 1024)
         if self.branch == "no-metadata":
@@ -534,6 +534,8 @@ class Guest:
             data[1024 * 1024 : 1024 * 1024 + 8] = b"marcCRAM"
         if self.branch != "no-loader-text":
             data[1200000 : 1200000 + len(LOADER_TEXT)] = LOADER_TEXT
+        if self.branch == "mbr":
+            data[:HEAD] = installed_head(size // 512)
         if self.branch in ("gpt", "gpt-plain"):
             write_gpt(data, plain=self.branch == "gpt-plain")
         if self.branch == "plain-text":
@@ -550,6 +552,30 @@ class Guest:
                 ["qemu-img", "convert", "-O", "qcow2", raw.name, str(self.disk)], check=True
             )
         self.writes += 100
+
+
+HEAD = 66 * 512
+
+
+def installed_head(sectors: int) -> bytes:
+    """The first sectors of a disk as the installer leaves it for the BIOS: an MBR with the
+    OpenBSD partition from sector 64, and behind that sector the disklabel with the RAID partition
+    a (seen on a 7.7)."""
+    head, label = bytearray(HEAD), bytearray(512)
+    head[446 + 48 : 510] = bytes.fromhex("80010200a6feffff") + struct.pack("<II", 64, sectors - 64)
+    head[510:512] = b"\x55\xaa"
+    for at in (0, 132):
+        label[at : at + 4] = bytes.fromhex("57455682")
+    struct.pack_into("<H", label, 138, 16)
+    struct.pack_into("<IIHHBBH", label, 148, sectors - 64, 64, 0, 0, 19, 0, 0)  # FS_RAID
+    struct.pack_into("<IIHHBBH", label, 148 + 32, sectors, 0, 0, 0, 0, 0, 0)
+    words = struct.unpack("<202H", label[:404])
+    checksum = 0
+    for word in words:
+        checksum ^= word
+    struct.pack_into("<H", label, 136, checksum)
+    head[65 * 512 :] = label
+    return bytes(head)
 
 
 def write_gpt(data: bytearray, *, plain: bool) -> None:

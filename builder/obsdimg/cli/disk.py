@@ -34,6 +34,7 @@ from obsdimg.core.files import PRIVATE_FILE, FileError, atomic_file, private_dir
 from obsdimg.core.hashing import sha256_file
 from obsdimg.core.progress import Progress
 from obsdimg.core.scratch import run_folder
+from obsdimg.disk.both import find_writer, room_for
 from obsdimg.disk.content import FORMS, Form, open_image
 from obsdimg.disk.making import good_checks, kdf_rounds, make
 from obsdimg.disk.manifest import (
@@ -46,6 +47,7 @@ from obsdimg.disk.manifest import (
 from obsdimg.disk.transfer import GAPS
 from obsdimg.disk.writing import WrittenImage, write_image
 from obsdimg.image.inspection import Inspection, inspect
+from obsdimg.image.medium import efi_boot_image
 from obsdimg.project.folder import Project, SecretStore
 from obsdimg.signify.message import SignifySecretKey
 from obsdimg.smoke import prepare
@@ -95,9 +97,9 @@ class Options(WithGuest):
     )
     firmware: str = option(
         "--firmware",
-        choices=("bios", "uefi"),
+        choices=("bios", "uefi", "both"),
         default="bios",
-        help="what starts the disk there: bios, uefi (from 7.5; default: bios)",
+        help="what starts the disk there: bios; from 7.5 on also uefi, or both (default: bios)",
     )
     prove: bool = flag("--prove", help="start a throw-away copy and use its tunnel")
     report: Path = option(
@@ -175,16 +177,21 @@ def run(options: Options, ui: Ui) -> int:
     project = project_at(options)
     iso = project_iso(options.file, options)
     output, form = destination(options.output, options.form, iso, options.firmware)
-    if options.firmware == "uefi":
+    if options.firmware == "uefi" or (options.firmware == "both" and options.prove):
         find_firmware()
+    if options.firmware == "both":
+        find_writer()
     progress = ui.progress()
     digest = judge(iso, project_root(options), options.trust_iso, progress)
     with progress.step(f"Looking into {iso.name}"):
         found = inspect(iso, progress)
     refuse_stand_in(iso, found)
-    plan, notes = _plan(options, ui, project, found)
-    _remarks(options, ui, plan, found)
-    manifest = _make(options, ui, project, plan, found, qemu, notes, output, form, digest, progress)
+    loader = uefi_loader(iso, options.firmware)
+    plan, notes = _plan(options, ui, project, found, loader)
+    _remarks(options, ui, project, found)
+    manifest = _make(
+        options, ui, project, plan, found, loader, qemu, notes, output, form, digest, progress
+    )
     if options.json:
         ui.json(manifest.model_dump())
     else:
@@ -198,7 +205,7 @@ def destination(
     """Where the image goes, and its form.  Raises DiskUsageError, FileError."""
     if output is None:
         chosen = form or "raw.zst"
-        name = f"{iso.stem}{'-uefi' if firmware == 'uefi' else ''}.{chosen}"
+        name = f"{iso.stem}{'' if firmware == 'bios' else f'-{firmware}'}.{chosen}"
         output = iso.with_name(name)
     by_name = next((one for one in FORMS if output.name.endswith(f".{one}")), None)
     if by_name is not None and form is not None and by_name != form:
@@ -219,6 +226,19 @@ def destination(
     return output, found
 
 
+def uefi_loader(iso: Path, firmware: str) -> bytes | None:
+    """What a disk for both kinds of firmware gets; None: for one.  Raises DiskUsageError."""
+    if firmware == "bios":
+        return None
+    image = efi_boot_image(iso)
+    if image is None:
+        raise DiskUsageError(
+            f"--firmware {firmware}: {iso.name} has no boot loader for UEFI",
+            "that of 7.5 and newer releases has; or take --firmware bios",
+        )
+    return image if firmware == "both" else None
+
+
 def size_of(options: Options, project: Project | None) -> int:
     """Bytes of the disk: the option's, else what the plan's name says (libvirt), else 10 GiB."""
     if options.size is not None:
@@ -231,7 +251,7 @@ def size_of(options: Options, project: Project | None) -> int:
 
 
 def _plan(
-    options: Options, ui: Ui, project: Project | None, found: Inspection
+    options: Options, ui: Ui, project: Project | None, found: Inspection, loader: bytes | None
 ) -> tuple[SmokePlan, list[str]]:
     """The plan, and notes on what cannot be tried."""
     prepare.release_of(found)
@@ -252,7 +272,7 @@ def _plan(
         options.passphrase_file, options.sealing_passphrase_file, ui, found, how
     )
     wishes = prepare.SmokeOptions(
-        disk_size=size_of(options, project),
+        disk_size=size_of(options, project) - room_for(loader or b""),
         memory_mib=options.memory,
         uefi=options.firmware == "uefi",
         online=options.online,
@@ -268,10 +288,11 @@ def _filled(found: Inspection) -> bool:
     return found.hook.get("fill", "yes") == "yes"
 
 
-def _remarks(options: Options, ui: Ui, plan: SmokePlan, found: Inspection) -> None:
+def _remarks(options: Options, ui: Ui, project: Project | None, found: Inspection) -> None:
     """What is worth knowing before minutes are spent."""
-    gib = plan.disk_size / GIB
-    ui.info(f"a disk of {gib:g} GiB for {options.firmware}; it does not grow later")
+    gib = size_of(options, project) / GIB
+    kinds = "BIOS and UEFI" if options.firmware == "both" else options.firmware
+    ui.info(f"a disk of {gib:g} GiB for {kinds}; it does not grow later")
     if _filled(found):
         ui.info(
             "it is filled with random data first (disk.random_fill): the image gets as large as"
@@ -285,6 +306,7 @@ def _make(
     project: Project | None,
     plan: SmokePlan,
     found: Inspection,
+    loader: bytes | None,
     qemu: Qemu,
     notes: list[str],
     output: Path,
@@ -297,9 +319,10 @@ def _make(
         raise DiskUsageError(
             f"{kept}: no installed disk was kept for this ISO", "run once with --keep"
         )
-    # What is never written takes no room.
+    # What is never written takes no room.  A kept disk stays as it is, beside that for both.
     needed = plan.disk_size if _filled(found) else min(plan.disk_size, INSTALLED)
-    require_room(kept.parent, needed, "--size")
+    copies = 2 if loader is not None and (options.keep or options.start == "installed") else 1
+    require_room(kept.parent, copies * needed, "--size")
     require_room(output.resolve().parent, needed, "--size")
     with run_folder(kept.parent) as folder:
 
@@ -322,7 +345,8 @@ def _make(
                 folder_doomed=True,
             )
             try:
-                return make(plan, chosen, progress, result, prove=options.prove), result
+                disk = make(plan, chosen, progress, result, prove=options.prove, loader=loader)
+                return disk, result
             except AcceleratorError:
                 result.stages.clear()  # it says nothing about the ISO
                 raise
@@ -384,7 +408,9 @@ def _manifest(
     digest: str,
     rounds: int | None,
 ) -> DiskManifest:
-    firmware: Literal["bios", "uefi"] = "uefi" if plan.uefi else "bios"
+    firmware: Literal["bios", "uefi", "both"] = "uefi" if plan.uefi else "bios"
+    if options.firmware == "both":
+        firmware = "both"
     network = None
     if project is not None:
         own = project.config.network

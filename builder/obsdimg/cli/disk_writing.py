@@ -10,7 +10,7 @@ from obsdimg.cli.guest import GIB, project_at
 from obsdimg.cli.servers import project_root
 from obsdimg.cli.ui import Ui
 from obsdimg.disk.content import Form, open_image
-from obsdimg.disk.manifest import DiskManifest, check_file, read_manifest
+from obsdimg.disk.manifest import DiskManifest, check_file, read_manifest, starts_by
 from obsdimg.disk.target import DiskTarget, TargetFacts, ask, connected, refuse, refuse_cards
 from obsdimg.disk.transfer import GAPS, Gaps, Writing, pieces_of
 from obsdimg.image.comparison import image_key
@@ -33,7 +33,7 @@ def write_there(options: Options, where: str, ui: Ui) -> int:
     check_file(image, manifest, progress)
     if not vouched:
         ui.warn(f"{image}: no project at hand to say that this is its disk")
-    pieces, digest = pieces_of(open_image(image), progress), manifest.image.disk_sha256
+    digest = manifest.image.disk_sha256
     gaps: Gaps = next(one for one in GAPS if one == options.gaps)
     with connected(target) as rescue:
         facts = ask(rescue)
@@ -42,6 +42,8 @@ def write_there(options: Options, where: str, ui: Ui) -> int:
             names = [manifest.network.interface, *manifest.network.also]
             refuse_cards(facts, target, names)
         _agree(options, target, facts, manifest, gaps, ui)
+        # It takes a minute: whoever is refused, or asked, does not wait for it.
+        pieces = pieces_of(open_image(image), progress)
         done = Writing(rescue, open_image(image), pieces, gaps, progress).run()
     if options.json:
         ui.json({"target": str(target), "disk_sha256": digest, "gaps": gaps, **vars(done)})
@@ -119,7 +121,7 @@ def _agree(
     left = facts.size - image.disk_size
     if left >= GIB // 4:
         show(f"  {left / GIB:.1f} GiB at the end of the disk stay unused, with what is there")
-    if facts.uefi != (manifest.firmware == "uefi"):
+    if not starts_by(manifest, "uefi" if facts.uefi else "bios"):
         ui.warn(
             f"the rescue system was started by {'UEFI' if facts.uefi else 'BIOS'}, and the image is"
             f" for {manifest.firmware}: does the machine start its disk that way?"

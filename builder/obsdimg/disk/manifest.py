@@ -70,7 +70,7 @@ class DiskManifest(_Part):
     image: ImagePart
     iso: IsoPart
     release: str
-    firmware: Literal["bios", "uefi"]
+    firmware: Literal["bios", "uefi", "both"]
     random_fill: bool
     kdf_rounds: int | None
     """Of the disk's passphrase, as the installation said; None: it did not."""
@@ -81,6 +81,11 @@ class DiskManifest(_Part):
     """What was looked at and found good."""
     proven: bool
     """Whether a copy of it was started and the tunnel used."""
+
+
+def starts_by(manifest: DiskManifest, firmware: Literal["bios", "uefi"]) -> bool:
+    """Whether `firmware` starts the disk."""
+    return manifest.firmware in (firmware, "both")
 
 
 def image_part(name: str, written: WrittenImage) -> ImagePart:

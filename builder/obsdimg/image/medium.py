@@ -21,6 +21,8 @@ from obsdimg.signify import sha256list
 
 BOOT_KERNEL = "bsd.auto"
 """Name of the changed kernel, beside the pristine bsd.rd."""
+MAX_EFI_IMAGE = 16 << 20
+"""Bytes; OpenBSD's has 350 KiB."""
 
 
 class MediumError(ObsdimgError):
@@ -107,6 +109,17 @@ def read_medium(iso: Iso, release: Release, port: Port, *, hash_sets: bool) -> M
             if f"{directory}/{name}" in names
         },
     )
+
+
+def efi_boot_image(path: Path) -> bytes | None:
+    """The boot image for UEFI on the ISO at `path`, a FAT file system with OpenBSD's loader, in
+    whole sectors of 512 bytes; None: it has none (before 7.5).  Raises IsoError, FileError."""
+    with Iso.open(path) as iso:
+        entry = next((e for e in iso.boot_entries if e.platform == "efi" and e.path), None)
+        if entry is None or entry.path is None:
+            return None
+        data = iso.read(entry.path, MAX_EFI_IMAGE)
+    return data.ljust(-(-len(data) // 512) * 512, b"\0")
 
 
 def new_boot_conf(old: str, image: str, *, serial: bool, speed: int) -> bytes:

@@ -8,6 +8,7 @@ on an encrypted OpenBSD disk: its boot loader and the softraid metadata.
 from __future__ import annotations
 
 import json
+import struct
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ STEP = 4 * 1024 * 1024  # bytes read at a time
 SECTOR = 512
 EFI_SYSTEM = bytes.fromhex("28732ac11ff8d211ba4b00a0c93ec93b")
 """C12A7328-F81F-11D2-BA4B-00A0C93EC93B as it stands on the disk."""
+MBR_EFI_SYSTEM = 0xEF
 SAMPLE = 65536  # bytes between two looks at how random the disk is
 PLAIN_START = 4 * 1024 * 1024
 """Bytes at the start of the disk that may be readable: partition table, label, boot loader
@@ -167,12 +169,16 @@ def read_at(image: Path, start: int, length: int) -> bytes:
 def plain_areas(image: Path) -> tuple[tuple[int, int], ...]:
     """Where an encrypted disk may be readable, (start, end) in bytes each.
 
-    Its start; with a GPT also the EFI System partition, the boot area at the start of the others
+    Its start and an EFI System partition; with a GPT also the boot area at the start of the others
     and the second copy of the table (UEFI 2.10, section 5.3).
     """
     head = read_at(image, 0, 34 * SECTOR)
     areas = [(0, PLAIN_START)]
     if head[SECTOR : SECTOR + 8] != b"EFI PART":
+        for at in range(446, 510, 16):
+            if head[at + 4] == MBR_EFI_SYSTEM and head[510:512] == b"\x55\xaa":
+                first, count = struct.unpack_from("<II", head, at + 8)
+                areas.append((first * SECTOR, (first + count) * SECTOR))
         return tuple(areas)
     alternate = int.from_bytes(head[SECTOR + 32 : SECTOR + 40], "little")
     areas.append(((alternate - 32) * SECTOR, (alternate + 1) * SECTOR))

@@ -430,7 +430,7 @@ class DiskDocument(Document):
     image: DiskImageFacts = about("what was written")
     iso: InstalledIso = about("what it was made from")
     release: str = about("of OpenBSD")
-    firmware: Literal["bios", "uefi"] = about("what starts the disk")
+    firmware: Literal["bios", "uefi", "both"] = about("what starts the disk")
     random_fill: bool = about("whether the rest holds random data")
     kdf_rounds: int | None = about("of the disk's passphrase; null: not seen")
     network: CardNames | None = about("null: made without a project at hand")
