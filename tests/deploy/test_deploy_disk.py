@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from obsdimg.core.progress import Progress
+from obsdimg.deploy.image import Image, refuse_small_plan
+from obsdimg.deploy.provider import DeployError, Offer
 from obsdimg.deploy.vultr_snapshots import VultrSnapshots
 from obsdimg.disk.content import UNIT, Form, open_image
 from obsdimg.disk.manifest import DiskManifest, IsoPart, image_part, write_beside
@@ -98,9 +100,28 @@ def test_what_cannot_become_a_machine_is_said_before_anything_is_made(b: Bench) 
     (b.root / "obsdimg.toml").write_text(
         text.replace('region = "ams"', 'region = "default"\nprovider = "libvirt"')
     )
-    libvirt = b.run("deploy", "--yes", "--disk", _disk(b))
-    assert libvirt.returncode == 1 and "deploy takes no disk there" in libvirt.stderr
-    assert b.fake.created == []
+    (b.root / "virsh").write_text("#!/bin/sh\n")  # libvirt answers
+    (b.root / "virsh").chmod(0o755)
+    b.env["PATH"] = f"{b.root}:{b.env.get('PATH', os.environ['PATH'])}"
+    libvirt = b.run("deploy", "--yes", "--disk", _disk(b, "vpn.raw.zst"))
+    assert libvirt.returncode == 1 and "takes qcow2 and raw images only" in libvirt.stderr
+    assert "obsdimg disk --format qcow2" in libvirt.stderr
+    assert b.fake.created == [] and not b.state_path.exists()
+
+
+@pytest.mark.parametrize(("gigabyte", "fits"), [(1 << 30, True), (10**9, False)])
+def test_the_disk_is_compared_with_what_the_provider_calls_a_gigabyte(
+    gigabyte: int, fits: bool
+) -> None:
+    """10 GiB, as `obsdimg disk` makes by default, are more than Vultr's 10 GB."""
+    image = Image(Path("vpn.qcow2"), 1, "", "", disk_size=10 << 30)
+    offer = Offer("r", "p", "plan-10", 1, 1024, 10, 0.0, gigabyte)
+    if fits:
+        refuse_small_plan(offer, image)
+        return
+    with pytest.raises(DeployError, match="has a disk of 10000000000 bytes") as caught:
+        refuse_small_plan(offer, image)
+    assert "obsdimg disk --size 9536M" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -18,6 +20,7 @@ from obsdimg.console.remote import open_console
 from obsdimg.core.secret import Secret
 from obsdimg.deploy import domain_xml
 from obsdimg.deploy.libvirt import Libvirt
+from obsdimg.deploy.libvirt_volumes import LibvirtVolumes
 from obsdimg.deploy.provider import DeployError, InstanceSpec, ProviderError
 from obsdimg.deploy.registry import MODULES, opener
 from obsdimg.deploy.session import call_at
@@ -267,6 +270,51 @@ def test_a_host_that_ssh_does_not_let_in_is_one_line(
             Libvirt(Virsh(uri)).isos()
         assert caught.value.message.isprintable()
         assert f"virsh -c {uri} list" in str(caught.value.hint)
+
+
+@pytest.mark.qemu
+@pytest.mark.netns
+@pytest.mark.parametrize("form", ["qcow2", "raw"])
+def test_a_machine_from_the_image_of_a_disk(
+    libvirtd: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Its disk is the image to the last byte, starts, and is as large as the plan says."""
+    libvirtd.program(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    there = LibvirtVolumes(Virsh(URI), accelerated=False)
+    plain, image = tmp_path / "plain", libvirtd.folder / f"vpn.{form}"
+    make_disk(plain, "not so secret")
+    os.truncate(plain, 8 << 20)
+    subprocess.run(["qemu-img", "convert", "-O", form, plain, image], check=True)
+    data = image.read_bytes()
+    key = there.create_iso(f"{image.as_uri()}#{TAG}.raw").id
+    found = there.iso(key)
+    assert found is not None and found.complete
+    assert found.sha512 == hashlib.sha512(data).hexdigest()
+    assert there.size_agrees(found.size, len(data))
+    assert [one.id for one in there.isos()] == [key]
+    assert there.offer("default", "1c-256m-4g").gigabyte == 1 << 30
+    # A copy that a run which was killed had begun:
+    libvirtd.virsh("vol-create-as", "default", f"{TAG}.qcow2", "1M", "--format", "qcow2")
+    made = there.create_instance(InstanceSpec("default", "1c-256m-4g", LABEL, LABEL, TAG, key))
+    try:
+        xml = ET.fromstring(libvirtd.virsh("dumpxml", LABEL))
+        (disk,) = xml.iter("disk")
+        assert disk.get("device") == "disk"
+        assert there.attached_iso(made.id) is None
+        there.detach_iso(made.id)
+        kept = libvirtd.folder / "lib/images" / f"{TAG}.qcow2"
+        said = json.loads(
+            subprocess.run(["qemu-img", "info", "-U", "--output=json", kept],
+                           capture_output=True, check=True).stdout
+        )  # fmt: skip
+        assert (said["format"], said["virtual-size"]) == ("qcow2", 4 << 30)
+        assert "backing-filename" not in said
+        subprocess.run(["qemu-img", "compare", "-U", "-p", plain, kept], check=True)
+    finally:
+        there.delete_instance(made.id)
+        there.delete_iso(key)
+    assert libvirtd.virsh("vol-list", "default").strip() == ""
 
 
 @pytest.mark.netns

@@ -23,7 +23,7 @@ from obsdimg.core.secret import Secret
 from obsdimg.deploy import session
 from obsdimg.deploy.by_console import ByConsole
 from obsdimg.deploy.handshake import first_caller
-from obsdimg.deploy.image import Image, check_image, load_disk, load_image
+from obsdimg.deploy.image import Image, check_image, load_disk, load_image, refuse_small_plan
 from obsdimg.deploy.provider import DeployError, Offer, Provider
 from obsdimg.deploy.removal import Removal
 from obsdimg.deploy.session import SMALLEST_DISK
@@ -55,8 +55,8 @@ class Options(WithHosting, WithServers):
         "--disk",
         type=Path,
         metavar="F",
-        help="from the installed disk that `obsdimg disk --format raw` made, as a snapshot, instead"
-        " of the ISO (Vultr)",
+        help="from the installed disk that `obsdimg disk` made, instead of the ISO (Vultr: raw, as"
+        " a snapshot; libvirt: qcow2 or raw, as a volume)",
     )
     region: str | None = option("--region", help="default: deploy.region")
     plan: str | None = option("--plan", help="default: deploy.plan")
@@ -113,10 +113,11 @@ def run(options: Options, ui: Ui) -> int:
     key = image_key(project.root)
     if options.disk is not None:
         disk = options.disk.expanduser()
-        uefi = read_manifest(disk, None)[0].firmware == "uefi"
+        manifest, _ = read_manifest(disk, None)
+        uefi = session.uefi_for(project, manifest)
         opened = session.open_provider(project, options.token_file, "disk", uefi=uefi)
         with store.lock(name), opened as provider:
-            image, _ = load_disk(disk, ui.progress(), key)
+            image = load_disk(disk, session.disk_forms(project), ui.progress(), key)
             return _deploy(project, provider, name, image, options, ui)
     if begun is not None and begun.kind == "disk" and not begun.removing:
         raise DeployError(
@@ -152,7 +153,7 @@ def _deploy(
         hosting = session.hosting_of(project, hosting_choice(options), state)
         offer = provider.offer(wish.region, wish.plan)
         state.call_at = session.call_at(project.config, provider)
-        _agree(offer, wish, state, project, options, ui)
+        _agree(offer, wish, state, image, project, options, ui)
         work.refuse_taken()
         upload = Upload(provider, store, state, limits=limits, progress=progress, say=ui.info)
         with store.nothing_left(state):
@@ -194,6 +195,7 @@ def _agree(
     offer: Offer,
     wish: WantedInstance,
     state: State,
+    image: Image,
     project: Project,
     options: Options,
     ui: Ui,
@@ -204,12 +206,7 @@ def _agree(
             f"deploy.plan: {offer.plan} has a disk of {offer.disk} GB, too small for OpenBSD",
             f"choose one with {SMALLEST_DISK} GB or more",
         )
-    if state.kind == "disk" and offer.disk * 10**9 < state.iso_size - (1 << 20):
-        raise DeployError(
-            f"deploy.plan: {offer.plan} has a disk of {offer.disk} GB, the image needs"
-            f" {state.iso_size / 10**9:.1f}",
-            f"make it smaller: obsdimg disk --size {offer.disk * 10**9 >> 20}M",
-        )
+    refuse_small_plan(offer, image)
     ui.info(f"{project.config.deploy.provider}, region {offer.region} ({offer.place})")
     ui.info(
         f"plan {offer.plan}: {offer.cpus} CPU, {offer.ram} MiB, {offer.disk} GB,"
@@ -371,7 +368,7 @@ def _status(project: Project, name: str, options: Options, ui: Ui) -> int:
         ui.say(f"{event.at}  {event.step}")
     ui.say(f"instance: {seen['instance'] or 'none'}" + (f", {state.address}" if instance else ""))
     if state.kind == "disk":
-        ui.say(f"snapshot in the account: {seen['iso'] or 'none'}")
+        ui.say(f"{state.medium} in the account: {seen['iso'] or 'none'}")
     else:
         ui.say(f"ISO in the account: {seen['iso'] or 'none'}; in the drive: {drive or 'none'}")
     if instance is not None and instance.console and not state.done:

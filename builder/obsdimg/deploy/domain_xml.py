@@ -20,7 +20,8 @@ class Machine:
     ram: int
     pool: str
     disk: str
-    iso: str
+    iso: str | None
+    """In its CD drive; None: it has none, and starts from its disk."""
     network: str
     mac: str
     uefi: bool
@@ -55,7 +56,8 @@ def domain(machine: Machine) -> str:
     _add(top, "on_crash", "destroy")
     devices = _add(top, "devices")
     _volume(devices, machine.pool, machine.disk, "disk", "qcow2", "vda", "virtio", 1)
-    _volume(devices, machine.pool, machine.iso, "cdrom", "raw", "sda", "sata", 2)
+    if machine.iso is not None:
+        _volume(devices, machine.pool, machine.iso, "cdrom", "raw", "sda", "sata", 2)
     _card(devices, machine.network, machine.mac)
     if machine.private_network:
         _card(devices, machine.private_network, None)
@@ -67,6 +69,15 @@ def domain(machine: Machine) -> str:
     _add(video, "model", type="vga")
     _add(devices, "rng", model="virtio").append(_element("backend", "/dev/urandom", model="random"))
     _add(devices, "memballoon", model="none")
+    return ET.tostring(top, encoding="unicode")
+
+
+def volume(name: str, size: int) -> str:
+    """A qcow2 volume of `size` bytes (libvirt.org/formatstorage.html)."""
+    top = ET.Element("volume")
+    _add(top, "name", name)
+    _add(top, "capacity", str(size), unit="bytes")
+    _add(_add(top, "target"), "format", type="qcow2")
     return ET.tostring(top, encoding="unicode")
 
 

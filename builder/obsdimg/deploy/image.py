@@ -1,18 +1,21 @@
-"""The ISO on this machine, held against its manifest before a byte of it leaves."""
+"""The ISO, or the disk's image, on this machine, held against its manifest before a byte of it
+leaves."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from obsdimg.core.files import FileError, describe, read_file
 from obsdimg.core.progress import Progress
-from obsdimg.deploy.provider import DeployError
-from obsdimg.disk.manifest import DiskManifest, read_manifest
+from obsdimg.deploy.provider import DeployError, Offer
+from obsdimg.disk.content import Form
+from obsdimg.disk.manifest import read_manifest
 from obsdimg.image.medium import built_on_stand_in
 from obsdimg.signify.message import Signature, SignifyPublicKey, verify_detached
 
@@ -22,12 +25,14 @@ BUFFER = 1 << 20
 
 @dataclass(frozen=True)
 class Image:
-    """An ISO that is what its manifest says: size in bytes, checksums in hexadecimal."""
+    """A file that is what its manifest says: sizes in bytes, checksums in hexadecimal."""
 
     path: Path
     size: int
     sha256: str
     sha512: str
+    disk_size: int | None = None
+    """Of the disk in it, where it is a disk's image."""
 
 
 def check_image(path: Path, allow_secrets: bool) -> dict[str, Any]:
@@ -76,22 +81,26 @@ def load_image(
 
 
 def load_disk(
-    path: Path, progress: Progress | None = None, key: SignifyPublicKey | None = None
-) -> tuple[Image, DiskManifest]:
-    """The image of a disk at `path` and its manifest, as load_image does for an ISO.
+    path: Path,
+    forms: Sequence[Form],
+    progress: Progress | None = None,
+    key: SignifyPublicKey | None = None,
+) -> Image:
+    """The image of a disk at `path`, as load_image does for an ISO; the provider takes `forms`.
 
-    Raises DeployError: not raw, not what was made; DiskImageError.
+    Raises DeployError: of another form, not what was made; DiskImageError.
     """
     manifest, vouched = read_manifest(path, key)
     if not vouched:
         raise DeployError(
             f"{path}: nobody vouches for it: this project has no image key to judge it by",
-            "make the disk in this project: obsdimg disk --format raw",
+            f"make the disk in this project: obsdimg disk --format {forms[0]}",
         )
-    if manifest.image.form != "raw":
+    if manifest.image.form not in forms:
         raise DeployError(
-            f"{path}: is {manifest.image.form}, and the provider takes raw images only",
-            "obsdimg disk --format raw",
+            f"{path}: is {manifest.image.form}, and the provider takes {' and '.join(forms)}"
+            " images only",
+            f"obsdimg disk --format {forms[0]}; with --from installed where --keep kept the disk",
         )
     image = _hash(path, progress or Progress())
     if (image.size, image.sha256) != (manifest.image.size, manifest.image.sha256):
@@ -99,7 +108,18 @@ def load_disk(
             f"{path}: is not the disk that {path.name}.json describes",
             "make it again: obsdimg disk",
         )
-    return image, manifest
+    return replace(image, disk_size=manifest.image.disk_size)
+
+
+def refuse_small_plan(offer: Offer, image: Image) -> None:
+    """Raise DeployError where the disk in `image` is larger than that of the plan."""
+    room = offer.disk * offer.gigabyte
+    if image.disk_size is not None and room < image.disk_size:
+        raise DeployError(
+            f"deploy.plan: {offer.plan} has a disk of {room} bytes, the image needs"
+            f" {image.disk_size}",
+            f"choose a larger plan, or make it smaller: obsdimg disk --size {room >> 20}M",
+        )
 
 
 def _manifest(path: Path) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class Libvirt:
     """libvirt at `uri`; see provider.Provider for what the methods promise."""
 
     name = "libvirt"
+    suffix = ".iso"
+    """Of the volumes that machines are made from."""
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class Libvirt:
         self._check_network()
         cpus, ram, disk = map(int, found.groups())
         host = self._virsh("hostname").strip()
-        return Offer(pool, host, found[0], cpus, ram, disk, 0.0)
+        return Offer(pool, host, found[0], cpus, ram, disk, 0.0, gigabyte=1 << 30)  # virsh's G
 
     def _check_network(self) -> None:
         try:
@@ -121,7 +123,7 @@ class Libvirt:
     def isos(self) -> list[RemoteIso]:
         names = [line.split()[0] for line in self._virsh("vol-list", self._pool).splitlines()
                  if line.strip()]  # fmt: skip
-        found = [self._iso(name) for name in names if name.endswith(".iso")]
+        found = [self._iso(name) for name in names if name.endswith(self.suffix)]
         return [iso for iso in found if iso is not None and iso.complete]
 
     def iso(self, key: str) -> RemoteIso | None:
@@ -134,7 +136,7 @@ class Libvirt:
         parts = urlsplit(url)
         if parts.scheme != "file" or not parts.fragment:
             raise ProviderError(
-                "libvirt takes the ISO from this host", "leave --url and --serve away"
+                "libvirt takes the file from this host", "leave --url and --serve away"
             )
         path, name = Path(unquote(parts.path)), parts.fragment
         if self._iso(name) is not None:
@@ -158,10 +160,11 @@ class Libvirt:
             xml = ET.fromstring(self._virsh("vol-dumpxml", "--pool", self._pool, name))  # noqa: S314
         except MissingError:
             return None
-        capacity = int(xml.findtext("capacity") or 0)
+        # `physical`: bytes of the file; of a qcow2 `capacity` is the size of the disk in it.
+        size = int(xml.findtext("physical") or xml.findtext("capacity") or 0)
         allocation = int(xml.findtext("allocation") or 0)
-        complete = 0 < capacity <= allocation
-        return RemoteIso(name, name, "complete" if complete else "pending", complete, capacity, "")
+        complete = 0 < size <= allocation
+        return RemoteIso(name, name, "complete" if complete else "pending", complete, size, "")
 
     def _sha512(self, name: str) -> str:
         """Of what is really there, by downloading it."""
@@ -222,14 +225,13 @@ class Libvirt:
         offer = self.offer(spec.region, spec.plan)
         self._pool = offer.region
         disk = f"{spec.tag}.qcow2"
-        if not self._virsh.exists("vol-info", "--pool", self._pool, disk):
-            self._virsh("vol-create-as", self._pool, disk, f"{offer.disk}G", "--format", "qcow2")
+        self._make_disk(disk, offer.disk, spec.iso)
         mac = _mac(spec.tag)
         self._reserve(mac, spec.hostname)
         alphabet = string.ascii_letters + string.digits
         machine = domain_xml.Machine(
-            spec.label, spec.tag, self._kind(), offer.cpus, offer.ram, self._pool, disk, spec.iso,
-            self._network, mac, self._uefi,
+            spec.label, spec.tag, self._kind(), offer.cpus, offer.ram, self._pool, disk,
+            self._in_drive(spec.iso), self._network, mac, self._uefi,
             "".join(secrets.choice(alphabet) for _ in range(VNC_PASSWORD)), spec.network,
         )  # fmt: skip
         self._virsh("define", "/dev/stdin", stdin=domain_xml.domain(machine))
@@ -237,6 +239,15 @@ class Libvirt:
         made = self.instance(spec.label)
         assert made is not None
         return made
+
+    def _make_disk(self, name: str, gibibytes: int, medium: str) -> None:
+        """The machine's disk, for what will be installed from `medium`: an empty one."""
+        if not self._virsh.exists("vol-info", "--pool", self._pool, name):
+            self._virsh("vol-create-as", self._pool, name, f"{gibibytes}G", "--format", "qcow2")
+
+    def _in_drive(self, medium: str) -> str | None:
+        """What is in the machine's CD drive; None: it has no drive."""
+        return medium
 
     def _kind(self) -> str:
         """kvm where the hypervisor has it."""
@@ -372,13 +383,19 @@ def _mac(tag: str) -> str:
 @contextlib.contextmanager
 def open_libvirt(config: Config, token_file: Path | None) -> Iterator[Provider]:
     """libvirt as `deploy.uri` says; there is no token, virsh and ssh know who one is."""
+    yield connect(config, Libvirt, config.deploy.firmware == "uefi")
+
+
+def connect(config: Config, kind: type[Libvirt], uefi: bool) -> Libvirt:
+    """The provider `kind` of libvirt for machines that `uefi` or the BIOS starts, with a look
+    whether libvirt answers.  Raises ProviderError."""
     settings = config.deploy
     virsh = Virsh(settings.uri)
     virsh("version")
-    yield Libvirt(
+    return kind(
         virsh,
         settings.network,
         pool=settings.region or POOL,
-        uefi=settings.firmware == "uefi",
+        uefi=uefi,
         accelerated=settings.accelerator == "auto",
     )

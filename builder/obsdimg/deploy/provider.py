@@ -50,6 +50,8 @@ class Offer:
     """Gigabytes."""
     monthly: float
     """US dollars a month."""
+    gigabyte: int = 10**9
+    """Bytes that the provider calls one."""
 
 
 @dataclass(frozen=True)

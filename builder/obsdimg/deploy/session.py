@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Interface
 from pathlib import Path
@@ -22,6 +22,8 @@ from obsdimg.deploy.s3 import Bucket
 from obsdimg.deploy.state import State, Store
 from obsdimg.deploy.steps import WantedInstance
 from obsdimg.deploy.work import Waits
+from obsdimg.disk.content import Form
+from obsdimg.disk.manifest import DiskManifest
 from obsdimg.project.folder import Project
 
 
@@ -47,19 +49,38 @@ def open_provider(
     """The configured provider, for machines made from an ISO, or from the image of a disk that
     `uefi` or the BIOS starts.  Raises DeployError: unknown, or not to be reached."""
     if kind == "disk":
-        if project.config.deploy.provider != "vultr":
-            raise DeployError(
-                f"deploy.provider = {project.config.deploy.provider}: deploy takes no disk there",
-                "docs/disk.md has the commands, docs/providers.md those of other providers",
-            )
-        from obsdimg.deploy.vultr_snapshots import open_snapshots
-
-        with open_snapshots(project.config, token_file, uefi) as provider:
+        with _open_for_disks(project.config, token_file, uefi) as provider:
             yield provider
         return
     opened = opener(project.config.deploy.provider)
     with opened(project.config, token_file) as provider:
         yield provider
+
+
+def disk_forms(project: Project) -> tuple[Form, ...]:
+    """The forms in which the provider takes a disk, the best first."""
+    return ("qcow2", "raw") if project.config.deploy.provider == "libvirt" else ("raw",)
+
+
+def uefi_for(project: Project, manifest: DiskManifest) -> bool:
+    """Whether the machine is to be one with UEFI: as its disk needs it; with one for both, as
+    `deploy.firmware` says, which is libvirt's."""
+    settings = project.config.deploy
+    if manifest.firmware == "both":
+        return settings.provider == "libvirt" and settings.firmware == "uefi"
+    return manifest.firmware == "uefi"
+
+
+def _open_for_disks(
+    config: Config, token_file: Path | None, uefi: bool
+) -> AbstractContextManager[Provider]:
+    if config.deploy.provider == "libvirt":
+        from obsdimg.deploy.libvirt_volumes import open_volumes
+
+        return open_volumes(config, uefi)
+    from obsdimg.deploy.vultr_snapshots import open_snapshots
+
+    return open_snapshots(config, token_file, uefi)
 
 
 def call_at(config: Config, provider: Provider) -> str | None:
@@ -132,7 +153,7 @@ def hosting_of(project: Project, choice: HostingChoice, state: State | None) -> 
     if project.config.deploy.provider == "libvirt":
         if choice.url or choice.serve:
             raise HostingUsageError(
-                "libvirt takes the ISO from this host: leave --url and --serve away"
+                "libvirt takes the file from this host: leave --url and --serve away"
             )
         return Direct()
     if choice.url:

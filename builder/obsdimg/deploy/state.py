@@ -132,7 +132,9 @@ class State(_Record):
     @property
     def medium(self) -> str:
         """What the provider calls it."""
-        return "ISO" if self.kind == "iso" else "snapshot"
+        if self.kind == "iso":
+            return "ISO"
+        return "volume" if self.provider == "libvirt" else "snapshot"
 
     @property
     def called(self) -> str | None:
