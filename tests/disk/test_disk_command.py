@@ -126,7 +126,7 @@ def test_a_disk_for_both_kinds_of_firmware(
         with play.stage("start", "starts the machine"):
             pass
 
-    monkeypatch.setattr("obsdimg.cli.disk.efi_boot_image", lambda iso: loader)
+    monkeypatch.setattr("obsdimg.cli.disk_wishes.efi_boot_image", lambda iso: loader)
     monkeypatch.setattr("obsdimg.cli.disk.find_firmware", lambda: None)
     monkeypatch.setattr(DiskMaking, "prove", prove)
     monkeypatch.setenv("SCRIPTED_BRANCH", "mbr")
@@ -155,7 +155,7 @@ def test_an_installation_without_a_table_of_the_bios_becomes_no_disk_for_both(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("obsdimg.cli.disk.efi_boot_image", lambda iso: bytes(1024))
+    monkeypatch.setattr("obsdimg.cli.disk_wishes.efi_boot_image", lambda iso: bytes(1024))
     said = _refused(capsys, built, "-o", "v.raw", "--firmware", "both")
     assert "has no partition table with one OpenBSD partition" in said.replace("\n", " ")
     assert not (folder / "v.raw").exists()
@@ -263,15 +263,15 @@ def test_the_machine_that_installs_has_the_card_of_the_configuration(
 def test_the_size_is_that_of_the_plan_where_the_plan_says_one() -> None:
     from types import SimpleNamespace as Some
 
-    from obsdimg.cli import disk
+    from obsdimg.cli.disk_wishes import size_of
 
     def size(plan: str) -> int:
         project = Some(config=Some(deploy=Some(plan=plan)))
-        return disk.size_of(disk.Options(), project)  # type: ignore[arg-type]
+        return size_of(None, project)  # type: ignore[arg-type]
 
     assert size("1c-1024m-25g") == 25 << 30
     assert size("vc2-1c-1gb") == 10 << 30
-    assert disk.size_of(disk.Options(size=5 << 30), None) == 5 << 30
+    assert size_of(5 << 30, None) == 5 << 30
 
 
 @pytest.mark.parametrize(

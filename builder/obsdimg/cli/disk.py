@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Literal
 
 from obsdimg import __version__
 from obsdimg.cli import values
+from obsdimg.cli.disk_wishes import DiskUsageError, destination, size_of, uefi_loader
 from obsdimg.cli.guest import (
     GIB,
     WithGuest,
@@ -29,8 +29,8 @@ from obsdimg.cli.options import argument, flag, option, specs
 from obsdimg.cli.servers import project_root
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.which_iso import project_iso
-from obsdimg.core.errors import ObsdimgError, UsageError
-from obsdimg.core.files import PRIVATE_FILE, FileError, atomic_file, private_dir, write_file
+from obsdimg.core.errors import UsageError
+from obsdimg.core.files import PRIVATE_FILE, atomic_file, private_dir, write_file
 from obsdimg.core.hashing import sha256_file
 from obsdimg.core.progress import Progress
 from obsdimg.core.scratch import run_folder
@@ -47,7 +47,6 @@ from obsdimg.disk.manifest import (
 from obsdimg.disk.transfer import GAPS
 from obsdimg.disk.writing import WrittenImage, write_image
 from obsdimg.image.inspection import Inspection, inspect
-from obsdimg.image.medium import efi_boot_image
 from obsdimg.project.folder import Project, SecretStore
 from obsdimg.signify.message import SignifySecretKey
 from obsdimg.smoke import prepare
@@ -58,15 +57,10 @@ from obsdimg.smoke.qemu import Accelerator, Qemu, find_firmware, find_qemu
 from obsdimg.smoke.report import write_reports
 from obsdimg.smoke.result import SmokeResult
 
-DEFAULT_SIZE = 10 * GIB
 INSTALLED = 4 * GIB
 """Bytes that an installation writes at the most, where the disk is not filled."""
 FEW_ROUNDS = 300
 """Of bcrypt: what `auto` reaches on hardware; emulation reaches less."""
-
-
-class DiskUsageError(ObsdimgError):
-    """The options do not fit each other, the ISO, or this machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,57 +193,6 @@ def run(options: Options, ui: Ui) -> int:
     return 0
 
 
-def destination(
-    output: Path | None, form: str | None, iso: Path, firmware: str
-) -> tuple[Path, Form]:
-    """Where the image goes, and its form.  Raises DiskUsageError, FileError."""
-    if output is None:
-        chosen = form or "raw.zst"
-        name = f"{iso.stem}{'' if firmware == 'bios' else f'-{firmware}'}.{chosen}"
-        output = iso.with_name(name)
-    by_name = next((one for one in FORMS if output.name.endswith(f".{one}")), None)
-    if by_name is not None and form is not None and by_name != form:
-        raise DiskUsageError(
-            f"{output}: is called {by_name}, and --format says {form}", "leave one of them away"
-        )
-    found: Form | None = by_name or next((one for one in FORMS if one == form), None)
-    if found is None:
-        raise DiskUsageError(
-            f"{output}: what form is that?", "name it .raw, .qcow2 or .raw.zst, or give --format"
-        )
-    if not output.parent.is_dir():
-        raise FileError(f"{output.parent}: there is no such folder", "make it, or choose with -o")
-    if output.exists() and not output.is_file():
-        raise FileError(f"{output}: is not a regular file", "give the name of a file with -o")
-    if output.exists() and output.samefile(iso):
-        raise FileError(f"{output}: is the ISO itself", "choose another name with -o")
-    return output, found
-
-
-def uefi_loader(iso: Path, firmware: str) -> bytes | None:
-    """What a disk for both kinds of firmware gets; None: for one.  Raises DiskUsageError."""
-    if firmware == "bios":
-        return None
-    image = efi_boot_image(iso)
-    if image is None:
-        raise DiskUsageError(
-            f"--firmware {firmware}: {iso.name} has no boot loader for UEFI",
-            "that of 7.5 and newer releases has; or take --firmware bios",
-        )
-    return image if firmware == "both" else None
-
-
-def size_of(options: Options, project: Project | None) -> int:
-    """Bytes of the disk: the option's, else what the plan's name says (libvirt), else 10 GiB."""
-    if options.size is not None:
-        return options.size
-    if project is not None:
-        named = re.fullmatch(r"\d+c-\d+m-(\d{1,5})g", project.config.deploy.plan)
-        if named:
-            return int(named[1]) * GIB
-    return DEFAULT_SIZE
-
-
 def _plan(
     options: Options, ui: Ui, project: Project | None, found: Inspection, loader: bytes | None
 ) -> tuple[SmokePlan, list[str]]:
@@ -272,7 +215,7 @@ def _plan(
         options.passphrase_file, options.sealing_passphrase_file, ui, found, how
     )
     wishes = prepare.SmokeOptions(
-        disk_size=size_of(options, project) - room_for(loader or b""),
+        disk_size=size_of(options.size, project) - room_for(loader or b""),
         memory_mib=options.memory,
         uefi=options.firmware == "uefi",
         online=options.online,
@@ -290,7 +233,7 @@ def _filled(found: Inspection) -> bool:
 
 def _remarks(options: Options, ui: Ui, project: Project | None, found: Inspection) -> None:
     """What is worth knowing before minutes are spent."""
-    gib = size_of(options, project) / GIB
+    gib = size_of(options.size, project) / GIB
     kinds = "BIOS and UEFI" if options.firmware == "both" else options.firmware
     ui.info(f"a disk of {gib:g} GiB for {kinds}; it does not grow later")
     if _filled(found):

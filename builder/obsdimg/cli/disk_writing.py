@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from obsdimg.cli.disk import DiskUsageError, Options
+from obsdimg.cli.disk import Options
+from obsdimg.cli.disk_wishes import DiskUsageError
 from obsdimg.cli.guest import GIB, project_at
 from obsdimg.cli.servers import project_root
 from obsdimg.cli.ui import Ui
