@@ -103,9 +103,13 @@ ON_SERIAL = Mark(
     says="the boot loader's greeting on the serial line, after `set tty com0`",
 )  # fmt: skip
 MISUNDERSTOOD = Mark(
-    "loader-misunderstood", r"^boot: illegal argument [^\n]*\s+boot> ", "E77", 15,
+    "loader-misunderstood", r"^(?:(?![^\n]*>> OpenBSD/)[^\n]*\n)?boot> ", "S19 E77", 15,
     says="the boot loader's refusal of what it did not understand",
 )  # fmt: skip
+"""Its prompt without a greeting: `boot: illegal argument`, `set: syntax error`, `not a console
+device` or nothing stands before it, by what it lost (cmd.c)."""
+SWITCHED = "switching console to com"
+"""What a loader says that moves to com0; of the BIOS's the 0 comes somewhere later (E66, E77)."""
 
 
 def loader_prompt(*failures: Failure, limit: float = 60) -> Mark:

@@ -58,9 +58,10 @@ class Scenario(Play):
 
     def _boot_cd(self, machine: VirtualMachine, console: Console) -> None:
         with self.stage("cd", "boots from the ISO") as stage:
-            Loader(machine, console, self.slowness).to_serial_line()
+            loader = Loader(machine, console, self.slowness)
+            loader.to_serial_line()
             stage.checks.append(SmokeCheck.of("boot loader of the ISO", True, "", "E66 13"))
-            console.send("")
+            loader.boot()
             self.expect(console, says.KERNEL)
             first = replace(says.WELCOME, failures=(says.NO_BOOT,))
             self.expect(console, first)
@@ -179,10 +180,10 @@ class Scenario(Play):
         name = "unlock" if first else "unlock-again"
         title = "boots from the disk" if first else "boots from the disk again"
         with self.stage(name, title) as stage:
+            loader = Loader(machine, console, self.slowness)
             if self.plan.encrypted:
                 wrong = Secret(WRONG) if first else None
-                limit = kdf_seconds(self.plan.kdf_rounds)
-                loader = Loader(machine, console, self.slowness, limit)
+                loader.kdf_seconds = kdf_seconds(self.plan.kdf_rounds)
                 loader.unlock(self.plan.passphrase, wrong)
                 if first:
                     stage.checks.append(
@@ -190,8 +191,8 @@ class Scenario(Play):
                     )
                 stage.checks.append(SmokeCheck.of("the passphrase unlocks", True, "", "E66 13"))
             else:
-                Loader(machine, console, self.slowness).to_serial_line()
-            console.send("")
+                loader.to_serial_line()
+            loader.boot()
             self.expect(console, says.KERNEL)
             self.expect(console, says.ROOT_ON)
             root = console.matched().split()[-1]
@@ -304,8 +305,9 @@ class Scenario(Play):
             before = machine.written()
             machine.insert()
             machine.restart()
-            Loader(machine, console, self.slowness).to_serial_line()
-            console.send("")
+            loader = Loader(machine, console, self.slowness)
+            loader.to_serial_line()
+            loader.boot()
             self.expect(console, replace(says.NON_INTERACTIVE, failures=(says.NO_AUTOINSTALL,)))
             self.expect(console, says.HOOK)
             unguarded = replace(says.INSTALLING, failures=())
