@@ -54,6 +54,28 @@ def test_a_configuration_without_keys_is_checked_without_making_any(
     assert "/install.site" in capsys.readouterr().out
 
 
+def test_rules_of_the_users_own_that_shut_the_tunnel_out_are_seen(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert check(project) == 0
+    assert "see that clients reach it" not in capsys.readouterr().err
+    own = project / "overlay/etc/pf.conf"
+    own.parent.mkdir(parents=True)
+    own.write_text("block all\npass in on egress inet proto udp to (egress) port 51820 no state\n")
+    assert check(project) == 0
+    assert (
+        "warning: overlay/etc/pf.conf: no rule known here lets UDP 53 over IPv4 in to the tunnel's"
+        " daemon, port 51820: see that clients reach it"
+    ) in capsys.readouterr().err
+    own.write_text(
+        "block all\npass in on egress inet proto udp to (egress) port 51820 no state\n"
+        "pass in on egress inet proto udp to (egress:0) port 53 \\\n"
+        "\tkeep state (max 20000) rdr-to (egress:0) port 51820\n# a comment\n"
+    )
+    assert check(project) == 0
+    assert "see that clients reach it" not in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("held", ["clients/laptop.conf", "images/vpn.iso"])
 @pytest.mark.parametrize("command", ["check", "build"])
 def test_lost_keys_are_an_error_with_the_way_out(

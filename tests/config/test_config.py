@@ -120,9 +120,69 @@ BAD = [
     ("no way out", '[network]\nipv4 = "none"', "there is no way out", None),
     ("peer is net", PEER.replace("0.2", "0.0"), "10.0.0.0 is the network's own", None),
     ("peer is all", PEER.replace("0.2", "0.255"), "10.0.0.255 is the network's own", None),
+    (
+        "gateway elsewhere",
+        '[network]\nipv6 = "2001:db8::2/64"\ngateway6 = "fe80::1%em0"\ndns = ["9.9.9.9"]',
+        "network.gateway6: fe80::1%em0 is behind another interface than network.interface, vio0",
+        "leave %em0 out",
+    ),
+    (
+        "no IPv6 there",
+        '[tunnel]\nendpoint = "2001:db8::5"',
+        "tunnel.endpoint: 2001:db8::5 is IPv6, and the server has none (network.ipv6 = none)",
+        "set network.ipv6, or give a name or an IPv4 address",
+    ),
+    (
+        "no IPv4 there",
+        '[network]\nipv4 = "none"\nipv6 = "autoconf"\n[tunnel]\nendpoint = "192.0.2.5"',
+        "tunnel.endpoint: 192.0.2.5 is IPv4, and the server has none (network.ipv4 = none)",
+        "set network.ipv4",
+    ),
+    ("anywhere", '[tunnel]\nendpoint = "0.0.0.0"', "0.0.0.0 is no address that others", "public"),
+    ("local end", '[tunnel]\nendpoint = "fe80::5"', "fe80::5 is no address that others", None),
+    (
+        "next server",
+        '[tunnel.upstream]\nendpoint = "2001:db8::9"\nipv4 = "10.9.0.2/24"\n'
+        'public_key = "W2qfaT2eY2S8mcmmzQVCkFz4jSXFpwdgFMfjC2xTZV0="',
+        "tunnel.upstream.endpoint: 2001:db8::9 is IPv6, and the server has none",
+        None,
+    ),
+    (
+        "resolver of no family",
+        '[network]\ndns = ["2001:db8::53"]',
+        "network.dns: 2001:db8::53 is IPv6, and the server has none",
+        "with an IPv4 address",
+    ),
+    (
+        "clients' resolver",
+        '[tunnel]\ndns = ["2001:db8::53"]',
+        "tunnel.dns: 2001:db8::53 is IPv6, and the tunnel has none (tunnel.ipv6)",
+        None,
+    ),
+    (
+        "a client's resolver",
+        PEER + 'dns = ["2001:db8::53"]',
+        "tunnel.peers[0].dns: 2001:db8::53 is IPv6, and the tunnel has none",
+        None,
+    ),
     ("port twice", "[tunnel]\nalso_ports = [53]", "also_ports: names a port twice", None),
     ("newline", '[[answers]]\nquestion = "a\\nb"\nanswer = "x"', "answers[0].question", None),
 ]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[network]\nipv6 = "autoconf"\n[tunnel]\nendpoint = "2001:db8::5"',
+        '[tunnel]\nendpoint = "192.0.2.5"',
+        '[tunnel]\nendpoint = "vpn.example.net"',
+        '[network]\ndns = ["2001:db8::53", "9.9.9.9"]',
+        '[tunnel]\nipv6 = "fd00:66::1/64"\ndns = ["2001:db8::53"]',
+        '[network]\nipv6 = "2001:db8::2/64"\ngateway6 = "fe80::1%vio0"\ndns = ["9.9.9.9"]',
+    ],
+)
+def test_addresses_of_a_family_that_is_there_are_taken(text: str) -> None:
+    parse(text.encode(), "obsdimg.toml")
 
 
 @pytest.mark.parametrize(("text", "message", "hint"), [b[1:] for b in BAD], ids=[b[0] for b in BAD])

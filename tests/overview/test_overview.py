@@ -14,8 +14,9 @@ from obsdimg.cli.main import main
 from obsdimg.config import parse
 from obsdimg.overview.drawing import WIDTH, Box, draw
 from obsdimg.overview.reach import ClientReach, ReachTable, ReachTarget, TargetKind, plan_reach
-from obsdimg.overview.rules import EVERYBODY, explain, statements
+from obsdimg.overview.rules import EVERYBODY, explain
 from obsdimg.project.folder import Project
+from obsdimg.site.pf import statements
 from support.pf_model import Packet, PfConf, World
 from support.site_fixtures import RECIPE, UPSTREAM, content, planned
 

@@ -7,6 +7,7 @@ from ipaddress import ip_network
 
 import pytest
 
+from obsdimg.site.pf import ports_to
 from support.pf_model import Packet, PfConf, PfError, World
 from support.site_fixtures import RECIPE, content, planned
 
@@ -323,6 +324,19 @@ def test_every_port_of_the_settings_reaches_the_daemon_over_both_families(
             verdict = rules.decide(Packet("in", "vio0", source, own, "udp", public))
             assert verdict.passed, (own, public)
             assert int(verdict.options.get("target_port", public)) == daemon
+    # What `check` reads of the file says the same as the model that decides on packets.
+    assert ports_to(content(planned(text), "/etc/pf.conf"), daemon) == {
+        (family, public) for family in ("inet", "inet6") for public in {port, *also, daemon}
+    }
+
+
+def test_without_ipv6_outside_the_ports_lead_to_the_daemon_over_ipv4_only() -> None:
+    rules = content(planned(RECIPE), "/etc/pf.conf")
+    assert ports_to(rules, 51820) == {("inet", 53), ("inet", 51820)}
+    assert ports_to(rules, 53) == set()
+    shut = rules.replace("pass in on egress inet proto udp to (egress) port 51820", "# ")
+    assert shut != rules
+    assert ports_to(shut, 51820) == set()
 
 
 def test_the_rescue_is_an_anchor_that_starts_empty() -> None:

@@ -49,7 +49,7 @@ SETTINGS: tuple[tuple[str, str, str, bool], ...] = (
     ("tunnel", "endpoint", "2001:db8::1", False),
     ("tunnel", "dns", "9.9.9.9", True),
     ("tunnel.upstream", "endpoint", "hop.example.net", False),
-    ("tunnel.upstream", "endpoint", "fe80::1", False),
+    ("tunnel.upstream", "endpoint", "2001:db8::9", False),
     ("tunnel.upstream", "ipv4", "10.9.0.2/24", False),
     ("packages", "names", "vim", True),
     ("upkeep", "time", "04:30", False),
@@ -77,9 +77,16 @@ def config_text(section: str, key: str, value: str, many: bool) -> str:
         "tunnel.upstream": "public_key = 'AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAE='\n"
         + ("ipv4 = '10.9.0.2/24'\n" if key != "ipv4" else "endpoint = 'hop.example.net'\n"),
         "tunnel.peers": ("name = 'p'\n" if key != "name" else "") + "ipv4 = '10.0.0.7'\n",
-        "network": "gateway6 = 'fe80::1'\ndns = ['9.9.9.9']\n" if key == "ipv6" else "",
+        "network": {
+            "ipv6": "gateway6 = 'fe80::1'\ndns = ['9.9.9.9']\n",
+            "dns": "ipv6 = 'autoconf'\n",
+        }.get(key, ""),
         "answers": f"{'answer' if key == 'question' else 'question'} = 'DNS domain'\n",
     }.get(section, "")
+    if section == "tunnel.peers":
+        extra += "ipv6 = 'fd00:66::7'\n[tunnel]\nipv6 = 'fd00:66::1/64'\n"
+    elif section.startswith("tunnel"):
+        extra += "[network]\nipv6 = 'autoconf'\n"
     heading = f"[[{section}]]" if section in ("tunnel.peers", "answers") else f"[{section}]"
     return f"{heading}\n{line}\n{extra}"
 

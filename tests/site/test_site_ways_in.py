@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.server_bench import SHELLS, program
 from support.site_fixtures import content, planned
 
 KEYS = [
@@ -36,6 +37,31 @@ def test_every_name_of_the_card_gets_the_installers_file(tmp_path: Path) -> None
         made = tmp_path / f"hostname.{name}"
         assert made.read_text() == "inet autoconf\n" and made.stat().st_mode & 0o777 == 0o640
     assert "obsdimg_name" not in content(planned(""), "/obsdimg.steps")
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize("gateway", ["fe80::1", "fe80::1%vio0"])
+def test_a_link_local_gateway_is_behind_whichever_card_is_there(
+    tmp_path: Path, gateway: str, shell: str
+) -> None:
+    """/etc/mygate would name vio0, where the card is em0 (a server that disk --write is for)."""
+    six = f'[network]\nipv6 = "2001:db8::5/64"\ngateway6 = "{gateway}"\ndns = ["9.9.9.9"]\n'
+    text = content(planned(six + 'also = ["em0"]\n', "7.7"), "/obsdimg.steps")
+    part = text[text.index("obsdimg_gates=") : text.index("done\n") + 5]
+    (tmp_path / "mygate").write_text("192.0.2.1\nfe80::1%vio0\n")
+    (tmp_path / "hostname.vio0").write_text("inet6 2001:db8::5 64\n")
+    run = f"obsdimg_die() {{ exit 1; }}\n{part.replace('/etc/', f'{tmp_path}/')}"
+    subprocess.run([program(shell), "-ec", run], check=True)
+    assert (tmp_path / "mygate").read_text() == "192.0.2.1\n"
+    route = "!/sbin/route -qn add -host -inet6 default fe80::1%$if\n"
+    for name in ("vio0", "em0"):
+        assert (tmp_path / f"hostname.{name}").read_text() == "inet6 2001:db8::5 64\n" + route
+    # One card: /etc/mygate is right as the installer writes it.
+    assert "obsdimg_gates" not in content(planned(six, "7.7"), "/obsdimg.steps")
+    of_all = six.replace(f'"{gateway}"', '"2001:db8::1"')
+    assert "obsdimg_gates" not in content(
+        planned(of_all + 'also = ["em0"]\n', "7.7"), "/obsdimg.steps"
+    )
 
 
 def test_no_name_of_the_card_takes_resolvers_from_dhcp() -> None:

@@ -22,7 +22,9 @@ NOT_A_CONSOLE = "\r\ncm0 not a console device\n\rboot> "
 BLANK = "\r\nboot> "
 
 
-def play(answers: Sequence[str], greeting: str = BANNER) -> tuple[list[str], Console, threading.Thread]:
+def play(
+    answers: Sequence[str], greeting: str = BANNER
+) -> tuple[list[str], Console, threading.Thread]:
     """A loader at its prompt that gives each line it gets the next answer."""
     ours, theirs = socket.socketpair()
     typed: list[str] = []

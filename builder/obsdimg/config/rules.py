@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 from obsdimg.config.conflict import Conflict
+from obsdimg.config.families import families
 from obsdimg.config.hops import is_hop
 from obsdimg.config.model import Config
 from obsdimg.config.sites import behind_peers, common_networks
@@ -83,6 +84,13 @@ def _egress(c: Config) -> Iterator[Conflict]:
                 yield Conflict(f"network.{key}", f"{gateway} is not in {address.network}")
             if gateway == address.ip:
                 yield Conflict(f"network.{key}", f"{gateway} is the server's own address")
+    scope = n.gateway6.scope_id if n.gateway6 is not None else None
+    if scope is not None and scope != n.interface:
+        yield Conflict(
+            "network.gateway6",
+            f"{n.gateway6} is behind another interface than network.interface, {n.interface}",
+            f"leave %{scope} out: it is added",
+        )
     if n.ipv4 == "none" and n.ipv6 == "none":
         yield Conflict("network.ipv4", "and network.ipv6 are both none: there is no way out")
     if n.ipv4 != "dhcp" and n.ipv6 != "autoconf" and not n.dns:
@@ -247,4 +255,5 @@ _RULES: tuple[Callable[[Config], Iterator[Conflict]], ...] = (
     _tunnel,
     _peers,
     behind_peers,
+    families,
 )

@@ -18,6 +18,7 @@ from obsdimg.response.disklabel_template import validate as validate_template
 from obsdimg.response.install_conf import CheckedResponse, check_response
 from obsdimg.site.clients import plan_clients
 from obsdimg.site.files import with_directories
+from obsdimg.site.pf import shut_out
 from obsdimg.site.plan import Materials, SitePlan, install_site, plan_site
 from obsdimg.site.sealing import rounds_for
 from obsdimg.tunnel.identity import TunnelClient
@@ -76,7 +77,11 @@ def plan_build(inputs: BuildInputs, *, with_passphrase: bool = False) -> BuildPl
     settings = hook_settings(config, release)
     about = (inputs.support,) if inputs.support else ()
     shown = () if site.sealed else (NOTHING_SEALED,)
-    notes = (*about, *shown, *hook.warnings(settings), *warnings(config), *response.remarks)
+    outside = shut_out(config, site.tunnel, (*site.files, *site.sealed.values()))
+    notes = (
+        *(*about, *shown, *hook.warnings(settings)),
+        *(*warnings(config), *outside, *response.remarks),
+    )
     clients = plan_clients(config, inputs.keys)
     rounds = rounds_for(settings.rounds)
     return BuildPlan(inputs, site, response, settings, clients, notes, rounds)

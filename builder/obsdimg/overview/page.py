@@ -19,11 +19,11 @@ from obsdimg.image.plan import BuildPlan
 from obsdimg.overview.drawing import COLOURS, draw
 from obsdimg.overview.reach import plan_reach
 from obsdimg.overview.rules import explain
+from obsdimg.site.pf import PF_CONF
 from obsdimg.site.ways import seen_outside, ways_in
 
 SHOWN = 64 << 10
 """Bytes of a file that the page shows at most."""
-PF_CONF = "/etc/pf.conf"
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ shown without a sentence.  Nothing is guessed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+from obsdimg.site.pf import statements
 from obsdimg.site.tunnel import TunnelPlan
 
 EVERYBODY = "Every client"
@@ -138,20 +138,6 @@ _FORMS: tuple[tuple[str, str, str], ...] = (
     (r"block all", BASIS, "Nothing passes, in either direction, that no other rule names."),
     (r'(?P<name>\w+) = "(?P<what>\S+)"', BASIS, "{name} stands for {what}."),
 )  # fmt: skip
-
-
-_COMMENT = re.compile(r'("[^"]*")|#.*')
-
-
-def statements(text: str) -> Iterator[str]:
-    """The statements of a pf.conf: no comments, continued lines joined, blanks made one.
-
-    `#` begins a comment only outside of quotation marks (pf.conf(5), parse.y).
-    """
-    joined = re.sub(r"\\\n", " ", text)
-    for line in joined.splitlines():
-        if plain := " ".join(_COMMENT.sub(lambda found: found[1] or "", line).split()):
-            yield plain
 
 
 def explain(text: str, tunnel: TunnelPlan) -> tuple[RuleGroup, ...]:

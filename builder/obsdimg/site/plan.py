@@ -158,11 +158,15 @@ def _named(config: Config) -> dict[str, Any]:
     """What install.site itself writes about the network."""
     host = config.host
     network = config.network
+    gateway6 = network.gateway6
+    local = gateway6 is not None and gateway6.is_link_local
     return {
         "name": f"{host.name}.{host.domain}",
         "dns": [str(a) for a in network.dns],
         "interface": network.interface,
         "also": network.also,
+        # Without its scope: which card it is behind is known where the server starts.
+        "local_gateway6": str(gateway6).partition("%")[0] if local else "",
     }
 
 
