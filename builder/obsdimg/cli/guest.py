@@ -121,11 +121,11 @@ def refuse_stand_in(iso: Path, found: Inspection) -> None:
 
 
 def require_carried(options: WithGuest, project: Project | None) -> None:
-    """Raise SmokeUsageError for a server that fetches packages, in a machine without a network."""
+    """Raise GuestUsageError for a server that fetches packages, in a machine without a network."""
     if options.online or project is None or project.config.packages.carry:
         return
     if package_stems(project.config, load_release(project.config.release.version)):
-        raise SmokeUsageError(
+        raise GuestUsageError(
             "packages.carry = false: the server fetches its packages at the first boot, and the"
             " machine has no network",
             "give --online, or set packages.carry = true and build again",
