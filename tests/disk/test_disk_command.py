@@ -130,7 +130,7 @@ def test_a_disk_for_both_kinds_of_firmware(
     monkeypatch.setattr("obsdimg.cli.disk.find_firmware", lambda: None)
     monkeypatch.setattr(DiskMaking, "prove", prove)
     monkeypatch.setenv("SCRIPTED_BRANCH", "mbr")
-    words = ["--firmware", "both", "-o", "v.raw", "--prove", "--json"]
+    words = ["--firmware", "both", "-o", "v.raw", "--prove", "--online", "--json"]
     assert _disk(built, *words, "--keep") == 0
     manifest = json.loads(capsys.readouterr().out)
     assert (manifest["firmware"], manifest["image"]["disk_size"]) == ("both", SIZE)
