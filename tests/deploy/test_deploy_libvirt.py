@@ -318,6 +318,34 @@ def test_a_machine_from_the_image_of_a_disk(
 
 
 @pytest.mark.netns
+def test_what_a_run_left_that_was_killed_before_the_machine_was_there_is_removed(
+    provider: Libvirt, libvirtd: World
+) -> None:
+    """The disk, an encrypted server, would stay for ever: no machine leads to it."""
+    real = provider._virsh
+
+    class Killed(BaseException):
+        pass
+
+    def dying(*words: str, **more: object) -> str:
+        if words[0] == "define":
+            raise Killed
+        return real(*words, **more)  # type: ignore[arg-type]
+
+    dying.exists, dying.uri = real.exists, real.uri  # type: ignore[attr-defined]
+    provider._virsh = dying  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        provider.create_instance(InstanceSpec("default", "1c-256m-4g", LABEL, LABEL, TAG, "x.iso"))
+    provider._virsh = real
+    assert f"{TAG}.qcow2" in libvirtd.virsh("vol-list", "default")
+    assert "<host" in libvirtd.virsh("net-dumpxml", "default")
+    provider.delete_rest(TAG)
+    provider.delete_rest(TAG)  # nothing is as good
+    assert libvirtd.virsh("vol-list", "default").strip() == ""
+    assert "<host" not in libvirtd.virsh("net-dumpxml", "default")
+
+
+@pytest.mark.netns
 def test_an_upload_that_was_cut_short_does_not_count(provider: Libvirt, libvirtd: World) -> None:
     name = f"{TAG}.iso"
     libvirtd.virsh("vol-create-as", "default", name, "65536B", "--format", "raw",

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +55,8 @@ class Memory:
     )
     rules: dict[str, list[UdpRule]] = field(default_factory=dict)
     made: list[str] = field(default_factory=list)
+    rest: set[str] = field(default_factory=set)
+    """Tags of disks, made before their instances."""
 
     @contextlib.contextmanager
     def fate(self, creates: bool = False) -> Iterator[None]:
@@ -111,6 +114,7 @@ class Memory:
             return self.things["instance"].get(key)
 
     def create_instance(self, spec: InstanceSpec) -> Instance:
+        self.rest.add(spec.tag)
         with self.fate(creates=True):
             key = self._new("instance")
             assert spec.iso in self.things["iso"]
@@ -123,7 +127,13 @@ class Memory:
 
     def delete_instance(self, key: str) -> None:
         with self.fate():
-            self.things["instance"].pop(key, None)
+            found = self.things["instance"].pop(key, None)
+            self.rest -= set(found.tags if found else ())
+
+    def delete_rest(self, tag: str) -> None:
+        with self.fate():
+            assert all(tag not in one.tags for one in self.things["instance"].values())
+            self.rest.discard(tag)
 
     def attached_iso(self, key: str) -> str | None:
         with self.fate():
@@ -239,6 +249,7 @@ def test_no_order_of_faults_makes_two_or_forgets_one(
 
         again_and_again(remove)
         assert set(provider.counts().values()) == {0}
+        assert not provider.rest
         assert store.names() == []
 
 
@@ -258,9 +269,25 @@ def test_giving_up_at_any_moment_leaves_nothing(making: list[str], removing: lis
 
         again_and_again(remove)
         assert set(provider.counts().values()) == {0}
+        assert not provider.rest
 
 
 def test_without_faults_it_takes_one_run(tmp_path: Path) -> None:
     store, provider = Store(tmp_path), Memory(iter(()))
     assert again_and_again(lambda: run_once(provider, store)) == 1
     assert provider.made == ["iso", "firewall", "network", "instance"]
+
+
+@pytest.mark.parametrize("calls", range(24))
+def test_killed_at_each_call_in_turn_and_given_up_nothing_is_left(
+    tmp_path: Path, calls: int
+) -> None:
+    store, provider = Store(tmp_path), Memory(iter([*[""] * calls, "kill before"]))
+    with contextlib.suppress(Killed):
+        run_once(provider, store)
+    state = store.load("vpn")
+    assert state is not None
+    provider.fates = iter(())
+    Removal(provider, store, state, limits=LIMITS, sleep=lambda s: None).destroy(None)
+    assert set(provider.counts().values()) == {0}
+    assert not provider.rest

@@ -80,6 +80,7 @@ def walk(provider: Provider, contract: Contract) -> None:
     provider.delete_instance(made.id)
     _until(lambda: provider.instance(made.id) is None or None, contract.seconds)
     provider.delete_instance(made.id)  # a missing one is as good
+    provider.delete_rest(TAG)
     provider.delete_iso(iso.id)
     provider.delete_iso(iso.id)
     assert provider.iso(iso.id) is None

@@ -278,6 +278,10 @@ class Libvirt:
         uefi = ["--nvram"] if xml.find("os/nvram") is not None else []
         self._virsh("undefine", key, *uefi)  # at last: until then it is found again
 
+    def delete_rest(self, tag: str) -> None:
+        self._delete_volume(f"{tag}.qcow2")
+        self._release(_mac(tag))
+
     def attached_iso(self, key: str) -> str | None:
         xml = ET.fromstring(self._virsh("dumpxml", key))  # noqa: S314
         source = xml.find("devices/disk[@device='cdrom']/source")

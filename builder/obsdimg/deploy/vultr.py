@@ -158,6 +158,9 @@ class Vultr:
     def delete_instance(self, key: str) -> None:
         self._api.delete(f"/instances/{key}")
 
+    def delete_rest(self, tag: str) -> None:
+        """An instance and its disk are one thing here."""
+
     def attached_iso(self, key: str) -> str | None:
         # [G] instance.go: ready, isomounting, isomounted; [O]: ready, attached.
         status = self._get(f"/instances/{key}/iso").get("iso_status") or {}
