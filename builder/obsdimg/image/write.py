@@ -142,11 +142,10 @@ def needed_disk(plan: BuildPlan, medium: Medium) -> int:
     # As it lands, and the sealed file that it comes from.
     chosen["sealed files"] = 2 * sum(len(entry.data) for entry in plan.site.sealed.values())
     layout = plan.inputs.layout
-    least = None
+    template = None
     if layout is not None:
         template = validate_template(layout, where="disk.layout", release=plan.inputs.release)
-        least = template.min_kb // 1024 + 1
-    return needed_mb(chosen, least)
+    return needed_mb(chosen, template)
 
 
 def _check_unchanged(iso: Iso, upstream: VerifiedIso | UnverifiedIso) -> None:
