@@ -158,6 +158,17 @@ def test_what_a_hand_changed_is_named(desk: Desk) -> None:
     assert desk.change({}, first).by_hand == ()
 
 
+@pytest.mark.parametrize("keys", ["build", "first-boot"])
+def test_every_kept_file_is_compared_but_one_whose_key_the_server_made(
+    tmp_path: Path, keys: str
+) -> None:
+    """obsdimg-tunnel names the mark of such a key, and is no file with a key."""
+    kept = Desk(tmp_path, "7.7", f'keys = "{keys}"').kept()
+    left_out = {"/etc/hostname.wg0"} if keys == "first-boot" else set()
+    assert kept.files.keys() - kept.hashes().keys() == left_out
+    assert "/usr/local/sbin/obsdimg-tunnel" in kept.hashes()
+
+
 def test_another_server_key_is_not_for_a_running_server(desk: Desk) -> None:
     text = WgPrivateKey.generate().reveal() + "\n"
     (desk.path.parent / "secrets" / "server.key").write_text(text)

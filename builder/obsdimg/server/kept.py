@@ -69,7 +69,7 @@ class KeptFiles:
         return {
             path: digest(file.data)
             for path, file in self.files.items()
-            if SERVER_KEY_MARK.encode() not in file.data
+            if path not in _KEY_FILES or SERVER_KEY_MARK.encode() not in file.data
         }
 
 
