@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from obsdimg.cli.ui import Ui
 from obsdimg.config.edit import add_peer, free_addresses, remove_peer, shared_config
 from obsdimg.config.rules import warnings
 from obsdimg.core.errors import ObsdimgError, UsageError
-from obsdimg.core.files import PRIVATE_FILE, private_dir, write_file
+from obsdimg.core.files import PRIVATE_FILE, private_dir, remove_file, write_file
 from obsdimg.project.folder import Project, ProjectKeys, SecretStore
 from obsdimg.server.access import join_hub
 from obsdimg.site.clients import (
@@ -174,7 +175,7 @@ def _saved(project: Project, name: str) -> dict[Path, bytes | None]:
 def _restore(saved: dict[Path, bytes | None]) -> None:
     for path, data in saved.items():
         if data is None:
-            path.unlink(missing_ok=True)
+            remove_file(path)
         elif not path.exists() or path.read_bytes() != data:
             write_file(path, data, path.stat().st_mode & 0o777 if path.exists() else PRIVATE_FILE)
 
@@ -309,13 +310,24 @@ def _add(options: Options, name: str, ui: Ui) -> Project:
 def _remove(options: Options, name: str, ui: Ui) -> Project:
     for project in open_projects(options):
         project.refuse_lost_keys()
-    remove_peer(options.config, name)
     projects = open_projects(options)
+    if not _half_removed(projects, name):
+        remove_peer(options.config, name)
+        projects = open_projects(options)
     for project in projects:
         _forget(project, name)
-        client_path(project.clients, name).unlink(missing_ok=True)
+        remove_file(client_path(project.clients, name))
     ui.say(f"client {name} removed, with its keys")
     return projects[0]
+
+
+def _half_removed(projects: Sequence[Project], name: str) -> bool:
+    """Whether a run that was killed has taken it out of the configuration, and no further: its
+    file in clients/ goes last."""
+    if Path(name).name != name:
+        return False
+    listed = any(peer.name == name for p in projects for peer in p.config.tunnel.peers)
+    return not listed and any(client_path(p.clients, name).exists() for p in projects)
 
 
 def _forget(project: Project, name: str, *, own: bool = True) -> None:

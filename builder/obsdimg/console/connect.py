@@ -30,7 +30,7 @@ from obsdimg.console.address import (
 from obsdimg.console.errors import ConnectError, LostError
 from obsdimg.core.errors import printable
 from obsdimg.core.files import describe
-from obsdimg.core.process import kill_group
+from obsdimg.core.process import dies_with_us, kill_group
 
 CHUNK = 1 << 16
 SEND_SECONDS = 20.0
@@ -175,6 +175,7 @@ class CommandStream:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                preexec_fn=dies_with_us(),
             )
         except OSError as error:
             raise ConnectError(

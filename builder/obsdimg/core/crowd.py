@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import IO, Final
 
+from obsdimg.core.process import dies_with_us
+
 _POLL_SECONDS: Final = 0.2
 _GRACE_SECONDS: Final = 15.0
 """How long a process may clean up after SIGTERM."""
@@ -92,6 +94,7 @@ class Crowd:
             stderr=subprocess.PIPE,
             env=self.environment,
             start_new_session=True,
+            preexec_fn=dies_with_us(),
         )
         assert member._process.stderr is not None
         selector.register(member._process.stderr, selectors.EVENT_READ, member)

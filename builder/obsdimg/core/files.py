@@ -7,15 +7,17 @@ a run that is killed never leaves a half result.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import secrets
 import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from obsdimg.core.errors import ObsdimgError
 
@@ -71,8 +73,9 @@ def atomic_file(path: Path, mode: int = PRIVATE_FILE) -> Iterator[BinaryIO]:
     """Open a file in `path`'s folder; on a clean exit it becomes `path` with `mode`.
 
     Any exception, ctrl-C included, leaves `path` as it was and nothing beside it.  On Linux the
-    file has no name until it is finished (O_TMPFILE, open(2)), so that even SIGKILL leaves
-    nothing; elsewhere that may leave a `.NAME.XXXXXX.part`.
+    file has no name until it is finished (O_TMPFILE, open(2)), and then at once its own, so that
+    even SIGKILL leaves nothing.  Where a file is replaced, and elsewhere, SIGKILL may leave a
+    `.NAME.XXXXXXXX.part`, which goes with the next write or `remove_file` of that name.
     Raises FileError where the folder is missing, read-only or full.
     """
     part: Path | None = None
@@ -80,19 +83,18 @@ def atomic_file(path: Path, mode: int = PRIVATE_FILE) -> Iterator[BinaryIO]:
         if path.exists() and not path.is_file():
             # A device or a FIFO would be replaced by a file, for good.
             raise FileError(f"{path}: is not a regular file", "give the name of a file")
+        _remove_left(path)
         fd, part = _temporary(path)
         with os.fdopen(fd, "w+b") as stream:
+            _hold(fd)
             yield cast(BinaryIO, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-            os.fchmod(stream.fileno(), mode)
-            if part is None:
+            _finish(stream, mode)
+            if part is None and not _linked(fd, path):
                 part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-                # Naming a folder makes Python use linkat(2), which alone follows the link.
-                own = f"/proc/self/fd/{stream.fileno()}"
-                os.link(own, part, src_dir_fd=stream.fileno(), follow_symlinks=True)
-        part.replace(path)
-        part = None
+                _linked(fd, part)
+            if part is not None:  # while it is held: see _remove_left
+                part.replace(path)
+                part = None
     except OSError as error:
         raise FileError(
             f"{path}: cannot be written: {describe(error)}",
@@ -101,6 +103,52 @@ def atomic_file(path: Path, mode: int = PRIVATE_FILE) -> Iterator[BinaryIO]:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def _finish(stream: IO[bytes], mode: int) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+    os.fchmod(stream.fileno(), mode)
+
+
+def _linked(fd: int, path: Path) -> bool:
+    """Give an open file without a name the name `path`, unless that is taken."""
+    try:
+        # Naming a folder makes Python use linkat(2), which alone follows the link.
+        os.link(f"/proc/self/fd/{fd}", path, src_dir_fd=fd, follow_symlinks=True)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _hold(fd: int) -> None:
+    """Lock an unfinished file, so that nobody takes it for one of a dead process."""
+    with suppress(OSError):  # some network file systems know no locks
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _remove_left(path: Path) -> None:
+    """Remove what processes that were killed left of `path`: its lock is free."""
+    pattern = re.compile(rf"\.{re.escape(path.name)}\.\w{{8}}\.part")
+    try:
+        left = [name for name in os.listdir(path.parent) if pattern.fullmatch(name)]  # noqa: PTH208
+    except OSError:
+        return
+    for name in left:
+        part = path.with_name(name)
+        with suppress(OSError):
+            fd = os.open(part, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
+            finally:
+                os.close(fd)
+
+
+def remove_file(path: Path) -> None:
+    """Remove `path`, if it is there, and what killed processes left of it."""
+    path.unlink(missing_ok=True)
+    _remove_left(path)
 
 
 def _temporary(path: Path) -> tuple[int, Path | None]:
@@ -123,17 +171,28 @@ def create_file(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> bool:
     Of several that try at once, one succeeds and the others leave its file alone.
     Raises FileError.
     """
-    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.new")
-    write_file(part, data, mode)
+    part: Path | None = None
     try:
-        os.link(part, path)
+        _remove_left(path)
+        fd, part = _temporary(path)
+        with os.fdopen(fd, "w+b") as stream:
+            _hold(fd)
+            stream.write(data)
+            _finish(stream, mode)
+            if part is None:
+                return _linked(fd, path)
+            os.link(part, path)
+            return True
     except FileExistsError:
         return False
     except OSError as error:
-        raise FileError(f"{path}: cannot be made: {describe(error)}") from error
+        raise FileError(
+            f"{path}: cannot be made: {describe(error)}",
+            "check that the folder exists, is writable and has room",
+        ) from error
     finally:
-        part.unlink(missing_ok=True)
-    return True
+        if part is not None:
+            part.unlink(missing_ok=True)
 
 
 def write_file(path: Path, data: bytes, mode: int = PRIVATE_FILE) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,6 +59,7 @@ def run(
             cwd=cwd,
             env=None if env is None else dict(env),
             start_new_session=True,
+            preexec_fn=dies_with_us(),
         )
     except FileNotFoundError as error:
         raise ProcessError(f"{words[0]}: program not found", "install it, or see docs/") from error
@@ -73,6 +77,26 @@ def run(
         last = err.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
         raise ProcessError(f"{words[0]}: exit {result.returncode}: {last[0]}", result=result)
     return result
+
+
+def dies_with_us() -> Callable[[], None] | None:
+    """For Popen's `preexec_fn`: what is started is killed when this process dies (kill -9).
+
+    Linux only.  It is the death of the thread that counts, so none for threads that may end
+    before the program does.
+    """
+    if sys.platform != "linux" or threading.current_thread() is not threading.main_thread():
+        return None
+    return _asks_for_death()
+
+
+@functools.cache
+def _asks_for_death() -> Callable[[], None]:
+    """Made beforehand: between fork and exec nothing that could be locked may be used."""
+    import ctypes
+
+    pr_set_pdeathsig = 1  # prctl(2)
+    return functools.partial(ctypes.CDLL(None).prctl, pr_set_pdeathsig, signal.SIGKILL)
 
 
 def kill_group(child: subprocess.Popen[bytes]) -> None:

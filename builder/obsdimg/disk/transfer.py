@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Literal
 
-from obsdimg.core.process import kill_group
+from obsdimg.core.process import dies_with_us, kill_group
 from obsdimg.core.progress import Progress, Step
 from obsdimg.disk.content import UNIT, ZEROS, DiskImage, DiskImageError
 from obsdimg.disk.target import Rescue, TargetError, lost, script
@@ -257,6 +257,7 @@ class Talk:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            preexec_fn=dies_with_us(),
         )
         self._threads = [
             threading.Thread(target=work, daemon=True)

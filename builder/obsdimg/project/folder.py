@@ -20,7 +20,7 @@ from pathlib import Path
 from obsdimg.config import Config, load
 from obsdimg.config.hops import HopPeer, HopUpstream, hop_name
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import create_file, private_dir, read_file
+from obsdimg.core.files import create_file, private_dir, read_file, remove_file
 from obsdimg.core.secret import check_private_folder, read_private
 from obsdimg.signify.message import SignifySecretKey as ImageKey
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
@@ -230,7 +230,7 @@ class SecretStore:
 
     def forget(self, name: str) -> None:
         """Remove a key, so that the next use makes a new one."""
-        (self.folder / name).unlink(missing_ok=True)
+        remove_file(self.folder / name)
 
     def _text(self, name: str, make: Callable[[], str]) -> str:
         path = self.folder / name
