@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.cli import manual as commands
 from obsdimg.cli.main import COMMANDS, parser
-from obsdimg.config import manual as settings
 from obsdimg.config.document import commented
-from obsdimg.core import mdoc
+from support import commands_manual as commands
+from support import mdoc
+from support import settings_manual as settings
 
 MAN = Path(__file__).resolve().parents[2] / "packaging/man"
 PAGES = {"man1/obsdimg.1": commands.manual, "man5/obsdimg.toml.5": settings.manual}

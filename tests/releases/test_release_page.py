@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from obsdimg.core.resources import resource
-from obsdimg.releases.page import BEGIN, END, proven_table, with_table
 from obsdimg.releases.release import load_release, read_release
+from support.release_page import BEGIN, END, proven_table, with_table
 
 TOP = Path(__file__).resolve().parents[2]
 PAGE = TOP / "docs/releases.md"

@@ -21,10 +21,11 @@ from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.messages import Initiation, Transport
 from obsdimg.tunnel.messages import parse as parse_message
 from obsdimg.tunnel.noise import has_mac1
-from obsdimg.tunnel.packets import Echo, build, build_error
+from obsdimg.tunnel.packets import Echo, build
 from obsdimg.tunnel.packets import parse as parse_packet
 from obsdimg.tunnel.primitives import mac
 from obsdimg.tunnel.session import Session
+from support.icmp_errors import build_error
 from support.responder_handshake import has_mac2, make_cookie_reply, open_initiation, respond
 
 _WAKE_SECONDS: Final = 0.2

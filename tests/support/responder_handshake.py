@@ -9,6 +9,8 @@ import hmac
 import os
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
 from obsdimg.tunnel.errors import HandshakeError
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.messages import CookieReply, Initiation, Response
@@ -23,7 +25,7 @@ from obsdimg.tunnel.noise import (
     random_index,
     with_mac1,
 )
-from obsdimg.tunnel.primitives import XNONCE_BYTES, blake2s, kdf, seal, unseal, xseal
+from obsdimg.tunnel.primitives import XNONCE_BYTES, blake2s, hchacha20, kdf, seal, unseal
 
 
 @dataclass(frozen=True)
@@ -90,3 +92,9 @@ def make_cookie_reply(
     nonce = os.urandom(XNONCE_BYTES)
     key = blake2s(LABEL_COOKIE, responder.raw)
     return CookieReply(message.sender, nonce, xseal(key, nonce, cookie, message.mac1))
+
+
+def xseal(key: bytes, nonce: bytes, plain: bytes, extra: bytes) -> bytes:
+    """What `xunseal` opens: encrypted with a random `nonce` of 24 bytes."""
+    inner = ChaCha20Poly1305(hchacha20(key, nonce[:16]))
+    return inner.encrypt(bytes(4) + nonce[16:], plain, extra)

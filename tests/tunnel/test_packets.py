@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from obsdimg.tunnel.errors import PacketError
-from obsdimg.tunnel.packets import Echo, IcmpError, Other, build, build_error, checksum, parse
+from obsdimg.tunnel.packets import Echo, IcmpError, Other, build, checksum, parse
+from support.icmp_errors import build_error
 
 V4 = (IPv4Address("10.0.0.2"), IPv4Address("192.0.2.1"))
 V6 = (IPv6Address("fd00::2"), IPv6Address("2001:db8::1"))

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from obsdimg.tunnel.errors import HandshakeError
 from obsdimg.tunnel.keys import WgPrivateKey, WgPublicKey
 from obsdimg.tunnel.noise import CONSTRUCTION, IDENTIFIER
-from obsdimg.tunnel.primitives import blake2s, hchacha20, kdf, mac, seal, unseal, xseal, xunseal
+from obsdimg.tunnel.primitives import blake2s, hchacha20, kdf, mac, seal, unseal, xunseal
+from support.responder_handshake import xseal
 
 hexa = bytes.fromhex
 

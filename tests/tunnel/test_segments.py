@@ -21,6 +21,7 @@ from obsdimg.tunnel.segments import (
     parse,
     parse_complaint,
 )
+from support.icmp_errors import build_error
 
 FOUR = IPv4Address("10.0.0.2"), IPv4Address("10.0.0.1")
 SIX = IPv6Address("fd00::2"), IPv6Address("fd00::1")
@@ -147,7 +148,7 @@ def test_icmp_errors_say_which_segment_and_why(
     hard: bool,
 ) -> None:
     sent = TcpSegment(50000, 22, 77, 0, SYN, 5, mss=1380).pack(*ends)
-    error = packets.build_error(ends[1], sent, kind, code)
+    error = build_error(ends[1], sent, kind, code)
     complaint = parse_complaint(unwrap(error))
     big = reason == "packet too big"
     expected = Complaint(ends[1], ends[1], 50000, 22, 77, reason, hard, 0 if big else None)
@@ -157,10 +158,10 @@ def test_icmp_errors_say_which_segment_and_why(
 def test_icmp_about_something_else_is_nothing() -> None:
     ping = packets.build(packets.Echo(*FOUR, 1, 1, b"x" * 40))
     assert parse_complaint(unwrap(ping)) is None
-    assert parse_complaint(unwrap(packets.build_error(FOUR[1], ping, 3, 1))) is None
+    assert parse_complaint(unwrap(build_error(FOUR[1], ping, 3, 1))) is None
     sent = TcpSegment(1, 2, 3, 0, FIN, 5).pack(*FOUR)
-    assert parse_complaint(unwrap(packets.build_error(FOUR[1], sent, 11, 0))) is None
-    short = packets.build_error(FOUR[1], sent, 3, 1)[20:40]
+    assert parse_complaint(unwrap(build_error(FOUR[1], sent, 11, 0))) is None
+    short = build_error(FOUR[1], sent, 3, 1)[20:40]
     assert parse_complaint(IpPacket(FOUR[1], FOUR[0], 1, True, short)) is None
 
 

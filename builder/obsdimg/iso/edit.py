@@ -81,7 +81,7 @@ def plan(iso: Iso, sizes: Mapping[str, int], epoch: int) -> IsoLayout:
 def _refuse_unfit(iso: Iso) -> None:
     if not iso.has_rock_ridge:
         raise IsoError(f"{iso.path}: no Rock Ridge names", WHICH_ISO)
-    if iso.has_supplementary():
+    if iso.has_supplementary:
         raise IsoError(
             f"{iso.path}: a second tree of names (Joliet), which would become untrue",
             "make the ISO again without Joliet",

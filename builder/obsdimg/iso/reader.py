@@ -19,7 +19,7 @@ from pycdlib.pycdlib import PyCdlib
 from obsdimg.core.files import describe
 from obsdimg.iso.errors import DAMAGED, WHICH_ISO, IsoError, one_line
 from obsdimg.iso.records import IsoEntry, shown, walk
-from obsdimg.iso.view import PLATFORMS, SECTOR, SUPPLEMENTARY, View, hidden
+from obsdimg.iso.view import PLATFORMS, SECTOR, View, hidden
 
 _MEDIA = ("none", "1.2M", "1.44M", "2.88M", "disk")
 
@@ -47,18 +47,20 @@ class Iso:
     """An opened image; use it as a context manager.
 
     `size` is the file's bytes; `volume_id` and `application_id` come from the primary volume
-    descriptor; `boot_entries` are in the catalog's order, empty without El Torito.
+    descriptor; `has_supplementary`: there is a second tree (Joliet, or ISO 9660:1999);
+    `boot_entries` are in the catalog's order, empty without El Torito.
     """
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
         self.path = path
         self.size = size
         self.fd = descriptor
-        self.descriptors, self.instead, self.catalog_sector = hidden(self.pread, size)
+        self.instead, self.catalog_sector = hidden(self.pread, size)
         disc = self.disc(PyCdlib())
         self.volume_id = _text(disc.pvd.volume_identifier)
         self.application_id = _text(disc.pvd.application_identifier.record())
         self.has_rock_ridge = bool(disc.rock_ridge)
+        self.has_supplementary = bool(disc.svds)
         self._entries: dict[str, IsoEntry] = {}
         for named in walk(disc, size):
             self._entries.setdefault(named.entry.path, named.entry)
@@ -97,10 +99,6 @@ class Iso:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def has_supplementary(self) -> bool:
-        """Whether there is a second tree: Joliet, or ISO 9660:1999."""
-        return any(d[0] == SUPPLEMENTARY for d in self.descriptors)
 
     def entries(self) -> list[IsoEntry]:
         """Every name except the root, each directory before what it holds."""

@@ -27,8 +27,7 @@ class IsoEntry:
     """A name in the image, absolute (`/6.6/amd64/bsd.rd`), by Rock Ridge where there is one.
 
     `size` is in bytes, `mode` holds the permission bits, `mtime` seconds since 1970, `extent`
-    the first sector, `links` the recorded count; `target` is a symbolic link's; `iso_name` is
-    the ISO 9660 identifier.
+    the first sector; `target` is a symbolic link's; `iso_name` is the ISO 9660 identifier.
     """
 
     path: str
@@ -38,9 +37,6 @@ class IsoEntry:
     mtime: int
     extent: int
     target: str | None = None
-    uid: int = 0
-    gid: int = 0
-    links: int = 0
     iso_name: str = ""
 
 
@@ -125,9 +121,6 @@ def _entry(path: str, record: DirectoryRecord, own: DirectoryRecord | None, size
         mtime=_seconds((dates and dates.access_time) or record.date),
         extent=extent,
         target=None if target is None else shown(target),
-        uid=px.posix_user_id if px else 0,
-        gid=px.posix_group_id if px else 0,
-        links=px.posix_file_links if px else 0,
         iso_name=shown(record.file_ident),
     )
 
@@ -195,20 +188,3 @@ def stamp(record: DirectoryRecord, seconds: int) -> None:
     dates = times(record)
     if dates is not None:
         dates.modification_time = dates.access_time = dates.attribute_change_time = date
-
-
-def date_all(disc: PyCdlib, seconds: int) -> None:
-    """Give a new image and every record on it one date, and directories mode 0755."""
-    pvd = disc.pvd
-    for field in ("volume_creation_date", "volume_effective_date"):
-        date = VolumeDescriptorDate()
-        date.parse(long_date(seconds))
-        setattr(pvd, field, date)
-    pending = [pvd.root_directory_record()]
-    while pending:
-        record = pending.pop()
-        stamp(record, seconds)
-        numbers = posix(record)
-        if record.isdir and numbers is not None:
-            numbers.posix_file_mode = 0o40755
-        pending += record.children

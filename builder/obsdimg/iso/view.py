@@ -21,7 +21,7 @@ FIRST_DESCRIPTOR: Final = 16
 """Sector of the first volume descriptor, behind the system area (ECMA-119, 6.2.1)."""
 CHANGED: Final = 830
 """Offset of the date of change in a volume descriptor, 17 bytes (8.4.27)."""
-BOOT_RECORD, PRIMARY, SUPPLEMENTARY, TERMINATOR = 0, 1, 2, 255
+BOOT_RECORD, PRIMARY, TERMINATOR = 0, 1, 255
 MAX_DESCRIPTORS = 64
 _ALSO_DESCRIPTORS = (b"CD001", b"CDW02", b"BEA01", b"NSR02", b"NSR03", b"TEA01", b"BOOT2")
 """What pycdlib takes for more descriptors: with these it would go on to UDF."""
@@ -95,9 +95,9 @@ class View:
         return bytes(data)
 
 
-def hidden(pread: Pread, size: int) -> tuple[list[bytes], dict[int, bytes], int | None]:
-    """The volume descriptors of an image before their terminator; sectors as pycdlib shall see
-    them; and the sector of the boot catalog, if there is one.
+def hidden(pread: Pread, size: int) -> tuple[dict[int, bytes], int | None]:
+    """The sectors of an image that pycdlib shall see otherwise, and the sector of the boot catalog,
+    if there is one.
 
     Hidden are the system area (pycdlib takes some for a partition table), whatever follows the
     descriptors (UDF), and junk in the boot catalog.  Raises IsoError unless it is an ISO image.
@@ -128,7 +128,7 @@ def hidden(pread: Pread, size: int) -> tuple[list[bytes], dict[int, bytes], int 
             data = pread(catalog * SECTOR, SECTOR).ljust(SECTOR, b"\x00")
             instead[catalog] = data[: _catalog_end(data, claimed)].ljust(SECTOR, b"\x00")
             break
-    return found[:end], instead, catalog
+    return instead, catalog
 
 
 def _check_primary(descriptors: list[bytes], size: int) -> int:

@@ -15,15 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from pycdlib.pycdlib import PyCdlib
-
 from obsdimg.core.files import describe
 from obsdimg.core.progress import Progress
 from obsdimg.iso.edit import PutFile, plan
 from obsdimg.iso.errors import IsoError
 from obsdimg.iso.reader import Iso
-from obsdimg.iso.records import long_date
-from obsdimg.iso.view import CHANGED, FIRST_DESCRIPTOR, SECTOR, sectors
+from obsdimg.iso.view import SECTOR
 
 SLICE = 1 << 20
 """Bytes copied by one call and hashed thereafter: what a processor's cache holds; whole pages."""
@@ -43,7 +40,20 @@ class Remastered:
 def copy(iso: Iso, output: BinaryIO) -> None:
     """Begin `output` with the bytes of `iso`, by the kernel where it can: what `remaster` would do
     first.  It takes little of the processor, so something else can be done meanwhile."""
-    _copy(iso, output.fileno(), 0, iso.size)
+    out, done, in_kernel = output.fileno(), 0, hasattr(os, "copy_file_range")
+    while done < iso.size:
+        if in_kernel:
+            try:
+                if copied := os.copy_file_range(iso.fd, out, iso.size - done, done, done):
+                    done += copied
+                    continue
+            except OSError:
+                in_kernel = False  # not between these; or an error, which comes again below
+        data = iso.pread(done, min(CHUNK, iso.size - done))
+        if not data:
+            raise IsoError(f"{iso.path}: became shorter while it was read")
+        _write(out, data, done)
+        done += len(data)
 
 
 def remaster(
@@ -69,20 +79,12 @@ def remaster(
     contents = {**changes, **layout.listings}
     files = []
     with (progress or Progress()).step("Writing the ISO", total=total) as step:
-        for start in range(0, iso.size, SLICE):
-            end = min(start + SLICE, iso.size)
-            if not copied:
-                _copy(iso, out, start, end)
-            for sector in range(start // SECTOR, sectors(end)):
-                if sector in layout.patches:
-                    data = layout.patches[sector][: end - sector * SECTOR]
-                    _write(out, data, sector * SECTOR)
-            _reread(digest, out, start, end)
-            step.advance(end - start)
+        if not copied:
+            copy(iso, output)
+        # What nothing is written to are zeros.
         os.truncate(out, total)
         for sector, data in layout.patches.items():
-            if sector >= layout.start:
-                _write(out, data, sector * SECTOR)
+            _write(out, data, sector * SECTOR)
         for file in layout.files:
             own, position = hashlib.sha256(), file.extent * SECTOR
             for chunk in _chunks(contents[file.path], file.size):
@@ -91,16 +93,12 @@ def remaster(
                 position += len(chunk)
             if file.path not in layout.listings:
                 files.append(replace(file, sha256=own.hexdigest()))
-        _reread(digest, out, iso.size, total)
-        step.advance(total - iso.size)
+        for start in range(0, total, SLICE):
+            length = min(SLICE, total - start)
+            with mmap.mmap(out, length, access=mmap.ACCESS_READ, offset=start) as mapped:
+                digest.update(mapped)
+            step.advance(length)
     return Remastered(total, digest.hexdigest(), tuple(files))
-
-
-def write_dated(disc: PyCdlib, output: BinaryIO, epoch: int) -> None:
-    """Write a new image with `epoch` for its date of change: pycdlib writes the clock's."""
-    disc.write_fp(output)
-    output.seek(FIRST_DESCRIPTOR * SECTOR + CHANGED)
-    output.write(long_date(epoch))
 
 
 def _size(content: bytes | Path) -> int:
@@ -115,42 +113,11 @@ def _size(content: bytes | Path) -> int:
     return status.st_size
 
 
-def _copy(iso: Iso, out: int, start: int, end: int) -> None:
-    """Bytes `start` to `end` of the image, to the same place; by the kernel where it can."""
-    in_kernel = hasattr(os, "copy_file_range")
-    while start < end:
-        done = 0
-        if in_kernel:
-            try:
-                done = os.copy_file_range(iso.fd, out, end - start, start, start)
-            except OSError:
-                in_kernel = False  # not between these; or an error, which comes again below
-        if not done:
-            data = iso.pread(start, min(CHUNK, end - start))
-            if not data:
-                raise IsoError(f"{iso.path}: became shorter while it was read")
-            _write(out, data, start)
-            done = len(data)
-        start += done
-
-
 def _write(out: int, data: bytes, position: int) -> None:
     left = memoryview(data)
     while left:
         done = os.pwrite(out, left, position)
         left, position = left[done:], position + done
-
-
-def _reread(digest: hashlib._Hash, descriptor: int, start: int, end: int) -> None:
-    """Feed `digest` bytes `start` to `end` of what was written, out of the system's own cache."""
-    for at in range(start - start % SLICE, end, SLICE):
-        length = min(SLICE, end - at)
-        with (
-            mmap.mmap(descriptor, length, access=mmap.ACCESS_READ, offset=at) as mapped,
-            memoryview(mapped) as whole,
-            whole[max(start - at, 0) :] as part,
-        ):
-            digest.update(part)
 
 
 def _chunks(content: bytes | Path, size: int) -> Iterator[bytes]:

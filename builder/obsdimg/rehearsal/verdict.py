@@ -74,7 +74,8 @@ _STRINGS: tuple[tuple[str, RehearsalVerdict, str], ...] = (
     (r"^(.* can't both be mounted at .*)$", RehearsalVerdict.DISK_LAYOUT, ""),
     (r"^(Failed to install bootblocks.*)$", RehearsalVerdict.DISK_LAYOUT, ""),
     (
-        r"^obsdimg: (This passphrase does not open the sealed secrets)\.$",
+        # Behind the question where that was quicker: it goes to the terminal, this through a log.
+        r"(?:^|: )obsdimg: (This passphrase does not open the sealed secrets)\.$",
         RehearsalVerdict.WAITING,
         "give the one of the build: --passphrase-file F",
     ),

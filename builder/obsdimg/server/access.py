@@ -17,9 +17,7 @@ from typing import Final
 
 from obsdimg.config import Config, PeerSettings
 from obsdimg.config.hops import is_hop
-from obsdimg.core import process
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.process import Completed
 from obsdimg.core.relaunch import own_command, own_environment
 from obsdimg.project.folder import Project
 from obsdimg.site.clients import find_peer, plan_client, still_missing
@@ -249,25 +247,6 @@ def ssh_command(access: ServerAccess, words: Sequence[str], *extra: str) -> list
     options = [f"-o{name}={value}" for name, value in ssh_options(access).items()]
     # `--` would be taken for the command: ssh stops at the host by itself.
     return ["ssh", *options, *extra, access.name, *words]
-
-
-def run_there(
-    access: ServerAccess,
-    script: str,
-    *,
-    stdin: bytes = b"",
-    timeout: float,
-    as_root: bool = False,
-    check: bool = True,
-) -> Completed:
-    """Run `script` by sh on the server without a terminal; no password is asked for.
-
-    Its standard input is `stdin`; the script itself is on the command line there, so that it
-    holds no secret.  Raises ProcessError.
-    """
-    root = access.becomes_root if as_root else ""
-    words = ssh_command(access, [f"{root}sh -c {shlex.quote(script)}"], "-T", "-oBatchMode=yes")
-    return process.run(words, stdin=stdin, timeout=timeout, env=ssh_environment(), check=check)
 
 
 def ssh_environment() -> Mapping[str, str]:

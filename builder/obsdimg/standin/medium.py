@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pycdlib
+from pycdlib.dates import VolumeDescriptorDate
 
 from obsdimg.core.files import PUBLIC_FILE, atomic_file
 from obsdimg.iso import names as iso_names
 from obsdimg.iso import transtbl
 from obsdimg.iso.names import NameStyle
-from obsdimg.iso.records import date_all
+from obsdimg.iso.records import long_date, posix, stamp
 from obsdimg.iso.standin import PUBLISHER
-from obsdimg.iso.view import SECTOR
-from obsdimg.iso.writer import write_dated
+from obsdimg.iso.view import CHANGED, FIRST_DESCRIPTOR, SECTOR
 from obsdimg.signify.keys import SignifySecretKey
 from obsdimg.signify.sha256list import render
 from obsdimg.signify.signing import ramdisk_key, sign_list
@@ -158,8 +158,27 @@ def _write(
         )
         if efi:
             iso.add_eltorito(_iso_path(f"{folder}/eficdboot"), efi=True, platform_id=0xEF)
-        date_all(iso, EPOCH)
-        write_dated(iso, stream, EPOCH)
+        _date_all(iso)
+        iso.write_fp(stream)
+        # pycdlib writes the clock's.
+        stream.seek(FIRST_DESCRIPTOR * SECTOR + CHANGED)
+        stream.write(long_date(EPOCH))
+
+
+def _date_all(iso: pycdlib.PyCdlib) -> None:
+    """Give the image and every record on it one date, and directories mode 0755."""
+    for field in ("volume_creation_date", "volume_effective_date"):
+        date = VolumeDescriptorDate()
+        date.parse(long_date(EPOCH))
+        setattr(iso.pvd, field, date)
+    pending = [iso.pvd.root_directory_record()]
+    while pending:
+        record = pending.pop()
+        stamp(record, EPOCH)
+        numbers = posix(record)
+        if record.isdir and numbers is not None:
+            numbers.posix_file_mode = 0o40755
+        pending += record.children
 
 
 def _add(iso: Any, stack: ExitStack, path: str, content: Content) -> None:

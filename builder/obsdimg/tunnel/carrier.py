@@ -12,7 +12,7 @@ from typing import Final
 
 from obsdimg.tunnel.client import REKEY_TIMEOUT_SECONDS, Caller, HandshakeAttempt
 from obsdimg.tunnel.errors import HandshakeError, MessageError
-from obsdimg.tunnel.link import Event, Received, Refused
+from obsdimg.tunnel.link import Event, Received
 from obsdimg.tunnel.messages import CookieReply, Initiation, Response, Transport, parse
 from obsdimg.tunnel.noise import has_mac1
 from obsdimg.tunnel.session import REKEY_AFTER_SECONDS, Session
@@ -37,20 +37,12 @@ class Carrier:
         self._attempts: dict[int, HandshakeAttempt] = {}
         self._retry_at: float | None = None
         self._sent = now
-        self._heard = now
         self._unanswered: float | None = None
         """Since when something was sent that nothing has answered."""
         self._owed: float | None = None
         """Since when something has come that nothing sent has acknowledged."""
         self.handshakes = 1
-        self.trouble: str | None = None
-        """What the network said last against our datagrams."""
         self._emit(b"", now)  # the server uses a session after its first message only
-
-    @property
-    def last_heard(self) -> float:
-        """When the server's last message came."""
-        return self._heard
 
     def send(self, packet: bytes, now: float) -> None:
         """Send an IP packet; it is lost where no session is left, as on any network."""
@@ -74,7 +66,6 @@ class Carrier:
     def read(self, event: Event, now: float) -> bytes | None:
         """The IP packet in what came, padding included; None: there is none."""
         if not isinstance(event, Received):
-            self.trouble = "port unreachable" if isinstance(event, Refused) else event.reason
             return None
         try:
             message = parse(event.datagram)
@@ -102,9 +93,7 @@ class Carrier:
             packet = session.unwrap(message)
         except MessageError:
             return None
-        self._heard = now
         self._unanswered = None
-        self.trouble = None
         if packet and self._owed is None:
             self._owed = now
         return packet or None
@@ -120,7 +109,6 @@ class Carrier:
             self._attempts.clear()
             self._retry_at = None
             self.handshakes += 1
-            self._heard = now
             self._unanswered = None
             self._emit(b"", now)
         elif outcome == "cookie":

@@ -117,17 +117,6 @@ def build(echo: Echo, hop_limit: int = HOP_LIMIT) -> bytes:
     )
 
 
-def build_error(source: Address, refused: bytes, kind: int, code: int) -> bytes:
-    """An ICMP error of type `kind` from `source` about the packet `refused`, to its sender.
-
-    Quotes as much of `refused` as 512 bytes hold.  Raises PacketError where `refused` is no
-    packet.
-    """
-    to = parse(refused).source
-    message = struct.pack(">BBHI", kind, code, 0, 0) + refused[:512]
-    return _wrap(source, to, message, HOP_LIMIT)
-
-
 def _wrap(source: Address, destination: Address, icmp: bytes, hop_limit: int) -> bytes:
     """An ICMP message, whose checksum field (bytes 2 and 3) is zero, as an IP packet."""
     if source.version == 4:

@@ -75,14 +75,11 @@ def unseal(key: bytes, counter: int, sealed: bytes, extra: bytes) -> bytes:
         raise HandshakeError("the authentication tag does not fit") from error
 
 
-def xseal(key: bytes, nonce: bytes, plain: bytes, extra: bytes) -> bytes:
-    """XAEAD: as `seal` with a random `nonce` of 24 bytes."""
-    inner = ChaCha20Poly1305(hchacha20(key, nonce[:16]))
-    return inner.encrypt(bytes(4) + nonce[16:], plain, extra)
-
-
 def xunseal(key: bytes, nonce: bytes, sealed: bytes, extra: bytes) -> bytes:
-    """The plain text of `xseal`.  Raises HandshakeError where the tag does not fit."""
+    """XAEAD: as `unseal`, with the random `nonce` of 24 bytes in place of a counter.
+
+    Raises HandshakeError where the tag does not fit.
+    """
     inner = ChaCha20Poly1305(hchacha20(key, nonce[:16]))
     try:
         return inner.decrypt(bytes(4) + nonce[16:], sealed, extra)

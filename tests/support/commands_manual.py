@@ -9,7 +9,7 @@ from typing import Any
 
 from obsdimg.cli.commands import COMMANDS
 from obsdimg.cli.options import Spec, specs
-from obsdimg.core import mdoc
+from support import mdoc
 
 DAY = "November 26, 2026"
 """When the words of the page were last gone over; the options are always current."""

@@ -8,7 +8,7 @@ from pydantic.fields import FieldInfo
 from obsdimg.config.document import toml
 from obsdimg.config.load import _models
 from obsdimg.config.model import Config
-from obsdimg.core import mdoc
+from support import mdoc
 
 DAY = "November 26, 2026"
 
