@@ -33,7 +33,7 @@ def gzip(data: bytes, level: int = LEVEL) -> bytes:
     return b"".join(gzip_pieces([data], level))
 
 
-def gzip_pieces(pieces: Iterable[bytes], level: int = LEVEL) -> Iterator[bytes]:
+def gzip_pieces(pieces: Iterable[bytes | memoryview], level: int = LEVEL) -> Iterator[bytes]:
     """The same for content that comes in pieces, in pieces."""
     packer = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
     crc = size = 0

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from obsdimg.core.archive import LEVEL, gzip
+from obsdimg.core.archive import LEVEL, gzip_pieces
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.ffs.errors import FfsError, UnsupportedError
 from obsdimg.ffs.layout import (
@@ -89,8 +89,8 @@ class BootKernel:
             )
         end = self.ramdisk_offset + self.ramdisk_size
         whole = memoryview(self.kernel)
-        kernel = b"".join((whole[: self.ramdisk_offset], image, whole[end:]))
-        return gzip(kernel, level) if self.gzipped else kernel
+        pieces = (whole[: self.ramdisk_offset], image, whole[end:])
+        return b"".join(gzip_pieces(pieces, level) if self.gzipped else pieces)
 
 
 def gunzip(data: bytes) -> bytes:
