@@ -12,6 +12,7 @@ import pytest
 from obsdimg.cli.main import main
 from obsdimg.core.progress import Progress
 from obsdimg.ffs import FileSystem
+from obsdimg.image import inspection
 from obsdimg.image.comparison import image_key, standing
 from obsdimg.iso import Iso, remaster
 from obsdimg.kernel.bootkernel import BootKernel
@@ -172,6 +173,19 @@ def test_without_manifest_and_upstream_nothing_is_called_ok(
     assert main(["inspect", str(built.iso), "--manifest", "/nonexistent"]) == 0
     out = capsys.readouterr().out
     assert "not checked  every file against the ISO as OpenBSD made it" in out
+
+
+def test_a_release_that_gets_no_patches_is_said_to(
+    built: Built, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["inspect", str(built.iso)]) == 0
+    said = "OpenBSD 6.6 gets no patches since 2020-10-18: the newest release is "
+    assert capsys.readouterr().out.splitlines()[2].startswith(said)
+    assert main(["inspect", str(built.iso), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["support"].startswith(said)
+    monkeypatch.setattr(inspection, "known_releases", lambda: ("7.9", "8.0"))
+    assert main(["inspect", str(built.iso)]) == 0
+    assert "gets no patches" not in capsys.readouterr().out
 
 
 def test_a_manifest_of_somebody_else_is_noticed_where_the_project_is_at_hand(

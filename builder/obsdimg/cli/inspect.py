@@ -140,6 +140,8 @@ def show(found: Inspection, ui: Ui) -> None:
     say(f"{found.path}: {found.size} bytes, {found.volume_id!r}")
     if found.stand_in:
         say("Built on obsdimg's stand-in medium: it is not OpenBSD and installs nothing.")
+    if found.support:
+        say(found.support)
     say("Boot entries:")
     for entry in found.boot_entries:
         at = entry["file"] or f"sector {entry['lba']}"

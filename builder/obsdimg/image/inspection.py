@@ -5,6 +5,7 @@ Nothing here trusts the ISO: every part that cannot be read becomes a failed che
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import posixpath
 import re
@@ -25,6 +26,8 @@ from obsdimg.image.ramdisk import RESPONSE
 from obsdimg.iso import Iso
 from obsdimg.iso.standin import is_stand_in
 from obsdimg.kernel.bootkernel import MAX_KERNEL, BootKernel
+from obsdimg.releases.release import known_releases
+from obsdimg.releases.support import support
 from obsdimg.response.hook import CONF, parse_conf
 from obsdimg.signify import sha256list
 from obsdimg.signify.message import SignifyPublicKey
@@ -69,6 +72,8 @@ class Inspection:
     site_set: list[dict[str, Any]] = field(default_factory=list)
     in_clear: list[str] = field(default_factory=list)
     """What everybody who has the ISO learns of the server."""
+    support: str = ""
+    """What to know of its release: that it gets no patches, say."""
     checks: list[InspectionCheck] = field(default_factory=list)
     extracts: dict[str, bytes] = field(default_factory=dict, repr=False)
 
@@ -104,6 +109,9 @@ def inspect(path: Path, progress: Progress | None = None) -> Inspection:
         _read_sets(iso, found, progress or Progress())
         _read_site_set(iso, found)
     found.in_clear = in_clear(found.response, found.hook, found.site_set)
+    version = found.directory.strip("/").partition("/")[0]
+    if version in known_releases():
+        found.support = support(version, datetime.date.today()).sentence or ""
     return found
 
 

@@ -189,6 +189,7 @@ class InspectDocument(Document):
     hook: dict[str, str] = about("settings of the encryption step")
     site_set: list[SiteFile] = about("its files")
     in_clear: list[str] = about("what everybody who has the ISO learns of the server")
+    support: str = about("what to know of its release; empty: it gets patches, or is not known")
     checks: list[CheckedThing] = about("what was judged")
     passed: bool = about("no check failed")
 
