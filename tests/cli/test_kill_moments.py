@@ -80,7 +80,7 @@ def test_init(forker: Forker, top: Path) -> None:
     fresh.mkdir()
     count = forker.run(fresh, *INIT).changes
     assert count > 20
-    for number in range(1, count + 1, 4):
+    for number in range(1, count + 1, 5):
         shutil.rmtree(fresh)
         fresh.mkdir()
         assert forker.run(fresh, *INIT, at=number).code == -9
@@ -118,7 +118,7 @@ def test_client_change(forker: Forker, top: Path, made: Path, action: str) -> No
     project = again(top, made)
     count = forker.run(project, *words).changes
     assert count >= 5
-    for number in range(1, count + 1, 2 if action == "rotate" else 1):
+    for number in range(1, count + 1, 3 if action == "rotate" else 1):
         project = again(top, made)
         assert forker.run(project, *words, at=number).code == -9
         whole(project)

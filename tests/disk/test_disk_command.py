@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -184,6 +185,53 @@ def test_an_iso_that_gives_no_good_disk_gives_no_image(
     assert re.search(words, said.replace("\n", " ")), said
     assert {p.name for p in folder.iterdir()} == {"cache", "disk-report"}
     assert not list((folder / "cache/smoke").iterdir())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc, PR_SET_PDEATHSIG")
+def test_nothing_is_left_by_kill_minus_nine(
+    built: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the guest installs: no machine, no disk, no image."""
+    monkeypatch.setenv("SCRIPTED_BRANCH", "hangs")
+    (folder / "tmp").mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder / "tmp"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    given = ["-c", built / "d/obsdimg.toml", "--passphrase-file", built / "pass", "--size", "16M"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "obsdimg", "disk", *given, "--accelerator", "tcg", "-o", "v.raw"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stderr is not None
+    for line in child.stderr:
+        if b"the start of the installation" in line:
+            break
+    (runs,) = (folder / "cache/smoke").glob("run-*")
+    machines = [pid for pid in _processes() if f"{runs}/".encode() in _words(pid)]
+    assert machines and list((folder / "tmp").glob("obsdimg-smoke-*"))
+    child.kill()
+    child.wait()
+    child.stderr.close()
+    until = time.monotonic() + 60
+    while (
+        runs.exists()
+        or list((folder / "tmp").glob("obsdimg-*"))
+        or any(f"{runs}/".encode() in _words(pid) for pid in machines)
+    ):
+        assert time.monotonic() < until, list(folder.rglob("*"))
+        time.sleep(0.02)
+    assert not list(folder.glob("*v.raw*"))
+
+
+def _processes() -> list[int]:
+    return [int(p.name) for p in Path("/proc").iterdir() if p.name.isdigit()]
+
+
+def _words(pid: int) -> bytes:
+    """The command line; nothing of one that has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def test_an_image_from_before_survives_a_run_that_fails(

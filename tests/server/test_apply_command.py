@@ -298,6 +298,39 @@ def test_two_at_once_and_a_run_that_was_cut_off(ssh_world: SshWorld) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_run_that_is_killed_leaves_no_session(ssh_world: SshWorld) -> None:
+    """kill -9 of `apply` while it talks to the server: its ssh is gone, too, nothing is changed."""
+    root = ssh_world.like_openbsd()
+    before = snapshot(root)
+    text = ssh_world.config.read_text() + '[[tunnel.peers]]\nname = "tablet"\nipv4 = "10.0.0.4"\n'
+    ssh_world.config.write_text(text)
+    child = subprocess.Popen(
+        ssh_world.command("apply", "--yes"), env=ssh_world.environment(),
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    end = time.monotonic() + 100
+    while not sessions(ssh_world):
+        assert time.monotonic() < end and child.poll() is None
+        time.sleep(0.01)
+    child.kill()
+    child.wait()
+    while found := sessions(ssh_world):
+        assert time.monotonic() < end, found
+        time.sleep(0.05)
+    assert snapshot(root) == before
+
+
+def sessions(world: SshWorld) -> list[bytes]:
+    """The command lines of this world's ssh, of whatever state."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            words = path.read_bytes()
+            if words.startswith(b"/usr/bin/ssh\0") and os.fsencode(world.identity) in words:
+                found.append(words)
+    return found
+
+
 def test_a_power_failure_before_the_confirmation_leaves_the_old_files(ssh_world: SshWorld) -> None:
     root = ssh_world.like_openbsd()
     noting_tunnel(root, check=1)

@@ -285,7 +285,7 @@ def _make(
                 accelerator=accelerator,
                 installed=kept if options.start == "installed" else None,
                 finished_install=(lambda disk: disk.replace(kept)) if options.keep else None,
-                folder_doomed=True,
+                doomed=folder,
             )
             try:
                 disk = make(plan, chosen, progress, result, prove=options.prove, loader=loader)

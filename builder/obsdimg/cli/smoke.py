@@ -238,5 +238,5 @@ def _workshop(
             serial_mirror=not options.keyboard,
             installed=kept if options.start == "installed" else None,
             finished_install=keep,
-            folder_doomed=True,
+            doomed=folder,
         )

@@ -36,8 +36,8 @@ class RunOptions:
     finished_install: Callable[[Path], Path] | None = None
     prober: Prober = probe_peer
     slowness: float | None = None
-    folder_doomed: bool = False
-    """`folder` is to be removed even if this process is killed."""
+    doomed: Path | None = None
+    """A folder to be removed even if this process is killed: `folder`, or what it is in."""
     on_line: Callable[[ConsoleLine], None] | None = None
 
 
@@ -128,7 +128,7 @@ class Play:
             uefi_vars=self.options.folder / "uefi-vars.fd",
             online=self.plan.online,
             offline=self.plan.offline,
-            doomed=self.options.folder if self.options.folder_doomed else None,
+            doomed=self.options.doomed,
         )
         with contextlib.ExitStack() as stack:
             with self.stage("start", "starts the machine") as stage:
