@@ -2,6 +2,11 @@
 # this connection.  obsdimg puts in front: dir, and archive (base64, a tar).
 umask 077
 mkdir -p "${dir%/*}"
+pid=$(cat "${dir%/*}/upgrade/pid" 2>/dev/null)
+if [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then
+	echo "@ upgrading"
+	exit 0
+fi
 if ! mkdir "$dir" 2>/dev/null; then
 	pid=$(cat "$dir/pid" 2>/dev/null)
 	fresh=$(find "$dir" -prune -mmin -2 2>/dev/null)

@@ -1,26 +1,7 @@
 # Says in what state the server is, one section after another; changes nothing, shows no key.
-# obsdimg puts in front: interface, backend (wireguard-go or wg), updates (yes or no), seconds
-# (how long the questions to the mirror may take) and files (paths whose hashes are wanted).
+# obsdimg puts in front: interface, backend (wireguard-go or wg), updates (yes or no), files (paths
+# whose hashes are wanted), wireguard.sh and asking.sh.
 # Runs as root under the server's own sh.
-
-section() {
-	echo "@@$1"
-}
-
-# At most so many seconds for a program that asks the network; timeout(1) is not in 6.6.
-limited() {
-	"$@" 2>/dev/null </dev/null &
-	asked=$!
-	(
-		sleep "$seconds"
-		kill "$asked"
-	) >/dev/null 2>&1 </dev/null &
-	guard=$!
-	wait "$asked"
-	result=$?
-	kill "$guard" 2>/dev/null
-	return $result
-}
 
 section time
 date +%s

@@ -32,6 +32,10 @@ wg0: flags=80c3<UP,BROADCAST,RUNNING,NOARP,MULTICAST> mtu 1420
 IFCONFIG = r"""
 interface=$1
 shift
+case $*:$interface in
+create:* | destroy:* | up:* | 'mtu '* | inet*) exit 0 ;;
+'wgkey '*' wgport '*) [ ${#2} -eq 44 ] && exec /usr/bin/wg set wg0 listen-port "$4"; exit 1 ;;
+esac
 [ "$interface" = wg909 ] && { [ "$1" = wgkey ] && [ ${#2} -ne 44 ] && exit 1; exit 0; }
 if [ $# = 0 ]; then
 	now=$(date +%s)
@@ -126,6 +130,7 @@ if [ $# = 0 ]; then /usr/bin/sha256sum | cut -c1-64; else
 /usr/bin/sha256sum "$1" | cut -c1-64; fi""",
     "stat": """[ "$1" = -f ] && { exec /usr/bin/stat -c %a "$3"; }""",
     "logger": """echo "logger $*" >>"$T/log" """,
+    "route": "",
     "wg": """
 set -- $(for word; do [ "$word" = tun0 ] && word=wg0; echo "$word"; done)
 exec /usr/bin/wg "$@" """,

@@ -110,13 +110,16 @@ class SshWorld:
         Path("/run/sshd").mkdir(exist_ok=True)
         words = ["/usr/sbin/sshd", "-D", "-e", "-f", str(settings)]
         if self.programs is not None:
-            # A mount namespace of its own, in which /etc, /var and
-            # /usr/local/sbin are folders of the test.
+            # A mount namespace of its own, in which / is a folder of the test: /etc, /var, /home
+            # and /usr/local/sbin are the test's, everything else is the machine's own.
             root = self.programs.parent
             script = (
-                f"mount --make-rprivate / && mount --bind {root}/etc /etc"
-                f" && mount --bind {root}/usr/local/sbin /usr/local/sbin"
-                f" && mount --bind {root}/var /var && exec {' '.join(words)}"
+                f"top={root}/top && mount --make-rprivate / && for one in /*; do"
+                " if [ -L $one ]; then [ -L $top$one ] || cp -P $one $top$one;"
+                " elif [ -d $one ]; then mkdir -p $top$one && mount --rbind $one $top$one; fi;"
+                " done"
+                " && for one in etc usr/local/sbin var home; do"
+                f" mount --bind {root}/$one $top/$one; done && exec chroot $top {' '.join(words)}"
             )
             words = ["unshare", "-m", "sh", "-c", script]
         self.sshd = subprocess.Popen(inside(self.wg.server, *words), stderr=subprocess.DEVNULL)
@@ -134,7 +137,8 @@ class SshWorld:
         self.config.write_text(settings)
         self.project = Project.open(self.config)
         (root / "var/db/obsdimg").mkdir(parents=True)
-        (root / "usr/local/sbin").mkdir(parents=True)
+        for folder in ("usr/local/sbin", "home", "top"):
+            (root / folder).mkdir(parents=True)
         (root / "var/run").symlink_to("/run")  # wireguard-go's sockets
         shutil.copytree(
             "/etc", root / "etc", symlinks=True, ignore=lambda *_: {"ssl", "alternatives"}

@@ -26,6 +26,7 @@ COMMANDS: dict[str, str] = {
     "deploy": "make the server at the provider, wait for its handshake, take the ISO out",
     "apply": "bring changed peers, keys, ports and pf rules to the running server, and come back",
     "status": "the running server on one screen: peers, patches, disk, what differs from here",
+    "upgrade": "take the running server to the next release, through sysupgrade and two restarts",
     "inventory": "the servers as an Ansible inventory, reached through the project's own tunnel",
     "console": "the screen of a machine, live in this terminal; keys go to the machine",
     "unlock": "type the disk's passphrase on a machine's console, and wait for the handshake",

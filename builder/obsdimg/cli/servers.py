@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 BARE_NAMES: Final = {
     "apply": None, "build": None, "check": None, "deploy": None, "rehearse": None,
-    "smoke": None, "ssh": 1, "status": None,
+    "smoke": None, "ssh": 1, "status": None, "upgrade": 1,
 }  # fmt: skip
 """How many names of servers may stand behind a command; None: any number."""
 

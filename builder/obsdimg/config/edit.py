@@ -80,6 +80,47 @@ def remove_peer(path: Path, name: str) -> Config:
     raise ConfigEditError(f"there is no client {name}", "obsdimg client list")
 
 
+def set_release(path: Path, version: str, server: str | None = None) -> None:
+    """Write `release.version`; of `server` alone, where there are several.
+
+    The file is written only if it then says so and nothing else.  Raises ConfigError,
+    ConfigEditError.
+    """
+    data = read_file(path, "configuration")
+    before = parse(data, str(path), path.parent, server)
+    try:
+        document: Any = tomlkit.parse(data)
+    except TOMLKitError as error:
+        raise ConfigEditError(f"{path}: cannot be edited: {error}", "edit it by hand") from error
+    place = document if server is None else document["servers"][server]
+    if "release" not in place:
+        place.add("release", tomlkit.table())
+    table = place["release"]
+    old = table.get("version")
+    value = tomlkit.string(version)
+    if old is not None and hasattr(old, "trivia"):
+        value.trivia.comment_ws, value.trivia.comment = old.trivia.comment_ws, old.trivia.comment
+        value.trivia.trail = old.trivia.trail
+    table["version"] = value
+    text = tomlkit.dumps(document).encode()
+    wanted = before.release.model_copy(update={"version": version})
+    try:
+        after = parse(text, str(path), path.parent, server)
+        good = after == before.model_copy(update={"release": wanted})
+        for other in server_names(parse_table(data, str(path)), str(path)):
+            if other != server:
+                was = parse(data, str(path), path.parent, other)
+                good = good and parse(text, str(path), path.parent, other) == was
+    except ConfigError:
+        good = False
+    if not good:
+        raise ConfigEditError(
+            f"{path}: release.version is written in a form that obsdimg cannot edit",
+            f'set it to "{version}" by hand',
+        )
+    write_file(path, text, path.stat().st_mode & 0o777)
+
+
 def _require_gone(data: bytes, path: Path, name: str) -> None:
     """Raise ConfigEditError where a server has a peer of that name in a table of its own: it would
     stay there, with new keys."""

@@ -9,7 +9,7 @@ import contextlib
 import enum
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from obsdimg.console.errors import ConnectError, ConsoleError, LostError
 from obsdimg.console.keys import CAREFUL, SLOW
@@ -99,8 +99,12 @@ class Unlocking:
         self._limits, self._tell = limits or UnlockLimits(), tell
         self._start = time.monotonic()
 
+    def limit_prompt(self, seconds: float) -> None:
+        """How long the next `run` waits for the prompt."""
+        self._limits = replace(self._limits, prompt=seconds)
+
     def run(self, passphrase: Secret) -> UnlockReport:
-        """Do it.
+        """Do it; again for a further start of the same machine, with a new `report`.
 
         Raises ConsoleError: no console, that of another machine, or lost after typing.
         """

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -21,7 +21,10 @@ from obsdimg.server.access import ServerAccess, join_hub
 from obsdimg.server.asking import ServerAskError, remote_script, run_script
 from obsdimg.server.change import FOLDER, Change, change_archive, plan_change
 from obsdimg.server.kept import KeptFiles, ServerMemory
+from obsdimg.server.next_release import ReleaseFiles
+from obsdimg.server.release_change import plan_release_change
 from obsdimg.server.state import parse_state
+from obsdimg.site.tunnel import TunnelPlan
 
 FETCH_SECONDS: Final = 120.0
 BEGIN_SECONDS: Final = 120.0
@@ -55,14 +58,17 @@ def _first_boot(project: Project) -> bool:
     return project.config.tunnel.keys == "first-boot"
 
 
-def fetch_files(access: ServerAccess, kept: KeptFiles) -> ServerFiles:
-    """The kept files as they are on the server.  Raises ServerAskError, ApplyError."""
+def fetch_files(access: ServerAccess, paths: Iterable[str], tunnel: TunnelPlan) -> ServerFiles:
+    """Files as they are on the server, and the peers that `tunnel`'s interface has.
+
+    Raises ServerAskError, ApplyError.
+    """
     script = remote_script(
         "wireguard.sh",
         "fetch.sh",
-        interface=kept.tunnel.interface,
-        backend=kept.tunnel.backend,
-        files=" ".join(kept.files),
+        interface=tunnel.interface,
+        backend=tunnel.backend,
+        files=" ".join(paths),
     )
     said = run_script(access, script, FETCH_SECONDS)
     if len(said) > FILE_BYTES:
@@ -95,9 +101,21 @@ def find_change(
     access: ServerAccess, keys: ProjectKeys, kept: KeptFiles, memory: ServerMemory
 ) -> Change:
     """What differs between server and project.  Raises ChangeError and what asking raises."""
-    there = fetch_files(access, kept)
+    there = fetch_files(access, kept.files, kept.tunnel)
     names = {own.public.text(): name for name, own in keys.peers.items()}
     return plan_change(kept, there.files, names, memory.applied, there.running)
+
+
+def find_release_change(
+    access: ServerAccess, keys: ProjectKeys, files: ReleaseFiles, memory: ServerMemory
+) -> tuple[Change, ReleaseFiles, tuple[str, ...]]:
+    """What a server that runs the new release still lacks of it; `files` without those that
+    somebody edited there, and their paths.  Raises ChangeError and what asking raises."""
+    there = fetch_files(access, files.paths, files.before.tunnel)
+    files, edited = files.untouched(there.files)
+    names = {own.public.text(): name for name, own in keys.peers.items()}
+    change = plan_release_change(files, there.files, names, memory.applied, there.running)
+    return change, files, edited
 
 
 def apply_change(
@@ -119,6 +137,11 @@ def apply_change(
     if answer == "busy":
         raise ApplyError(
             f"{before.name}: somebody else's change is under way", "try again in a minute or two"
+        )
+    if answer == "upgrading":
+        raise ApplyError(
+            f"{before.name}: the next release is being fetched there",
+            "when that has ended: obsdimg upgrade goes on with it",
         )
     if answer.startswith("refused"):
         what, _, why = answer.removeprefix("refused ").partition(": ")

@@ -30,6 +30,7 @@ def ask_state(access: ServerAccess, kept: KeptFiles, *, updates: bool) -> Server
     Raises ServerAskError, StateError and what reaching the server raises.
     """
     script = remote_script(
+        "asking.sh",
         "wireguard.sh",
         "status.sh",
         interface=kept.tunnel.interface,

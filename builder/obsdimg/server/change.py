@@ -45,10 +45,14 @@ class Change:
     """route(8) commands, and for wg(4) ifconfig(8)'s, and those that undo them."""
     back: tuple[str, ...] = field(default=(), repr=False)
     check: tuple[str, ...] = field(default=(), repr=False)
+    gone: tuple[str, ...] = ()
+    """Paths that the new release does not have any more; a copy of each is kept."""
+    was: str | None = None
+    """The interface that works until now, where it becomes another."""
 
     @property
     def empty(self) -> bool:
-        return not self.files and not self.forward
+        return not self.files and not self.forward and not self.gone
 
 
 def plan_change(
@@ -68,7 +72,7 @@ def plan_change(
     key_file = kept.key_files[0]
     planned = dict(kept.files)
     there = read_wg_file(actual.get(key_file, b"").decode("utf-8", "replace"), tunnel.backend)
-    planned[key_file] = _with_server_key(planned[key_file], there)
+    planned[key_file] = with_server_key(planned[key_file], there)
     wanted = read_wg_file(planned[key_file].data.decode(), tunnel.backend)
     if there.private and there.private != wanted.private:
         raise ChangeError(
@@ -82,11 +86,11 @@ def plan_change(
         for path in planned
         if path in different and path in applied and digest(actual.get(path, b"")) != applied[path]
     )
-    old_names = _names(actual.get("/etc/wireguard/names", b""))
+    old_names = names_in(actual.get("/etc/wireguard/names", b""))
     lines = [
-        *_peer_lines(there, wanted, {**old_names, **names}, names, running),
+        *peer_lines(there, wanted, {**old_names, **names}, names, running),
         *_port_lines(there, wanted),
-        *_file_lines(actual, different, {*kept.key_files, "/etc/wireguard/names"}),
+        *file_lines(actual, different, {*kept.key_files, "/etc/wireguard/names"}),
     ]
     forward: tuple[str, ...] = ()
     back: tuple[str, ...] = ()
@@ -94,7 +98,7 @@ def plan_change(
     if tunnel.backend == "wg":
         forward = _commands(tunnel.interface, there, wanted, running)
         back = _commands(tunnel.interface, wanted, there, ())
-        check = _check(wanted)
+        check = check_commands(wanted)
     route_file = key_file if tunnel.backend == "wg" else f"/etc/hostname.{tunnel.interface}"
     old = actual.get(route_file, b"").decode("utf-8", "replace")
     routes = RouteChange.between(old, planned[route_file].data.decode())
@@ -111,7 +115,7 @@ def plan_change(
     return Change(tuple(lines), by_hand, at_restart, different, loaded, forward, back, check)
 
 
-def _with_server_key(file: Entry, there: WgFile) -> Entry:
+def with_server_key(file: Entry, there: WgFile) -> Entry:
     """A server that made its own key keeps it."""
     if SERVER_KEY_MARK.encode() not in file.data:
         return file
@@ -123,12 +127,12 @@ def _with_server_key(file: Entry, there: WgFile) -> Entry:
     return replace(file, data=data)
 
 
-def _names(data: bytes) -> dict[str, str]:
+def names_in(data: bytes) -> dict[str, str]:
     pairs = [line.split() for line in data.decode("utf-8", "replace").splitlines()]
     return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
 
 
-def _peer_lines(
+def peer_lines(
     there: WgFile,
     wanted: WgFile,
     names: Mapping[str, str],
@@ -178,7 +182,7 @@ def _port_lines(there: WgFile, wanted: WgFile) -> list[str]:
     return lines
 
 
-def _file_lines(
+def file_lines(
     actual: Mapping[str, bytes], different: Mapping[str, Entry], silent: set[str]
 ) -> list[str]:
     """A unified difference of every other file; pf.conf first."""
@@ -219,7 +223,7 @@ def _peer_command(interface: str, key: str, entry: WgPeerEntry, before: WgPeerEn
     return " ".join(words)
 
 
-def _check(wanted: WgFile) -> tuple[str, ...]:
+def check_commands(wanted: WgFile) -> tuple[str, ...]:
     """The whole configuration, on an interface that nobody uses."""
     lines = [f"ifconfig {CHECK_INTERFACE} create"]
     lines.append(f"ifconfig {CHECK_INTERFACE} wgkey {wanted.private}")
@@ -244,6 +248,8 @@ def change_archive(change: Change, kept: KeptFiles, seconds: int) -> bytes:
         backend=tunnel.backend,
         interface=tunnel.interface,
         key_file=kept.key_files[0],
+        was=change.was or tunnel.interface,
+        gone=change.gone,
         group="wheel",
     )
     entries["forward.sh"] = _script(change.forward)

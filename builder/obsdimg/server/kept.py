@@ -98,6 +98,10 @@ class ServerMemory:
     """SHA-256 by path, as obsdimg wrote the files last."""
     port: int | None = None
     """The UDP port at which the server was reached last: the project may have another already."""
+    upgrading: str | None = None
+    """The release into which the server was restarted; None: it is through with the last one."""
+    booted: int | None = None
+    """When it had been started before that, seconds since 1970."""
 
     @classmethod
     def load(cls, project: Project) -> ServerMemory:
@@ -109,11 +113,13 @@ class ServerMemory:
             said = json.loads(read_file(path, "memory of the server"))
             applied = said.get("applied") or {}
             area = said.get("boot_area")
-            port = said.get("port")
+            port, booted = said.get("port"), said.get("booted")
+            upgrading = said.get("upgrading")
             good = isinstance(applied, dict) and isinstance(area, str | None)
-            good = good and isinstance(port, int | None)
+            good = good and isinstance(port, int | None) and isinstance(booted, int | None)
+            good = good and isinstance(upgrading, str | None)
             if good and all(isinstance(v, str) for v in applied.values()):
-                return cls(area, applied, port)
+                return cls(area, applied, port, upgrading, booted)
         except (ValueError, AttributeError):
             pass
         raise MemoryFileError(f"{path}: is damaged", "remove it; what it knew is learnt again")
@@ -134,3 +140,6 @@ class ServerMemory:
 
     def with_port(self, port: int) -> ServerMemory:
         return replace(self, port=port)
+
+    def with_upgrade(self, target: str | None, booted: int | None = None) -> ServerMemory:
+        return replace(self, upgrading=target, booted=booted)

@@ -92,13 +92,13 @@ class ServerState:
 def parse_state(report: bytes) -> ServerState:
     """The state in what status.sh wrote.  Raises StateError where it is not its output."""
     text = report[:REPORT_BYTES].decode("utf-8", "replace")
-    sections = _sections(text)
+    sections = sections_of(text)
     if "time" not in sections or "end" not in sections:
         raise StateError(
             "the server's report is cut off or not one at all",
             f"it begins: {printable(text[:80])}" if text.strip() else "nothing came back",
         )
-    clock = _number(_first(sections, "time"))
+    clock = number_in(first_of(sections, "time"))
     lines = sections.get
     port, peers = _wireguard(lines("wireguard", []), clock)
     info = "\n".join(lines("pf", []))
@@ -106,11 +106,11 @@ def parse_state(report: bytes) -> ServerState:
     crypto = re.search(r"^softraid0 \d+ (\w+) .* CRYPTO", raid, re.M)
     return ServerState(
         clock=clock,
-        booted=_number(_first(sections, "boot")),
-        release=_first(sections, "release"),
-        running=_first(sections, "running"),
-        installed=_first(sections, "installed"),
-        load=_first(sections, "load"),
+        booted=number_in(first_of(sections, "boot")),
+        release=first_of(sections, "release"),
+        running=first_of(sections, "running"),
+        installed=first_of(sections, "installed"),
+        load=first_of(sections, "load"),
         port=port,
         peers=peers,
         pf_enabled=info.startswith("Status: Enabled") if info else None,
@@ -121,7 +121,7 @@ def parse_state(report: bytes) -> ServerState:
         upkeep=tuple(lines("upkeep", [])),
         encrypted=crypto is not None,
         volume=crypto[1] if crypto else None,
-        boot_area=_first(sections, "bootarea"),
+        boot_area=first_of(sections, "bootarea"),
         files=_files(lines("files", [])),
         patches=tuple(lines("patches", [])),
         missing=_known(sections.get("missing")),
@@ -129,7 +129,7 @@ def parse_state(report: bytes) -> ServerState:
     )
 
 
-def _sections(text: str) -> dict[str, list[str]]:
+def sections_of(text: str) -> dict[str, list[str]]:
     """The lines of each `@@name`, without empty ones."""
     sections: dict[str, list[str]] = {}
     current: list[str] | None = None
@@ -141,19 +141,19 @@ def _sections(text: str) -> dict[str, list[str]]:
     return sections
 
 
-def _first(sections: Mapping[str, Sequence[str]], name: str) -> str | None:
+def first_of(sections: Mapping[str, Sequence[str]], name: str) -> str | None:
     lines = sections.get(name)
     return lines[0] if lines else None
 
 
-def _number(text: str | None) -> int | None:
+def number_in(text: str | None) -> int | None:
     good = text is not None and text.isascii() and text.isdigit() and len(text) < 19
     return int(text) if good and text is not None else None
 
 
 def _found(pattern: str, text: str) -> int | None:
     match = re.search(pattern, text, re.M)
-    return _number(match[1]) if match else None
+    return number_in(match[1]) if match else None
 
 
 def _known(lines: Sequence[str] | None) -> tuple[str, ...] | None:
@@ -223,13 +223,13 @@ def _wg_show(
     for name in ("latest-handshakes", "endpoints", "transfer", "allowed-ips"):
         for words in tables.get(name, [])[:PEERS]:
             by_key.setdefault(words[0], {})[name] = words[1:]
-    return _number(port[0][0]), tuple(_shown_peer(k, v, clock) for k, v in by_key.items())
+    return number_in(port[0][0]), tuple(_shown_peer(k, v, clock) for k, v in by_key.items())
 
 
 def _shown_peer(key: str, said: Mapping[str, list[str]], clock: int | None) -> PeerState:
-    stamp = _number((said.get("latest-handshakes") or [""])[0]) or 0
+    stamp = number_in((said.get("latest-handshakes") or [""])[0]) or 0
     endpoint = (said.get("endpoints") or ["(none)"])[0]
-    traffic = [_number(word) or 0 for word in said.get("transfer", [])]
+    traffic = [number_in(word) or 0 for word in said.get("transfer", [])]
     return PeerState(
         key,
         None if endpoint == "(none)" else endpoint,
@@ -245,7 +245,7 @@ def _disks(lines: Sequence[str]) -> tuple[DiskUse, ...]:
     for line in lines:
         words = line.split()
         if len(words) >= 6 and words[0].startswith("/dev/"):
-            size, used = _number(words[1]), _number(words[2])
+            size, used = number_in(words[1]), number_in(words[2])
             if size is not None and used is not None:
                 found.append(DiskUse(words[0], words[5], size, used))
     return tuple(found)

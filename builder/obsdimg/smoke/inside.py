@@ -51,21 +51,30 @@ def _questions(encrypted: bool) -> list[_Question]:
     return questions
 
 
+def inside_script(encrypted: bool, root: str) -> str:
+    """The questions as a script for the guest's sh.  `root`: what makes a command run as root."""
+    return "".join(
+        f"echo @@{number}@@; {{ {q.command.replace('$root ', root)}; }} 2>&1\n"
+        for number, q in enumerate(_questions(encrypted))
+    )
+
+
+def judge_inside(encrypted: bool, output: str) -> list[SmokeCheck]:
+    """A check for each question, from what `inside_script` printed."""
+    return judge(_questions(encrypted), output)
+
+
 def check_inside(login: Login, port: int, encrypted: bool, timeout: float) -> list[SmokeCheck]:
     """Log in on 127.0.0.1:`port` and ask; a check for every question."""
     root = "" if login.user == "root" else "doas -n "
-    questions = _questions(encrypted)
-    script = "\n".join(
-        f"echo @@{number}@@; {{ {q.command.replace('$root ', root)}; }} 2>&1"
-        for number, q in enumerate(questions)
-    )
+    script = inside_script(encrypted, root)
     try:
         done = run(
             ["ssh", "-T", "-p", str(port), "-i", login.identity, "-F", "none",
              "-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no",
              "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR",
              "-o", f"ConnectTimeout={int(timeout)}", f"{login.user}@127.0.0.1", "sh"],
-            stdin=(script + "\n").encode(),
+            stdin=script.encode(),
             timeout=timeout + 60,
             check=False,
         )  # fmt: skip
@@ -78,7 +87,7 @@ def check_inside(login: Login, port: int, encrypted: bool, timeout: float) -> li
         ]
     return [
         SmokeCheck.of("login over ssh", True, login.user),
-        *judge(questions, done.stdout.decode(errors="replace")),
+        *judge_inside(encrypted, done.stdout.decode(errors="replace")),
     ]
 
 

@@ -38,6 +38,7 @@ from support.documents.servers import (
     RestoreDocument,
     StatusDocument,
     UnlockDocument,
+    UpgradeDocument,
     UploadDocument,
 )
 
@@ -56,6 +57,7 @@ DOCUMENTS: dict[str, tuple[Any, ...]] = {
     "upload": (UploadDocument,),
     "deploy": (DeployDocument, NotDeployedDocument),
     "status": (StatusDocument,),
+    "upgrade": (UpgradeDocument,),
     "console": (ConsoleDocument,),
     "unlock": (UnlockDocument,),
     "backup": (BackupDocument,),

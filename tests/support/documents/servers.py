@@ -186,6 +186,34 @@ class StatusDocument(Document):
     support_ended: str | None = about("since when the release gets no patches")
 
 
+class UpgradeCheckFacts(Document):
+    """One thing that was looked at."""
+
+    topic: str = about("what it is about")
+    result: Literal["ok", "note", "failed"] = about("`failed`: it is in the way")
+    text: str = about("what was found")
+    remedy: str | None = about("what to do")
+
+
+class UpgradeDocument(Document):
+    """`upgrade`: also printed where it fails after the checks."""
+
+    name: str = about("of the server")
+    from_: str = about("the release that it has, or had", alias="from")
+    to: str = about("the next one")
+    result: Literal["checked", "declined", "upgraded", "failed"] = about(
+        "`checked`: with --check, or where a check failed; `declined`: the question was not"
+        " answered with yes; `failed`: run it again, it goes on from there"
+    )
+    checks: list[UpgradeCheckFacts] = about("beforehand; empty where it went on from the middle")
+    verified: list[UpgradeCheckFacts] = about("afterwards")
+    packages_updated: bool | None = about("null: not tried")
+    patches_missing: list[str] | None = about("of the new release; null: not known")
+    left: list[str] = about("what is left to do, in words")
+    error: str | None = about("what went wrong")
+    hint: str | None = about("what to do")
+
+
 Shows = Literal[
     "blank", "unreadable", "passphrase-prompt", "passphrase-refused", "aborted", "loader",
     "booting", "login", "panic", "single-user", "root-device", "guard", "sealed-secrets",

@@ -1,0 +1,10 @@
+# Restarts into the upgrade, if it is there and is that of the release wanted.  obsdimg puts in front:
+# dir and next.
+if [ "$(cat "$dir/result" 2>/dev/null)" != "fetched $next" ] || [ ! -x /bsd.upgrade ] ||
+	[ ! -f /auto_upgrade.conf ]; then
+	echo "@ nothing waits"
+	exit 0
+fi
+sync
+nohup sh -c 'sleep 2; exec shutdown -r now "upgrade to the next release (obsdimg)"' >/dev/null 2>&1 </dev/null &
+echo "@ restarts"
