@@ -1,12 +1,14 @@
-"""`obsdimg upgrade` against a real WireGuard and a real sshd; sysupgrade, ftp and the boot are
-stand-ins (support/upgrade_world.py)."""
+"""`obsdimg upgrade`, the whole way.
+
+Once against a real WireGuard and a real sshd; what goes wrong, without a network.  sysupgrade, ftp
+and the boot are stand-ins (support/upgrade_world.py) in both.
+"""
 
 from __future__ import annotations
 
 import json
 import os
-import signal
-import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,21 +16,13 @@ from typing import Any
 
 import pytest
 
+from obsdimg.project.folder import Project
 from support import documents
+from support.local_server import LocalServer, local_server
 from support.ssh_world import SshWorld, ssh_world
 from support.upgrade_world import FIRST_START, PASSPHRASE, UpgradeWorld, loader_typed
 
-__all__ = ["ssh_world"]
-pytestmark = [pytest.mark.netns]
-
-
-@pytest.fixture
-def machine(ssh_world: SshWorld) -> Iterator[UpgradeWorld]:
-    made = UpgradeWorld(ssh_world)
-    try:
-        yield made
-    finally:
-        made.close()
+__all__ = ["local_server", "ssh_world"]
 
 
 def until(holds: Callable[[], bool], what: str) -> None:
@@ -38,7 +32,7 @@ def until(holds: Callable[[], bool], what: str) -> None:
         time.sleep(0.05)
 
 
-def memory(world: SshWorld) -> dict[str, Any]:
+def memory(world: SshWorld | LocalServer) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((world.config.parent / "known_server.json").read_text())
     return found
 
@@ -51,6 +45,29 @@ def lines_of(said: bytes) -> dict[str, list[str]]:
         if mark in found:
             found[mark].append(rest.strip())
     return found
+
+
+@pytest.fixture
+def machine(local_server: LocalServer) -> Iterator[UpgradeWorld]:
+    made = UpgradeWorld(local_server)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.mark.netns
+def test_through_the_tunnel_and_with_a_console(ssh_world: SshWorld) -> None:
+    machine = UpgradeWorld(ssh_world)
+    try:
+        done = ssh_world.obsdimg("upgrade", "--yes", *machine.console(), timeout=300)
+        assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
+        assert loader_typed(machine.root) == [PASSPHRASE, PASSPHRASE]
+        assert machine.said_release() == 'version = "7.8"'
+        assert b"vpn: upgraded from 7.7 to 7.8" in done.stdout
+        assert PASSPHRASE.encode() not in done.stderr + done.stdout
+    finally:
+        machine.close()
 
 
 def test_checks_then_a_wrong_passphrase_then_on_from_there(machine: UpgradeWorld) -> None:
@@ -66,11 +83,11 @@ def test_checks_then_a_wrong_passphrase_then_on_from_there(machine: UpgradeWorld
     assert not any(line.startswith(("sysupgrade", "shutdown")) for line in machine.journal())
 
     console = machine.console()
-    wrong = machine.passphrase("not the one of the disk")
+    wrong = machine.passphrase("wrong")
     done = world.obsdimg("upgrade", "--yes", *console, *wrong, timeout=300)
     assert done.returncode == 1
     assert b"the boot loader refused the passphrase, 2 times" in done.stderr
-    assert loader_typed(machine.root) == ["not the one of the disk"] * 2
+    assert loader_typed(machine.root) == ["wrong"] * 2
     assert world.config.read_text() == config
     assert (memory(world)["upgrading"], memory(world)["booted"]) == ("7.8", FIRST_START)
     journal = machine.journal()
@@ -133,37 +150,38 @@ def test_everything_that_is_in_the_way_is_a_line(machine: UpgradeWorld) -> None:
     assert not any(line.startswith(("sysupgrade", "shutdown")) for line in machine.journal())
 
 
-def test_killed_while_it_fetches_and_no_console(machine: UpgradeWorld) -> None:
+def test_interrupted_while_it_fetches_and_no_console(machine: UpgradeWorld) -> None:
     world, root = machine.world, machine.root
     machine.write("slow", "")
-    child = subprocess.Popen(
-        world.command("upgrade", "--yes"), env=world.environment(), stderr=subprocess.DEVNULL
-    )
-    log = root / "var/db/obsdimg/upgrade/log"
-    until(lambda: log.exists() and "Fetching" in log.read_text(), "it did not fetch")
-    child.send_signal(signal.SIGKILL)
-    child.wait(20)
-    done = world.obsdimg("apply", "--check", timeout=120)
-    assert done.returncode == 0, "looking is no change"
+    (root / "pf.good").write_bytes((root / "etc/pf.conf").read_bytes())
+    done = world.obsdimg("upgrade", "--yes", "--fetch-limit", "1")
+    assert done.returncode == 1
+    assert b"it goes on there; obsdimg upgrade again waits for it" in done.stderr
+    done = world.obsdimg("apply", "--yes", timeout=120)
+    assert done.returncode == 0, "there is nothing to change"
+    with (root / "etc/pf.conf").open("a") as stream:
+        stream.write("# another\n")
+    done = world.obsdimg("apply", "--yes", "--overwrite")
+    assert done.returncode == 1
+    assert b"the next release is being fetched there" in done.stderr
+    Path(root / "etc/pf.conf").write_bytes((root / "pf.good").read_bytes())
 
-    again = subprocess.Popen(
-        world.command("upgrade", "--yes"),
-        env=world.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    time.sleep(1)
-    (root / "slow").unlink()
-    for _ in ("the upgrade", "the new release"):
-        until((root / "asks").exists, "the loader did not ask")
-        machine.unlock()
-        time.sleep(0.5)
-    out, err = again.communicate(timeout=240)
-    assert again.returncode == 0, err
-    assert b"obsdimg unlock URL --wait 3600 --no-probe" in err
-    assert b"vpn: upgraded from 7.7 to 7.8" in out
+    def elsewhere() -> None:
+        (root / "slow").unlink()
+        for _ in ("the upgrade", "the new release"):
+            until((root / "asks").exists, "the loader did not ask")
+            machine.unlock()
+            time.sleep(0.5)
+
+    person = threading.Thread(target=elsewhere)
+    person.start()
+    done = world.obsdimg("upgrade", "--yes")
+    person.join(60)
+    assert done.returncode == 0, done.stderr
+    assert b"obsdimg unlock URL --wait 3600 --no-probe" in done.stderr
+    assert b"vpn: upgraded from 7.7 to 7.8" in done.stdout
     assert sum(line.startswith("sysupgrade") for line in machine.journal()) == 1
-    assert machine.said_release() == 'version = "7.8"'
+    assert machine.said_release() == 'version = "7.8" # as installed'
 
 
 def test_what_does_not_come_about_leaves_the_project(machine: UpgradeWorld) -> None:
@@ -195,9 +213,9 @@ def test_a_server_of_another_release_and_options_that_exclude_each_other(
     assert done.returncode == 2
 
 
-def test_wireguard_moves_into_the_kernel_with_the_same_keys(ssh_world: SshWorld) -> None:
+def test_wireguard_moves_into_the_kernel_with_the_same_keys(local_server: LocalServer) -> None:
     """6.7 was taken to 6.8 by hand; `upgrade` does what is left."""
-    machine = UpgradeWorld(ssh_world, "6.7", "6.8")
+    machine = UpgradeWorld(local_server, "6.7", "6.8")
     try:
         root = machine.root
         machine.release("6.8", FIRST_START)
@@ -205,13 +223,13 @@ def test_wireguard_moves_into_the_kernel_with_the_same_keys(ssh_world: SshWorld)
             path: (root / path).read_bytes()
             for path in ("etc/hostname.tun0", "etc/wireguard/server.conf")
         }
-        done = ssh_world.obsdimg("upgrade", "--yes", timeout=300)
+        done = local_server.obsdimg("upgrade", "--yes", timeout=300)
         assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
         assert (
             b"~ WireGuard: wireguard-go on tun0 -> wg(4) on wg0; same key, port 53" in done.stdout
         )
         key = (root / "etc/hostname.wg0").read_bytes()
-        private = ssh_world.project.keys().server
+        private = Project.open(local_server.config).keys().server
         assert private is not None
         assert f"wgkey {private.reveal()} wgport 53".encode() in key
         assert (root / "etc/hostname.wg0").stat().st_mode & 0o777 == 0o640
@@ -227,8 +245,8 @@ def test_wireguard_moves_into_the_kernel_with_the_same_keys(ssh_world: SshWorld)
         at = [journal.index(line) for line in order]
         assert at == sorted(at)
         assert b"pkg_delete wireguard-go" in done.stdout
-        assert 'version = "6.8"' in ssh_world.config.read_text()
-        done = ssh_world.obsdimg("apply", timeout=120)
+        assert 'version = "6.8"' in local_server.config.read_text()
+        done = local_server.obsdimg("apply", timeout=120)
         assert (done.returncode, done.stdout) == (0, b"vpn: as in the project\n")
     finally:
         machine.close()

@@ -13,10 +13,11 @@ import threading
 import time
 from pathlib import Path
 
+from support.local_server import LocalServer
 from support.ssh_world import SshWorld
 
 SETS = ("base", "comp", "man", "game", "xbase", "xshare", "xfont", "xserv")
-PASSPHRASE = "correct horse battery staple"
+PASSPHRASE = "opens it"
 FIRST_START = 1_760_000_000
 
 PROGRAMS = {
@@ -108,7 +109,7 @@ while True:
 class UpgradeWorld:
     """`world` with a server at `old` that can go to `new`."""
 
-    def __init__(self, world: SshWorld, old: str = "7.7", new: str = "7.8") -> None:
+    def __init__(self, world: SshWorld | LocalServer, old: str = "7.7", new: str = "7.8") -> None:
         self.world, self.old, self.new = world, old, new
         self.root = world.like_openbsd(old)
         self.top = self.root / "top"
@@ -171,7 +172,7 @@ class UpgradeWorld:
             (self.root / "restarts").unlink()
             self.world.stop_sshd()
             self._loader_asks()
-            time.sleep(3)  # the upgrade: the screen must not show the next prompt at once
+            time.sleep(2)  # the upgrade: the screen must not show the next prompt at once
             self._loader_asks()
             if self.ended.is_set():
                 return

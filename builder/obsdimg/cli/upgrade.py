@@ -57,7 +57,7 @@ class Options(WithServer):
     )
     fetch_limit: float = option(
         "--fetch-limit",
-        type=values.seconds(10, 86400),
+        type=values.seconds(1, 86400),
         default=7200.0,
         metavar="S",
         help="how long the server may fetch and verify (default: 7200)",

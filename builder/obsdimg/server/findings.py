@@ -143,12 +143,12 @@ def _release(state: ServerState, expected: ExpectedServer) -> list[Finding]:
                 Level.WARN,
                 "release",
                 f"runs {state.release}, the project says {expected.release}",
-                f'release.version = "{state.release}", if it was upgraded',
+                "obsdimg upgrade, if it was upgraded there: it does what is left",
             )
         )
     if expected.support.ended is not None and state.release in (None, expected.release):
         sentence = expected.support.sentence or ""
-        found.append(Finding(Level.BAD, "support", sentence, "build the newest release"))
+        found.append(Finding(Level.BAD, "support", sentence, "obsdimg upgrade, or build the newest release"))
     return found
 
 
