@@ -8,7 +8,13 @@ import pytest
 
 from obsdimg.config import load
 from obsdimg.config.document import commented
-from obsdimg.config.edit import ConfigEditError, add_peer, free_addresses, remove_peer
+from obsdimg.config.edit import (
+    ConfigEditError,
+    add_peer,
+    free_addresses,
+    remove_peer,
+    set_release,
+)
 
 FORMS = {
     "tables": "[tunnel] # mine\n[[tunnel.peers]]\nname = 'laptop' # first\nipv4 = '10.0.0.2'\n",
@@ -74,3 +80,57 @@ def test_the_first_peer_of_a_file_of_init_stands_where_it_can(tmp_path: Path) ->
     path.write_text(commented({"tunnel": {"endpoint": "a.example"}}) + "[host]\nname = 'x'\n")
     after = add_peer(path, {"name": "a", "ipv4": "10.0.0.2"})
     assert (after.host.name, after.tunnel.endpoint) == ("x", "a.example")
+
+
+SERVER = """\
+[access]
+root_keys = [
+  "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f one@example",
+]
+[tunnel]
+endpoint = "vpn.example.net"
+[[tunnel.peers]]
+name = "operator"
+ipv4 = "10.0.0.2"
+"""
+SERVERS = SERVER + '[servers.a]\ntunnel.endpoint = "a.example"\n[servers.b]\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "server", "changed"),
+    [
+        (
+            f'# top\n[release]\nversion = "7.7"   # as installed\nport = "amd64"\n{SERVER}',
+            None,
+            'version = "7.8"   # as installed',
+        ),
+        (f'release.version = "7.7" # x\n{SERVER}', None, 'release.version = "7.8" # x'),
+        (f'release = {{ version = "7.7" }}\n{SERVER}', None, 'release = { version = "7.8" }'),
+        (SERVER, None, 'version = "7.8"'),
+        (SERVERS + '[servers.a.release]\nversion = "7.7"\n', "a", 'version = "7.8"'),
+        ('[release]\nversion = "7.7"\n' + SERVERS, "a", 'version = "7.8"'),
+    ],
+)
+def test_the_release_is_set_and_nothing_else(
+    tmp_path: Path, text: str, server: str | None, changed: str
+) -> None:
+    path = tmp_path / "obsdimg.toml"
+    path.write_text(text)
+    path.chmod(0o640)
+    set_release(path, "7.8", server)
+    lines, before = path.read_text().splitlines(), text.splitlines()
+    assert changed in lines
+    assert path.stat().st_mode & 0o777 == 0o640
+    gone = [line for line in before if line not in lines]
+    assert all("7.7" in line for line in gone)
+    assert load(path, server).release.version == "7.8"
+    if server is not None:
+        assert load(path, "b").release.version != "7.8"
+
+
+def test_a_release_that_is_none_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "obsdimg.toml"
+    path.write_text(SERVER)
+    with pytest.raises(ConfigEditError, match=r"release\.version"):
+        set_release(path, "seven")
+    assert path.read_text() == SERVER

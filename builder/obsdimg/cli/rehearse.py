@@ -21,8 +21,11 @@ from obsdimg.rehearsal import (
     MachineChanges,
     MachineDisk,
     MachineNic,
+    Rehearsal,
+    RehearsalLimits,
     TypedPassphrase,
 )
+from obsdimg.rehearsal.upgrade import rehearse_upgrade
 
 PROMPT = "Passphrase of the build (Enter alone: a made-up one is typed)"
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
@@ -66,6 +69,11 @@ class Options(WithServers):
     no_dhcp: bool = flag(
         "--no-dhcp", help="nobody answers DHCP on any interface", group="the machine"
     )
+    upgrade: bool = flag(
+        "--upgrade",
+        help="the upgrade instead: what sysupgrade restarts a server of the release before into,"
+        " with the sets of this ISO as a mirror has them",
+    )
     efi: bool = flag("--efi", help="started by UEFI", group="the machine")
     cpus: int = option(
         "--cpus",
@@ -86,7 +94,14 @@ class Options(WithServers):
 
 
 def run(options: Options, ui: Ui) -> int:
+    if options.upgrade and (options.disk or options.wipe or options.passphrase_file is not None):
+        raise RehearseUsageError(
+            "--upgrade goes without --disk, --wipe and --passphrase-file",
+            "its disk holds an installed system, and nobody types anything",
+        )
     iso = project_iso(options.iso, options)
+    if options.upgrade:
+        return _upgrade(iso, options, ui)
     typed = TypedPassphrase.REAL
     changes = machine(options)
     phrase = given(options.passphrase_file)
@@ -104,6 +119,17 @@ def run(options: Options, ui: Ui) -> int:
     result = rehearse(
         *(iso, ui, phrase, changes), wipe=options.wipe, typed=typed, limit=options.limit
     )
+    return _end(result, options, ui)
+
+
+def _upgrade(iso: Path, options: Options, ui: Ui) -> int:
+    """The other half of the installer's script."""
+    with ui.progress().step(f"Rehearsing an upgrade to the release of {iso.name}"):
+        result = rehearse_upgrade(iso, machine(options), limits=RehearsalLimits(options.limit))
+    return _end(result, options, ui)
+
+
+def _end(result: Rehearsal, options: Options, ui: Ui) -> int:
     if options.transcript is not None:
         write_file(options.transcript, result.transcript.encode())
         ui.info(f"wrote {options.transcript}")

@@ -6,6 +6,7 @@ install CD (`cd0`), one virtio network interface with DHCP, VGA and a serial por
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Literal, Protocol
@@ -52,6 +53,16 @@ class MachineNic:
 
 
 @dataclass(frozen=True)
+class InstalledSystem:
+    """What is on the root file system of the first disk: `files` by path; the CD's folder `sets`
+    lies at `place`, too."""
+
+    files: Mapping[str, bytes]
+    sets: str
+    place: str
+
+
+@dataclass(frozen=True)
 class RehearsalMachine:
     """Everything the installer can see of the machine.
 
@@ -74,6 +85,7 @@ class RehearsalMachine:
     efi: bool = False
     acpi: str = "1.0"
     clock: int = 1_570_838_400
+    installed: InstalledSystem | None = None
 
 
 @dataclass(frozen=True)

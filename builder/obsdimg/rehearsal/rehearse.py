@@ -152,8 +152,13 @@ def rehearse_tree(
     expect_site: bool = True,
     secrets: Iterable[str] = (),
     host: RehearsalHost | None = None,
+    response: bytes | None = None,
 ) -> Rehearsal:
-    """Rehearse the installer in `tree` with the install CD `cd`.  Raises SandboxError."""
+    """Rehearse the installer in `tree` with the install CD `cd`.
+
+    `response`: what the installer will find as its response file, if that is not in the ramdisk.
+    Raises SandboxError.
+    """
     if isinstance(tree, FileSystem):
         tree = ramdisk.tree_of(tree)
     files: Cd = FilesCd(cd) if isinstance(cd, Mapping) else cd
@@ -177,7 +182,9 @@ def rehearse_tree(
             sandbox.stop()
             server.close()
         run = _Run(sandbox.folder, world, server, end, limits, expect_site)
-        return _result(run, tree, known, started)
+        if response is None:
+            response = tree[RESPONSE].data if RESPONSE in tree else b""
+        return _result(run, response, known, started)
     finally:
         sandbox.close()
 
@@ -195,11 +202,9 @@ class _Run:
     expect_site: bool
 
 
-def _result(
-    run: _Run, tree: Mapping[str, RamdiskNode], known: Known | None, started: float
-) -> Rehearsal:
+def _result(run: _Run, original: bytes, known: Known | None, started: float) -> Rehearsal:
+    """`original`: the response file."""
     world, server = run.world, run.server
-    original = tree[RESPONSE].data if RESPONSE in tree else b""
     last = read_inside(run.root, "tmp/ai/ai.conf", MAX_TEXT)
     console = _ARTEFACT.sub("", transcript.clean(bytes(server.transcript)))
     found = transcript.events(world.snapshots, last, original)

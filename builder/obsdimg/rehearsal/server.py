@@ -39,6 +39,7 @@ from obsdimg.rehearsal.channel import Channel, TamperedError
 from obsdimg.rehearsal.inside import open_inside
 from obsdimg.rehearsal.limits import MAX_ARGUMENTS, MAX_TEXT, RehearsalLimits
 from obsdimg.rehearsal.machine import Operator
+from obsdimg.rehearsal.programs.system import REBOOTED
 from obsdimg.rehearsal.root import PACK, UNPACK, installed_sandbox
 from obsdimg.rehearsal.sandbox import OURS, Sandbox
 from obsdimg.rehearsal.terminal import Terminal, Typist
@@ -203,7 +204,8 @@ class Server:
             return End.MENU
         if len(self.transcript) > self.limits.output:
             return End.FLOOD
-        if self.world.ended and now - last > 1:
+        if self.world.ended and (now - last > 1 or REBOOTED in self.transcript):
+            # After an upgrade .profile would go on: here no machine has gone away.
             return End.REBOOT
         if now > self._deadline:
             return End.LIMIT

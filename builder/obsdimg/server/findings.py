@@ -148,7 +148,9 @@ def _release(state: ServerState, expected: ExpectedServer) -> list[Finding]:
         )
     if expected.support.ended is not None and state.release in (None, expected.release):
         sentence = expected.support.sentence or ""
-        found.append(Finding(Level.BAD, "support", sentence, "obsdimg upgrade, or build the newest release"))
+        found.append(
+            Finding(Level.BAD, "support", sentence, "obsdimg upgrade, or build the newest release")
+        )
     return found
 
 

@@ -321,7 +321,7 @@ def check_afterwards(seen: Afterwards) -> list[UpgradeCheck]:
             "files",
             not by_hand,
             "; ".join(one.text for one in by_hand) or "obsdimg's are as they were",
-            "obsdimg upgrade again takes it from here once they are: obsdimg ssh",
+            "obsdimg apply makes them so; then obsdimg upgrade again",
         )
     )
     if report.leftovers:

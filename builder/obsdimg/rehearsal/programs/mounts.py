@@ -11,12 +11,14 @@ from obsdimg.rehearsal.call import (
     Done,
     Shell,
     Steps,
+    WriteFile,
     fail,
     getopt,
     refuse,
     standin,
     text,
 )
+from obsdimg.rehearsal.machine import InstalledSystem
 from obsdimg.rehearsal.world import Mount, World
 
 _OLD_SYSTEM = ["bin", "dev", "etc", "home", "mnt", "root", "sbin", "tmp", "usr", "var"]
@@ -46,15 +48,28 @@ def mount(call: Call, world: World) -> Steps:
         return fail(f"mount_ffs: {device} on {point}: Invalid argument")
     if (yield Shell("[[ -d $1 ]]", (point,))) is None:
         return fail(f"mount_ffs: {device} on {point}: No such file or directory")
-    if disk.label[letter].mounted == "/" and "r" in options:
-        yield Shell('cd "$1" && shift && $H/mkdir -p "$@"', (point, *_OLD_SYSTEM))
     readonly = "r" in options or "ro" in options.get("o", "").split(",")
+    if disk.label[letter].mounted == "/" and (readonly or world.machine.installed is not None):
+        yield Shell('cd "$1" && shift && $H/mkdir -p "$@"', (point, *_OLD_SYSTEM))
+        if world.machine.installed is not None:
+            yield from _installed(world.machine.installed, point)
     words = "read-only, local" if readonly else "asynchronous, local"
     mounted = Mount(device, point, words, world.partition_bytes(disk, letter))
     world.mounts[point] = mounted
     if not readonly:
         world.act("mount", f"{disk.name}{letter}", point)
     return Done(0, text(_shown(mounted)) if "v" in options else b"")
+
+
+def _installed(system: InstalledSystem, point: str) -> Steps:
+    """The files of an installed system appear."""
+    for path, data in system.files.items():
+        mode = "700" if path == "/bsd.upgrade" else "644"
+        yield WriteFile(f"{point}{path}", data, mode=mode)
+    script = '$H/mkdir -p "$2" && $H/cp -RlpP "/.rehearsal/cd$1/." "$2" &&'
+    script += ' $H/rm -f "$2/SHA256.sig" "$2"/site*.tgz "$2/bsd.auto"'
+    yield Shell(script, (system.sets, f"{point}{system.place}"))
+    return Done()
 
 
 def _shown(mount: Mount) -> str:
@@ -75,6 +90,9 @@ def umount(call: Call, world: World) -> Steps:
         if mounted.device.removeprefix("/dev/").startswith("cd0"):
             yield Shell('$H/rm -rf -- "$1"/* "$1"/.[!.]*', (point,))
         elif mounted.options.startswith("read-only"):
+            if world.machine.installed is not None:
+                yield Shell('$H/rm -rf -- "$1"/* "$1"/.[!.]*', (point,))
+                continue
             script = 'cd "$1" && shift && $H/rmdir "$@" 2>/dev/null; :'
             yield Shell(script, (point, *_OLD_SYSTEM))
     return Done()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import posixpath
 import tarfile
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -64,7 +65,7 @@ def ftp(call: Call, world: World) -> Steps:
     if not url.startswith("file:"):
         host = url.split("://", 1)[-1].split("/")[0]
         return fail(f"ftp: {host}: no address associated with name")
-    path = "/" + url.removeprefix("file:").lstrip("/")
+    path = posixpath.normpath("/" + url.removeprefix("file:").lstrip("/"))
     found = _from_cd(world, path, options.get("D", ""))
     if isinstance(found, str) and (yield Exists(found)) is None:
         return fail(f"ftp: Can't open file {path}: No such file or directory")
@@ -85,11 +86,15 @@ def ftp(call: Call, world: World) -> Steps:
 
 
 def _from_cd(world: World, path: str, title: str) -> bytes | str:
-    """The token, if `path` is a large file of the mounted CD; else where to read it."""
+    """The token, if `path` is a large file of the mounted CD, or one of its copies that an
+    installed system has; else where to read it."""
     mount = next((m for m in world.mounts.values() if "cd0" in m.device), None)
-    if mount is None or not path.startswith(f"{mount.point}/"):
-        return path
-    inside = path[len(mount.point) :]
+    system = world.machine.installed
+    inside = ""
+    if mount is not None and path.startswith(f"{mount.point}/"):
+        inside = path[len(mount.point) :]
+    elif system is not None and path.startswith(f"/mnt{system.place}/"):
+        inside = system.sets + path[len(f"/mnt{system.place}") :]
     if inside not in set(world.cd.paths()):
         return path
     name, size = inside.rpartition("/")[2], world.cd.size(inside)

@@ -25,6 +25,9 @@ from obsdimg.rehearsal.call import (
 )
 from obsdimg.rehearsal.world import World
 
+REBOOTED = b"syncing disks... done"
+"""The last words of reboot(8)."""
+
 
 @standin("sysctl", phases=BOTH)
 def sysctl(call: Call, world: World) -> Steps:
@@ -263,7 +266,7 @@ def reboot(call: Call, world: World) -> Steps:
     """reboot(8), halt(8): the end of the rehearsal."""
     getopt(call, "dlnpq")
     world.ended = call.name
-    return Done(0, text("syncing disks... done"))
+    return Done(0, text(REBOOTED.decode()))
     yield Stdin()
 
 
