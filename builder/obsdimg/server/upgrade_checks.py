@@ -29,7 +29,7 @@ _WAITED_FOR: Final = ("support", "patches", "packages", "release", "project", "c
 """Findings of `status` that an upgrade mends, or that have a line of their own here."""
 
 
-class Mark(enum.StrEnum):
+class UpgradeMark(enum.StrEnum):
     """How a check came out."""
 
     OK = "ok"
@@ -43,17 +43,19 @@ class UpgradeCheck:
     """One line."""
 
     topic: str
-    mark: Mark
+    mark: UpgradeMark
     text: str
     remedy: str = ""
 
 
 def failed(checks: Sequence[UpgradeCheck]) -> list[UpgradeCheck]:
-    return [one for one in checks if one.mark is Mark.FAILED]
+    return [one for one in checks if one.mark is UpgradeMark.FAILED]
 
 
 def _check(topic: str, good: bool, text: str, remedy: str = "") -> UpgradeCheck:
-    return UpgradeCheck(topic, Mark.OK if good else Mark.FAILED, text, "" if good else remedy)
+    return UpgradeCheck(
+        topic, UpgradeMark.OK if good else UpgradeMark.FAILED, text, "" if good else remedy
+    )
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def check_beforehand(seen: Beforehand) -> list[UpgradeCheck]:
     """Every line, in the order of what can be mended first."""
     report, old, target = seen.report, seen.old, seen.target
     return [
-        UpgradeCheck("tunnel", Mark.OK, seen.way),
+        UpgradeCheck("tunnel", UpgradeMark.OK, seen.way),
         _check(
             "release",
             report.release == old.version,
@@ -115,17 +117,17 @@ def _kernel(state: ServerState, version: str) -> UpgradeCheck:
     if match is None or match[1] != version:
         return UpgradeCheck(
             "kernel",
-            Mark.FAILED,
+            UpgradeMark.FAILED,
             f"runs {printable(running[:40]) or 'an unknown one'}, which is none of the release",
             "sysupgrade would take a snapshot: look at it there (obsdimg ssh)",
         )
     if installed and not running.startswith(installed):
         return UpgradeCheck(
             "kernel",
-            Mark.NOTE,
+            UpgradeMark.NOTE,
             "another one is installed than runs: a patch that waits for a restart",
         )
-    return UpgradeCheck("kernel", Mark.OK, f"{match[1]} ({match[2]}) {match[3]}")
+    return UpgradeCheck("kernel", UpgradeMark.OK, f"{match[1]} ({match[2]}) {match[3]}")
 
 
 def _mirror(mirror: MirrorReport, target: Release) -> UpgradeCheck:
@@ -134,12 +136,12 @@ def _mirror(mirror: MirrorReport, target: Release) -> UpgradeCheck:
         known = _sizes_known(mirror)
         size = f"{sum(mirror.sizes.values()) / MIB:,.0f} MB" if known else "size unknown"
         text = f"{mirror.url} has {target.version}: {len(mirror.files)} files, {size}"
-        return UpgradeCheck("mirror", Mark.OK, text)
+        return UpgradeCheck("mirror", UpgradeMark.OK, text)
     others = [url for url in target.mirror_urls() if url != mirror.url]
     said = f" ({printable(mirror.said[-160:])})" if mirror.said else ""
     return UpgradeCheck(
         "mirror",
-        Mark.FAILED,
+        UpgradeMark.FAILED,
         f"{mirror.url} has no signed list of {target.version}{said}",
         f"--mirror URL takes another, for instance {' or '.join(others[:3])}",
     )
@@ -201,7 +203,11 @@ def _room(report: UpgradeReport) -> list[UpgradeCheck]:
         wanted[room.mounted] = wanted.get(room.mounted, 0) + size
         free[room.mounted] = room.free * 1024
     if not wanted:
-        return [UpgradeCheck("room", Mark.FAILED, "df tells nothing", "look there: obsdimg ssh df")]
+        return [
+            UpgradeCheck(
+                "room", UpgradeMark.FAILED, "df tells nothing", "look there: obsdimg ssh df"
+            )
+        ]
     return [
         _check(
             "room",
@@ -215,13 +221,17 @@ def _room(report: UpgradeReport) -> list[UpgradeCheck]:
 
 def _files(change: Change) -> list[UpgradeCheck]:
     if change.empty:
-        return [UpgradeCheck("files", Mark.OK, "as in the project")]
+        return [UpgradeCheck("files", UpgradeMark.OK, "as in the project")]
     if change.by_hand:
         text = f"changed there, not by obsdimg: {', '.join(change.by_hand)}"
     else:
         count = len(change.files)
         text = f"{count} file{'s are' if count != 1 else ' is'} not as in the project"
-    return [UpgradeCheck("files", Mark.FAILED, text, "obsdimg apply shows it, and makes them one")]
+    return [
+        UpgradeCheck(
+            "files", UpgradeMark.FAILED, text, "obsdimg apply shows it, and makes them one"
+        )
+    ]
 
 
 def _findings(findings: Sequence[Finding]) -> list[UpgradeCheck]:
@@ -229,7 +239,9 @@ def _findings(findings: Sequence[Finding]) -> list[UpgradeCheck]:
     lines = [
         UpgradeCheck(
             one.topic,
-            Mark.FAILED if one.level is Level.BAD or one.topic == "clock" else Mark.NOTE,
+            UpgradeMark.FAILED
+            if one.level is Level.BAD or one.topic == "clock"
+            else UpgradeMark.NOTE,
             one.text,
             one.remedy,
         )
@@ -238,7 +250,9 @@ def _findings(findings: Sequence[Finding]) -> list[UpgradeCheck]:
         and one.topic not in (*_WAITED_FOR, "kernel")
         and not (one.topic == "disk" and one.level is Level.WARN)
     ]
-    return lines or [UpgradeCheck("state", Mark.OK, "nothing that `obsdimg status` calls bad")]
+    return lines or [
+        UpgradeCheck("state", UpgradeMark.OK, "nothing that `obsdimg status` calls bad")
+    ]
 
 
 def _packages(report: UpgradeReport, files: ReleaseFiles) -> list[UpgradeCheck]:
@@ -248,14 +262,14 @@ def _packages(report: UpgradeReport, files: ReleaseFiles) -> list[UpgradeCheck]:
         lines.append(
             UpgradeCheck(
                 "WireGuard",
-                Mark.NOTE,
+                UpgradeMark.NOTE,
                 f"moves from wireguard-go ({was}) into the kernel ({now}) with the same keys and"
                 " port, after the upgrade; no client needs a new file",
             )
         )
     count = len(report.packages)
     text = f"{count} installed; pkg_add -u brings those of the new release" if count else "none"
-    lines.append(UpgradeCheck("packages", Mark.OK, text))
+    lines.append(UpgradeCheck("packages", UpgradeMark.OK, text))
     return lines
 
 
@@ -299,9 +313,9 @@ def check_afterwards(seen: Afterwards) -> list[UpgradeCheck]:
         ),
     ]
     for name, (good, answer) in seen.inside.items():
-        bad = Mark.NOTE if name in seen.hygiene else Mark.FAILED
+        bad = UpgradeMark.NOTE if name in seen.hygiene else UpgradeMark.FAILED
         lines.append(
-            UpgradeCheck("inside", Mark.OK, name)
+            UpgradeCheck("inside", UpgradeMark.OK, name)
             if good
             else UpgradeCheck(
                 "inside",
@@ -311,7 +325,7 @@ def check_afterwards(seen: Afterwards) -> list[UpgradeCheck]:
             )
         )
     lines += [
-        UpgradeCheck(one.topic, Mark.FAILED, one.text, one.remedy)
+        UpgradeCheck(one.topic, UpgradeMark.FAILED, one.text, one.remedy)
         for one in findings
         if one.level is Level.BAD and one.topic not in ("support", "boot area", "disk")
     ]
@@ -328,11 +342,11 @@ def check_afterwards(seen: Afterwards) -> list[UpgradeCheck]:
         lines.append(
             UpgradeCheck(
                 "sysmerge",
-                Mark.NOTE,
+                UpgradeMark.NOTE,
                 f"left for you: {', '.join(printable(one) for one in report.leftovers[:8])}",
                 "it asks what to do with each: obsdimg ssh, then doas sysmerge",
             )
         )
     else:
-        lines.append(UpgradeCheck("sysmerge", Mark.OK, "merged all by itself"))
+        lines.append(UpgradeCheck("sysmerge", UpgradeMark.OK, "merged all by itself"))
     return lines
