@@ -39,17 +39,16 @@ class Support:
 
 def newest() -> Release:
     """The newest release that is out."""
-    out = [r for r in map(load_release, known_releases()) if r.released is not None]
-    return out[-1]
+    newest_first = map(load_release, reversed(known_releases()))
+    return next(release for release in newest_first if release.released is not None)
 
 
 def support(version: str, today: datetime.date) -> Support:
     """The support of `version` as of `today`.  Raises ReleaseError for an unknown release."""
     known = known_releases()
     release = load_release(version)
-    later = [load_release(v) for v in known[known.index(version) + 1 :]]
-    second = later[1] if len(later) > 1 else None
-    ended = second.released if second is not None else None
+    second = known[known.index(version) + 2 :][:1]
+    ended = load_release(second[0]).released if second else None
     major, minor = release.number
     after = divmod(major * 10 + minor + 2, 10)
     return Support(
