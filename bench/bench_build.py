@@ -1,8 +1,9 @@
 """The whole command: warm `obsdimg build` on a 470 MB medium, against xorriso and cp.
 
 Warm: the medium was verified before, and is in the page cache.  The build seals, packs, edits the
-ramdisk, signs, copies, and hashes the output, which xorriso and cp do not.  Beside it the start of
-the program and `demo`.  `python bench/bench_build.py [--size MB] [--rounds N]`
+ramdisk, signs, copies, and hashes the output, which xorriso and cp do not.  Beside it what the
+sealing costs by itself, the start of the program, and `demo`.
+`python bench/bench_build.py [--size MB] [--rounds N]`
 """
 
 from __future__ import annotations
@@ -66,6 +67,14 @@ def make_signed_source(folder: Path, size: int) -> Path:
     return source
 
 
+def bcrypt_alone() -> str:
+    """A program that does what a build's sealing must."""
+    from obsdimg.site.sealing import ROUNDS
+
+    call = f"bcrypt.kdf(bytes(range(1, 29)), bytes(16), 48, {ROUNDS}, ignore_few_rounds=True)"
+    return f"import bcrypt; {call}"
+
+
 def compare(folder: Path, size: int, rounds: int) -> None:
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed program is compiled
     os.environ["OBSDIMG_CACHE"] = str(folder / "cache")
@@ -88,6 +97,7 @@ def compare(folder: Path, size: int, rounds: int) -> None:
         "obsdimg build, warm": build,
         "xorriso -boot_image any replay -map": xorriso(source, folder),
         "cp": ["cp", source, folder / "out"],
+        "the sealing in it: bcrypt alone": [sys.executable, "-c", bcrypt_alone()],
         "obsdimg --version": [*tool, "--version"],
         "obsdimg demo": [*tool, "demo", "-q", folder / "demo"],
     }
@@ -97,7 +107,7 @@ def compare(folder: Path, size: int, rounds: int) -> None:
             for left in ("out", "demo"):
                 path = folder / left
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            (folder / "out").touch() if title.endswith(("--version", "demo")) else None
+            (folder / "out").touch() if title.endswith(("--version", "demo", "alone")) else None
             os.sync()
             run = measured(rows[title], folder / "out")
             if turn:
