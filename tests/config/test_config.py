@@ -295,6 +295,16 @@ def test_what_leaves_a_door_open_is_warned_about() -> None:
     assert "tunnel.endpoint is not set" in text
 
 
+@pytest.mark.parametrize(
+    ("mode", "asked"), [("passphrase", True), ("embedded", True), ("none", False)]
+)
+def test_where_the_loader_asks_at_every_start_it_is_said(mode: str, asked: bool) -> None:
+    text = f'disk.encryption = "{mode}"\nhost.console = "com0"\nupkeep.reboot = true\n'
+    said = "\n".join(warnings(parse(text.encode())))
+    assert ("waits for its passphrase" in said) is asked
+    assert ("the serial line stays silent until somebody types it" in said) is asked
+
+
 def test_the_reference_in_the_docs_is_that_of_the_settings() -> None:
     page = (Path(__file__).parents[2] / "docs/configuration.md").read_text()
     assert page.partition("## Reference\n")[2].strip() == reference().strip()

@@ -186,6 +186,30 @@ def test_the_stock_medium_is_not_ours(
     assert "it is not OpenBSD and installs nothing" in _refused(capsys, *stock, "--trust-iso")
 
 
+@pytest.mark.parametrize(
+    ("conf", "mode", "keyboard", "said"),
+    [
+        ("stty com0 115200\nset tty com0\nset image /6.6/amd64/bsd.auto\n", None, False, True),
+        ("set tty com0\n", "passphrase", True, False),  # it is asked on the screen there
+        ("set tty com0\n", "none", False, False),
+        ("set tty com0\n", "embedded", False, True),
+        ("set image /6.6/amd64/bsd.auto\n", "passphrase", False, False),
+    ],
+)
+def test_a_machine_without_a_screen_does_not_show_where_the_loader_asks(
+    conf: str, mode: str | None, keyboard: bool, said: bool
+) -> None:
+    from obsdimg.image.inspection import Inspection
+    from obsdimg.smoke.prepare import of_the_screen
+
+    hook = {} if mode is None else {"mode": mode}
+    found = Inspection(Path("x.iso"), boot_conf=conf, hook=hook)
+    notes = of_the_screen(found, keyboard=keyboard)
+    assert ["where there is one it asks there" in note for note in notes] == (
+        [True] if said else []
+    )
+
+
 def test_the_plan_comes_from_the_project(demo: Path, folder: Path) -> None:
     from obsdimg.core.secret import Secret
     from obsdimg.image.inspection import inspect

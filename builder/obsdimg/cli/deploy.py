@@ -266,7 +266,7 @@ def _tell_console(work: Deployment, project: Project, ui: Ui) -> None:
 
 
 def _tell_unlock(project: Project, ui: Ui) -> None:
-    if project.config.disk.encryption == "passphrase":
+    if project.config.disk.encryption in ("passphrase", "embedded"):
         ui.info("the machine restarts without the ISO: type the passphrase on its console")
 
 

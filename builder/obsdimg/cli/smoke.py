@@ -157,6 +157,7 @@ def _plan(
     elif project is not None:
         peers, notes = smokeplan.project_clients(project)
     require_carried(options, project)
+    notes += smokeplan.of_the_screen(found, keyboard=options.keyboard)
     notes += exposure(options, ui, options.offline)
     if not peers:
         notes.append("no client to try: the tunnel itself is not tested")

@@ -51,11 +51,12 @@ def warnings(config: Config) -> list[str]:
     found: list[str] = []
     if config.access.admin is None and not config.access.root_keys:
         found.append("access.admin is not set: nobody can log in to the server")
-    if config.upkeep.reboot and config.disk.encryption == "passphrase":
+    typed = config.disk.encryption in ("passphrase", "embedded")  # at every start
+    if config.upkeep.reboot and typed:
         found.append("upkeep.reboot = true: after a reboot the disk waits for its passphrase")
     if config.access.ssh_from == "anywhere":
         found.append("access.ssh_from = anywhere: ssh is open to the internet")
-    if config.host.console == "com0" and config.disk.encryption == "passphrase":
+    if config.host.console == "com0" and typed:
         found.append(
             "host.console = com0: if the machine has a screen, the boot loader asks for the disk's"
             " passphrase there, and the serial line stays silent until somebody types it"

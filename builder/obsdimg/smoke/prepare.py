@@ -6,6 +6,7 @@ what ssh should do come from the project, or from options where there is none.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,6 +61,18 @@ def encryption_of(found: Inspection) -> str:
             "test a build with encryption = passphrase; the key disk by hand",
         )
     return how
+
+
+def of_the_screen(found: Inspection, *, keyboard: bool) -> list[str]:
+    """What the run does not show of an ISO whose console is com0: its screen is switched off, and
+    a loader with a screen asks there (boot(8); E77)."""
+    moved = re.search(r"^set tty com0$", found.boot_conf, re.MULTILINE)
+    if keyboard or moved is None or encryption_of(found) == "none":
+        return []
+    return [
+        "the boot loader asked for the passphrase on the serial line because this machine has no"
+        " screen; where there is one it asks there, and the serial line stays silent until then"
+    ]
 
 
 def project_clients(project: Project) -> tuple[list[TunnelClient], list[str]]:
