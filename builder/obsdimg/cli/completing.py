@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import tomllib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,9 @@ import argcomplete
 from argcomplete.completers import FilesCompleter, SuppressCompleter
 
 from obsdimg.cli.options import DEFAULT_CONFIG, config_above
+from obsdimg.core.documents import from_toml
+from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.files import read_file
 
 ACTIONS = ("list", "show", "add", "remove", "rotate")
 """First words of `obsdimg client`; cli/client.py has the same, a test compares them."""
@@ -63,9 +65,8 @@ def _configuration(parsed_args: argparse.Namespace) -> tuple[Path, dict[str, Any
     if path == DEFAULT_CONFIG and not path.exists():
         path = config_above(Path.cwd()) or path
     try:
-        with path.open("rb") as file:
-            return path, tomllib.load(file)
-    except (OSError, tomllib.TOMLDecodeError):
+        return path, from_toml(read_file(path, "configuration"))
+    except (ObsdimgError, ValueError):
         return path, {}
 
 

@@ -27,6 +27,9 @@ from obsdimg.signify.message import (
 )
 from obsdimg.signify.sha256list import VerifiedList, verified_list, verify_file
 
+LARGEST_ARCHIVE = 512 << 20
+"""Bytes of a package, or of a file with a signature beside it: they are read whole."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -93,7 +96,7 @@ def _archive(options: Options, key: SignifyPublicKey, data: bytes, ui: Ui) -> in
     verify_archive(data, key, str(options.file))
     results = [(str(options.file), "ok")]
     for path in options.files:
-        verify_archive(read_file(path, "archive"), key, str(path))
+        verify_archive(read_file(path, "archive", largest=LARGEST_ARCHIVE), key, str(path))
         results.append((str(path), "ok"))
     return _report(options, ui, key, results)
 
@@ -105,7 +108,9 @@ def _detached(options: Options, key: SignifyPublicKey, data: bytes, ui: Ui) -> i
             f"{options.file}: signs one file, not {len(options.files)}", "give one file with it"
         )
     signature = Signature.parse(data, str(options.file))
-    verify_detached(read_file(path, "signed file"), signature, key, str(options.file))
+    verify_detached(
+        read_file(path, "signed file", largest=LARGEST_ARCHIVE), signature, key, str(options.file)
+    )
     return _report(options, ui, key, [(str(path), "ok")])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import describe
+from obsdimg.core.files import describe, open_regular
 
 LARGEST = 64 << 10
 """Bytes of a file with public keys."""
@@ -31,7 +31,7 @@ def keys_in_file(text: str, folder: Path) -> list[str]:
     """
     try:
         path = folder / Path(text).expanduser()
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(LARGEST + 1)
     except (OSError, RuntimeError, ValueError) as error:
         why = describe(error) if isinstance(error, OSError) else str(error)

@@ -21,6 +21,7 @@ from obsdimg.config.servers import (
     refuse_twins,
     server_table,
 )
+from obsdimg.core.documents import from_toml
 from obsdimg.core.files import read_file
 
 TWICE = (
@@ -92,7 +93,7 @@ def _one_of(table: dict[str, Any], server: str, name: str, folder: Path) -> Conf
 def parse_table(data: bytes, name: str) -> dict[str, Any]:
     """The file as TOML has it.  Raises ConfigError."""
     try:
-        return tomllib.loads(data.decode("utf-8"))
+        return from_toml(data)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{name}: not UTF-8 text at byte {error.start}") from error
     except tomllib.TOMLDecodeError as error:
@@ -100,8 +101,8 @@ def parse_table(data: bytes, name: str) -> dict[str, Any]:
         raise ConfigError(
             f"{name}: not TOML: {_short(str(error))}", TWICE if twice else "see https://toml.io"
         ) from error
-    except RecursionError:
-        raise ConfigError(f"{name}: not TOML that can be read: nested too deeply") from None
+    except ValueError as error:
+        raise ConfigError(f"{name}: not TOML that can be read: {_short(str(error))}") from error
 
 
 def _checked(table: dict[str, Any], name: str, folder: Path) -> Config:

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from obsdimg.console.errors import AddressError
 from obsdimg.core.errors import printable
-from obsdimg.core.files import describe
+from obsdimg.core.files import describe, open_regular
 
 VNC_PORT = 5900
 LONGEST = 8192
@@ -166,7 +166,7 @@ def from_argument(text: str) -> Address:
         return parse(text)
     path = Path(text[1:]).expanduser()
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(LONGEST + 1)
     except OSError as error:
         raise AddressError(f"{path}: cannot read the address: {describe(error)}") from error

@@ -212,12 +212,35 @@ def private_dir(path: Path) -> Path:
     return path
 
 
-def read_file(path: Path, what: str, hint: str | None = None) -> bytes:
+LARGEST_FILE = 16 << 20
+"""Bytes of what is read whole, where nothing else is said."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """`path`, open for reading.  A FIFO is not waited for, and a device not read without end.
+
+    Raises FileError for what is no regular file, OSError as open(2).
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(fd)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        raise FileError(f"{path}: is not a regular file", "give the name of a file")
+    return os.fdopen(fd, "rb")
+
+
+def read_file(path: Path, what: str, hint: str | None = None, largest: int = LARGEST_FILE) -> bytes:
     """The bytes of `path`; `what` names it in the error (`configuration`, `ISO`).
 
-    Raises FileError.
+    Raises FileError, also for what is no regular file or has more than `largest` bytes.
     """
     try:
-        return path.read_bytes()
+        with open_regular(path) as stream:
+            data = stream.read(largest + 1)
     except OSError as error:
         raise FileError(f"{path}: cannot read the {what}: {describe(error)}", hint) from error
+    if len(data) > largest:
+        raise FileError(f"{path}: has more than {largest >> 20} MB, too much for a {what}", hint)
+    return data

@@ -8,7 +8,6 @@ host only (no redirect is followed), over https (or to this machine), and shown 
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from obsdimg import __version__
+from obsdimg.core.documents import from_json
 from obsdimg.core.lifetime import Closing
 from obsdimg.core.retries import AgainError, Pace, certificate_fault, patiently, retry_after
 from obsdimg.core.secret import Secret
@@ -148,8 +148,8 @@ class Api(Closing):
     ) -> dict[str, Any]:
         code = response.status_code
         try:
-            value = json.loads(data) if data.strip() else {}
-        except (ValueError, RecursionError):
+            value = from_json(data) if data.strip() else {}
+        except ValueError:
             value = None
         if 200 <= code < 300:
             if isinstance(value, dict):

@@ -4,13 +4,13 @@ leaves."""
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from obsdimg.core.documents import from_json
 from obsdimg.core.files import FileError, describe, read_file
 from obsdimg.core.progress import Progress
 from obsdimg.deploy.provider import DeployError, Offer
@@ -133,7 +133,7 @@ def _manifest(path: Path) -> dict[str, Any]:
             "only what is known to hold no secret is uploaded: obsdimg build",
         )
     try:
-        value = json.loads(read_file(beside, "manifest"))
+        value = from_json(read_file(beside, "manifest"))
         assert str(value["tool"]).startswith("obsdimg ")
         assert isinstance(value["secrets_in_clear"], bool)
         assert isinstance(value["iso"]["size"], int)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import re
 import secrets
 from collections.abc import Iterator
@@ -20,6 +19,7 @@ from typing import Literal
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from obsdimg.core.documents import from_json
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir, read_file, write_file
 from obsdimg.deploy.provider import DeployError
@@ -171,7 +171,7 @@ class Store:
         if not path.exists():
             return None
         try:
-            return State.model_validate(json.loads(read_file(path, "deployment's state")))
+            return State.model_validate(from_json(read_file(path, "deployment's state")))
         except (ValueError, ValidationError) as error:
             raise DeployError(
                 f"{path}: is damaged, or of another version of obsdimg",

@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 import zstandard
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import describe
+from obsdimg.core.files import describe, open_regular
 from obsdimg.core.process import ProcessError
 from obsdimg.smoke.disk_search import DiskExtent, extents
 
@@ -70,7 +70,7 @@ def open_image(path: Path) -> DiskImage:
     Raises DiskImageError: no file, or no whole number of units.
     """
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             head = stream.read(64)
             size = path.stat().st_size
         form: Form = "raw"

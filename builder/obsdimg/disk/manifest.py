@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from obsdimg.core.documents import from_json
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import read_file, write_file
 from obsdimg.core.hashing import sha256_file
@@ -151,7 +152,7 @@ def read_manifest(path: Path, key: SignifyPublicKey | None) -> tuple[DiskManifes
 def _plain(data: bytes) -> Mapping[str, Any]:
     if len(data) > _LARGEST:
         raise ValueError("too large")
-    value = json.loads(data)
+    value = from_json(data)
     if not isinstance(value, dict):
         raise ValueError("no object")
     return value

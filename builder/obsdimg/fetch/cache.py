@@ -21,6 +21,7 @@ from pathlib import Path
 
 import platformdirs
 
+from obsdimg.core.documents import from_json
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import FileError, FileIdentity, describe, identity, private_dir, write_file
 from obsdimg.core.hashing import sha256_file
@@ -132,7 +133,7 @@ class Cache:
         try:
             if self._memory.stat().st_uid != os.getuid():
                 return {}
-            stored = json.loads(self._memory.read_bytes())
+            stored = from_json(self._memory.read_bytes())
             return {str(key): str(value) for key, value in stored["sha256"].items()}
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}

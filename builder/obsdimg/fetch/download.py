@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from obsdimg.core.documents import from_json
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import FileError, describe, private_dir, write_file
 from obsdimg.core.lifetime import Closing
@@ -113,7 +114,7 @@ class _Part:
     def open(cls, path: Path) -> _Part:
         part = cls(path)
         try:
-            notes = json.loads(part._notes.read_bytes())
+            notes = from_json(part._notes.read_bytes())
             part.size = path.stat().st_size
             part.url, part.validator = str(notes["url"]), str(notes["validator"])
             part.total = None if notes["total"] is None else int(notes["total"])

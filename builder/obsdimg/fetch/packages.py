@@ -211,7 +211,7 @@ class _Folder:
 
     def take(self, name: str, check: Callable[[bytes, str], VerifiedPackage]) -> VerifiedPackage:
         path = self.path / f"{name}.tgz"
-        return check(read_file(path, "package"), str(path))
+        return check(read_file(path, "package", largest=_LARGEST_PACKAGE), str(path))
 
 
 class _Remote:
@@ -251,7 +251,9 @@ class _Remote:
         with self.cache.lock(cached, self.progress):
             if cached.exists():
                 try:
-                    return check(read_file(cached, "package"), str(cached))
+                    return check(
+                        read_file(cached, "package", largest=_LARGEST_PACKAGE), str(cached)
+                    )
                 except VerificationError as error:
                     self.progress.note(f"{error.message}; fetched again")
             urls = [f"{url}/{name}.tgz" for url in self.urls]

@@ -9,13 +9,13 @@ is said to be so.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from obsdimg.core.documents import from_json
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import read_file
 from obsdimg.core.hashing import sha256_file
@@ -125,13 +125,13 @@ def require_built(found: Standing, iso: Path) -> None:
 
 def _manifest(data: bytes) -> dict[str, Any] | None:
     try:
-        value = json.loads(data[:_LARGEST_MANIFEST])
+        value = from_json(data[:_LARGEST_MANIFEST])
         assert str(value["tool"]).startswith("obsdimg ")
         assert isinstance(value["iso"]["size"], int) and isinstance(value["iso"]["sha256"], str)
         assert isinstance(value["image_key"], str)
         for part in ("files", "ramdisk", "site_set"):
             assert all(isinstance(e["path"], str) for e in value[part])
-    except (ValueError, KeyError, TypeError, AssertionError, RecursionError):
+    except (ValueError, KeyError, TypeError, AssertionError):
         return None
     return dict(value)
 

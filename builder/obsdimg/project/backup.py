@@ -22,7 +22,14 @@ from obsdimg.config.load import parse_table
 from obsdimg.core.archive import gzip, tar
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import PRIVATE_FILE, describe, private_dir, read_file, write_file
+from obsdimg.core.files import (
+    PRIVATE_FILE,
+    describe,
+    open_regular,
+    private_dir,
+    read_file,
+    write_file,
+)
 from obsdimg.core.secret import Secret, check_private_folder
 from obsdimg.core.unpack import ArchiveError, ArchiveLimits, open_gzip, read_tar
 from obsdimg.project.folder import Project
@@ -111,7 +118,7 @@ def _below(path: Path, name: str) -> Iterator[Entry]:
         status = path.lstat()
         if stat.S_ISREG(status.st_mode):
             mode = stat.S_IMODE(status.st_mode)
-            yield Entry(f"/{name}", read_file(path, "file"), mode)
+            yield Entry(f"/{name}", read_file(path, "backup", largest=LARGEST), mode)
         elif stat.S_ISLNK(status.st_mode):
             yield Entry(f"/{name}", mode=0o777, kind="link", target=str(path.readlink()))
         elif stat.S_ISDIR(status.st_mode):
@@ -137,7 +144,7 @@ def encrypt(entries: Iterable[Entry], passphrase: Secret) -> bytes:
 def read(path: Path) -> bytes:
     """The bytes of the backup at `path`.  Raises BackupError: it is none."""
     try:
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(LARGEST + 1)
     except OSError as error:
         raise BackupError(f"{path}: cannot read the backup: {describe(error)}") from error
@@ -243,4 +250,4 @@ def _is_same(path: Path, entry: Entry) -> bool:
         return path.is_symlink() and str(path.readlink()) == entry.target
     if path.is_symlink() or not path.is_file():
         return False
-    return read_file(path, "file") == entry.data
+    return read_file(path, "file", largest=LARGEST) == entry.data

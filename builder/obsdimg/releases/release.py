@@ -11,7 +11,6 @@ from __future__ import annotations
 import datetime
 import os
 import re
-import tomllib
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Annotated, Literal
 import platformdirs
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from obsdimg.core.documents import from_toml
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import read_file
 from obsdimg.core.resources import resource
@@ -274,17 +274,17 @@ def read_release(path: Path) -> Release:
     """The release in the file `path`.  Raises ReleaseError with file and key, or FileError."""
     data = read_file(path, "release file")
     try:
-        release = Release.model_validate(tomllib.loads(data.decode()))
+        release = Release.model_validate(from_toml(data))
         for kind in ("base", "pkg", "fw"):
             entry: SourcedKey | None = getattr(release.keys, kind)
             if entry is not None:
                 entry.public()
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ReleaseError(f"{path}: not TOML: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise ReleaseError(f"{path}: {where}: {first['msg']}") from error
+    except ValueError as error:
+        raise ReleaseError(f"{path}: not TOML: {error}") from error
     except VerificationError as error:
         raise ReleaseError(f"{path}: keys: {error.message}") from error
     if release.digits != path.stem:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
+from obsdimg.core.documents import from_json
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.files import private_dir, read_file, write_file
@@ -110,7 +111,7 @@ class ServerMemory:
         if not path.exists():
             return cls()
         try:
-            said = json.loads(read_file(path, "memory of the server"))
+            said = from_json(read_file(path, "memory of the server"))
             applied = said.get("applied") or {}
             area = said.get("boot_area")
             port, booted = said.get("port"), said.get("booted")

@@ -30,7 +30,7 @@ def read_block_lists(paths: Iterable[Path]) -> tuple[str, ...]:
     """Every name of all lists once, sorted."""
     names: set[str] = set()
     for path in paths:
-        text = read_file(path, "block list").decode("utf-8", "replace")
+        text = read_file(path, "block list", largest=64 << 20).decode("utf-8", "replace")
         names |= names_in(text, str(path))
     return tuple(sorted(names))
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import describe
+from obsdimg.core.files import describe, read_file
 from obsdimg.site.files import BASE_DIRECTORIES, check_path
+from obsdimg.site.sealing import LARGEST
 
 IGNORED = frozenset({".gitkeep", ".DS_Store", ".gitignore"})
 
@@ -78,6 +79,6 @@ def _target(link: Path, path: str) -> str:
 
 def _data(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path, "sealed file", largest=LARGEST)
     except OSError as error:
         raise OverlayError(f"{path}: cannot be read: {describe(error)}") from error
