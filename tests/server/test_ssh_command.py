@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from obsdimg.project.folder import Project
+from obsdimg.server.access import is_host_key_of
 from obsdimg.tunnel.hub import LINGER_SECONDS
 from support.ssh_world import SshWorld, ssh_world
 from support.wg_netns import run
@@ -83,6 +85,22 @@ def test_a_new_host_key_is_refused_until_the_old_one_is_forgotten(ssh_world: Ssh
     assert ssh_world.obsdimg("ssh", "true").returncode == 0
     ssh_world.obsdimg("ssh", "--forget")
     assert b"holds no key" in ssh_world.obsdimg("ssh", "--forget").stdout
+
+
+@pytest.mark.skipif(shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed")
+def test_a_name_that_ssh_has_hashed_is_known_again(tmp_path: Path) -> None:
+    """Debian's ssh_config says HashKnownHosts: ssh-keygen hashes as ssh does."""
+    known = tmp_path / "known_hosts"
+    key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ/y4uqPc6+x7G4bCI+QoAOiELOBERAnS3OCjU0jcQaC\n"
+    known.write_text(f"vpn {key}other {key}")
+    subprocess.run(["ssh-keygen", "-q", "-H", "-f", known], check=True, capture_output=True)
+    lines = known.read_bytes().splitlines()
+    assert all(line.startswith(b"|1|") for line in lines)
+    assert [is_host_key_of(line, "vpn") for line in lines] == [True, False]
+    for line in (b"vpn " + key.encode(), b"vpn"):
+        assert is_host_key_of(line, "vpn")
+    for line in (b"", b"|1|", b"|1|!|!|", b"|1|a|b|c", b"|1|AAAA ssh", b"vpn2 x", b"# vpn"):
+        assert not is_host_key_of(line, "vpn")
 
 
 def test_the_printed_section_serves_sftp(ssh_world: SshWorld, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from obsdimg.core.errors import ObsdimgError, UsageError
 from obsdimg.core.files import read_file, write_file
 from obsdimg.server.access import (
     ServerAccess,
+    is_host_key_of,
     join_hub,
     ssh_command,
     ssh_environment,
@@ -108,7 +109,7 @@ def _section(access: ServerAccess) -> str:
 def _forget(access: ServerAccess, ui: Ui) -> None:
     path = access.known_hosts
     lines = read_file(path, "known host keys").splitlines(True) if path.exists() else []
-    kept = [line for line in lines if line.split(b" ")[0] != access.name.encode()]
+    kept = [line for line in lines if not is_host_key_of(line, access.name)]
     if len(kept) == len(lines):
         ui.say(f"{path}: holds no key of {access.name}")
         return

@@ -7,6 +7,8 @@ contact is the right one; from then on it stands in the project's `known_hosts`.
 
 from __future__ import annotations
 
+import base64
+import hmac
 import shlex
 import subprocess
 import time
@@ -226,10 +228,24 @@ def ssh_options(access: ServerAccess, command: Sequence[str] | None = None) -> d
         "GlobalKnownHostsFile": "/dev/null",
         "StrictHostKeyChecking": "accept-new",
         "CheckHostIP": "no",
+        "HashKnownHosts": "no",
         "ConnectTimeout": "60",
         "ServerAliveInterval": "30",
         "ProxyCommand": " ".join(_word(word) for word in proxy),
     }
+
+
+def is_host_key_of(line: bytes, name: str) -> bool:
+    """Whether a line of known_hosts is about `name`: as it is, or hashed, which is what ssh writes
+    where the system's ssh_config says so (Debian's does): |1|SALT|HMAC-SHA1 (hostfile.c)."""
+    host = line.split(b" ")[0]
+    if not host.startswith(b"|1|"):
+        return host == name.encode()
+    try:
+        salt, digest = (base64.b64decode(part) for part in host.split(b"|")[2:4])
+    except ValueError:  # no base64, or not two parts
+        return False
+    return hmac.digest(salt, name.encode(), "sha1") == digest
 
 
 def _word(word: str) -> str:
