@@ -211,6 +211,13 @@ def test_a_server_of_another_release_and_options_that_exclude_each_other(
     assert b"runs 7.5, the project says 7.7" in done.stderr
     done = machine.world.obsdimg("upgrade", "--console", "x", "--no-console")
     assert done.returncode == 2
+    machine.release("7.7", FIRST_START)
+    phrase = machine.passphrase(PASSPHRASE)
+    done = machine.world.obsdimg("upgrade", "--yes", "--console", "exec:/none", *phrase)
+    assert done.returncode == 1
+    assert b"the console, where the passphrase is to be typed: " in done.stderr
+    assert b"hint: --no-console" in done.stderr
+    assert not any(line.startswith("sysupgrade") for line in machine.journal())
 
 
 def test_wireguard_moves_into_the_kernel_with_the_same_keys(local_server: LocalServer) -> None:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from obsdimg.cli.console_options import ConsoleTarget, WithConsole
+from obsdimg.cli.console_options import ConsoleTarget, ConsoleTargetError, WithConsole
 from obsdimg.cli.ui import Ui
-from obsdimg.console.errors import ConnectError, LostError
+from obsdimg.console.errors import ConnectError, ConsoleError, LostError
 from obsdimg.console.remote import RemoteConsole
 from obsdimg.console.states import Sight
 from obsdimg.console.unlock import CRASHES, Outcome, Unlocking, UnlockLimits, UnlockReport
@@ -139,10 +139,22 @@ class UpgradeConsole:
         return "from here" if self.name() is not None else "by you, at its console"
 
     def obtain(self, encrypted: bool) -> None:
-        """Have console and passphrase before anything begins, where it is typed from here."""
+        """Have the passphrase, where it is typed from here."""
         if encrypted and self.asks and self.name() is not None:
-            self._target()
             self._secret = obtain_once(self._options.passphrase_file, self._ui.ask_secret)
+
+    def prove(self, encrypted: bool) -> None:
+        """The console can be opened, before anything begins.  Raises UpgradeError."""
+        if not (encrypted and self.asks and self.name() is not None):
+            return
+        try:
+            self._target().open().close()
+        except (ConsoleError, ConsoleTargetError) as error:
+            raise UpgradeError(
+                f"the console, where the passphrase is to be typed: {error.message};"
+                " nothing was changed",
+                "--no-console: you type it yourself at both starts; or --console URL",
+            ) from error
 
     def watch(self, encrypted: bool) -> ConsoleWatch | None:
         """What looks at the console and types; None: nobody does."""

@@ -150,7 +150,7 @@ class UpgradeRun:
             raise UpgradeError(
                 f"{self.access.name}: runs {printable(runs) or 'an unknown release'}, the project"
                 f" says {said}",
-                f'set release.version = "{printable(runs)}" if that is what it was upgraded to',
+                f'set release.version = "{printable(runs)}": an upgrade goes one release at a time',
             )
         if runs == self.old and self.memory.upgrading == self.target:
             self.ui.info(
@@ -197,6 +197,7 @@ class UpgradeRun:
             self.result = "declined"
             ui.info("nothing was changed")
             return False
+        self.console.prove(report.encrypted)
         self.console.obtain(report.encrypted)
         if not report.fetched(self.target):
             begin_fetch(access, self.target, options.mirror or "")
