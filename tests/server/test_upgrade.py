@@ -241,6 +241,9 @@ def test_6_8_moves_the_tunnel_and_can_go_back(project: Project) -> None:
     assert change.by_hand == ()
     assert change.gone == ("/etc/hostname.tun0", "/etc/wireguard/server.conf")
     assert change.was == "tun0"
+    words = files.in_words()
+    assert "new /etc/hostname.wg0; gone /etc/hostname.tun0, /etc/wireguard/server.conf" in words
+    assert words.startswith("changed /etc/pf.conf, /etc/rc.d/obsdimg_wg")
     forward = "\n".join(change.forward)
     assert forward.index("rcctl -f stop obsdimg_wg") < forward.index("ifconfig wg0 create")
     assert "ifconfig wg0 inet 10.0.0.1/24" in change.forward

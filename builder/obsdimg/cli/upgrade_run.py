@@ -110,11 +110,13 @@ class UpgradeRun:
             return False
         if self.memory.upgrading == self.target or self.options.yes:
             return True
-        self.result = "declined"
-        return self.ui.confirm(
+        wanted = self.ui.confirm(
             f"{self.access.name} runs {self.target}: look at it, and bring its files and packages"
             " to that release?"
         )
+        if not wanted:
+            self.result = "declined"
+        return wanted
 
     # -- where it is
 

@@ -103,6 +103,18 @@ class ReleaseFiles:
             self.before.files[path].data == file.data for path, file in self.after.files.items()
         )
 
+    def in_words(self) -> str:
+        """What is brought after the upgrade; "" where nothing is."""
+        known = {**self.before.files, **self.old}
+        fresh = [path for path in self.after.files if path not in known]
+        changed = [
+            path
+            for path, file in self.after.files.items()
+            if path in known and known[path].data != file.data
+        ]
+        parts = (("changed", changed), ("new", fresh), ("gone", self.gone))
+        return "; ".join(f"{word} {', '.join(paths)}" for word, paths in parts if paths)
+
     def untouched(self, actual: Mapping[str, bytes]) -> tuple[ReleaseFiles, tuple[str, ...]]:
         """Without those further files that are not as the old release has them, and their paths:
         rcctl(8) and people edit them."""

@@ -267,6 +267,8 @@ def _packages(report: UpgradeReport, files: ReleaseFiles) -> list[UpgradeCheck]:
                 " port, after the upgrade; no client needs a new file",
             )
         )
+    if words := files.in_words():
+        lines.append(UpgradeCheck("new release", CheckMark.NOTE, f"files there: {words}"))
     count = len(report.packages)
     text = f"{count} installed; pkg_add -u brings those of the new release" if count else "none"
     lines.append(UpgradeCheck("packages", UpgradeMark.OK, text))
