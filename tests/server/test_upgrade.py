@@ -28,7 +28,7 @@ from obsdimg.server.state import StateError
 from obsdimg.server.upgrade_checks import (
     MIB,
     UNKNOWN_SETS,
-    UpgradeMark,
+    CheckMark,
     _key,
     _mirror,
     _room,
@@ -129,22 +129,22 @@ def test_room_is_counted_by_file_system() -> None:
     assert need["/usr"] == 64 * MIB + 2 * int(0.35 * 10 * MIB)
     lines = {line.text.partition(":")[0]: line for line in _room(said)}
     assert set(lines) == {"/", "/home", "/usr"}, "the X sets lie in /usr here"
-    assert lines["/usr"].mark is UpgradeMark.FAILED
-    assert lines["/"].mark is UpgradeMark.OK
+    assert lines["/usr"].mark is CheckMark.FAILED
+    assert lines["/"].mark is CheckMark.OK
     blind = replace(said, mirror=replace(said.mirror, sizes={}))
     assert needed_room(blind)["/home"] > UNKNOWN_SETS - 2048 * 1024
-    assert _room(replace(said, room={}))[0].mark is UpgradeMark.FAILED
+    assert _room(replace(said, room={}))[0].mark is CheckMark.FAILED
 
 
 def test_mirror_and_key_are_those_of_the_next_release() -> None:
     target = load_release("7.8")
     said = report()
-    assert _mirror(said.mirror, target).mark is UpgradeMark.OK
+    assert _mirror(said.mirror, target).mark is CheckMark.OK
     other = _mirror(replace(said.mirror, files=("base77.tgz", "bsd.rd"), said="404"), target)
-    assert other.mark is UpgradeMark.FAILED
+    assert other.mark is CheckMark.FAILED
     assert "(404)" in other.text
     assert "https://" in other.remedy
-    assert _key(target.keys.base.key, target).mark is UpgradeMark.OK
+    assert _key(target.keys.base.key, target).mark is CheckMark.OK
     assert "is not there" in _key(None, target).text
     assert "do not upgrade" in _key("RWkey", target).remedy
 

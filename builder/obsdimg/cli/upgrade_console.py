@@ -16,7 +16,7 @@ from obsdimg.core.passphrase import obtain_once
 from obsdimg.core.secret import Secret
 from obsdimg.deploy.session import store_of
 from obsdimg.project.folder import Project
-from obsdimg.server.upgrade_checks import UpgradeCheck, UpgradeMark
+from obsdimg.server.upgrade_checks import CheckMark, UpgradeCheck
 from obsdimg.server.upgrading import UpgradeError
 
 if TYPE_CHECKING:
@@ -117,17 +117,17 @@ class UpgradeConsole:
         """The line about the restarts."""
         if not encrypted:
             return UpgradeCheck(
-                "restarts", UpgradeMark.OK, "the disk is not encrypted: nobody is needed"
+                "restarts", CheckMark.OK, "the disk is not encrypted: nobody is needed"
             )
         if not self.asks:
-            return UpgradeCheck("restarts", UpgradeMark.OK, "a key disk unlocks it: leave it there")
+            return UpgradeCheck("restarts", CheckMark.OK, "a key disk unlocks it: leave it there")
         if self.name() is not None:
             return UpgradeCheck(
-                "restarts", UpgradeMark.OK, "two wait for the passphrase, which is typed from here"
+                "restarts", CheckMark.OK, "two wait for the passphrase, which is typed from here"
             )
         return UpgradeCheck(
             "restarts",
-            UpgradeMark.NOTE,
+            CheckMark.NOTE,
             "two wait for the passphrase, and no console is known here: you type it",
             "--console URL lets obsdimg do it",
         )

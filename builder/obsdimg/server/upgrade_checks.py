@@ -29,7 +29,7 @@ _WAITED_FOR: Final = ("support", "patches", "packages", "release", "project", "c
 """Findings of `status` that an upgrade mends, or that have a line of their own here."""
 
 
-class UpgradeMark(enum.StrEnum):
+class CheckMark(enum.StrEnum):
     """How a check came out."""
 
     OK = "ok"
@@ -43,18 +43,18 @@ class UpgradeCheck:
     """One line."""
 
     topic: str
-    mark: UpgradeMark
+    mark: CheckMark
     text: str
     remedy: str = ""
 
 
 def failed(checks: Sequence[UpgradeCheck]) -> list[UpgradeCheck]:
-    return [one for one in checks if one.mark is UpgradeMark.FAILED]
+    return [one for one in checks if one.mark is CheckMark.FAILED]
 
 
 def _check(topic: str, good: bool, text: str, remedy: str = "") -> UpgradeCheck:
     return UpgradeCheck(
-        topic, UpgradeMark.OK if good else UpgradeMark.FAILED, text, "" if good else remedy
+        topic, CheckMark.OK if good else CheckMark.FAILED, text, "" if good else remedy
     )
 
 
@@ -82,7 +82,7 @@ def check_beforehand(seen: Beforehand) -> list[UpgradeCheck]:
     """Every line, in the order of what can be mended first."""
     report, old, target = seen.report, seen.old, seen.target
     return [
-        UpgradeCheck("tunnel", UpgradeMark.OK, seen.way),
+        UpgradeCheck("tunnel", CheckMark.OK, seen.way),
         _check(
             "release",
             report.release == old.version,
@@ -117,17 +117,17 @@ def _kernel(state: ServerState, version: str) -> UpgradeCheck:
     if match is None or match[1] != version:
         return UpgradeCheck(
             "kernel",
-            UpgradeMark.FAILED,
+            CheckMark.FAILED,
             f"runs {printable(running[:40]) or 'an unknown one'}, which is none of the release",
             "sysupgrade would take a snapshot: look at it there (obsdimg ssh)",
         )
     if installed and not running.startswith(installed):
         return UpgradeCheck(
             "kernel",
-            UpgradeMark.NOTE,
+            CheckMark.NOTE,
             "another one is installed than runs: a patch that waits for a restart",
         )
-    return UpgradeCheck("kernel", UpgradeMark.OK, f"{match[1]} ({match[2]}) {match[3]}")
+    return UpgradeCheck("kernel", CheckMark.OK, f"{match[1]} ({match[2]}) {match[3]}")
 
 
 def _mirror(mirror: MirrorReport, target: Release) -> UpgradeCheck:
@@ -136,12 +136,12 @@ def _mirror(mirror: MirrorReport, target: Release) -> UpgradeCheck:
         known = _sizes_known(mirror)
         size = f"{sum(mirror.sizes.values()) / MIB:,.0f} MB" if known else "size unknown"
         text = f"{mirror.url} has {target.version}: {len(mirror.files)} files, {size}"
-        return UpgradeCheck("mirror", UpgradeMark.OK, text)
+        return UpgradeCheck("mirror", CheckMark.OK, text)
     others = [url for url in target.mirror_urls() if url != mirror.url]
     said = f" ({printable(mirror.said[-160:])})" if mirror.said else ""
     return UpgradeCheck(
         "mirror",
-        UpgradeMark.FAILED,
+        CheckMark.FAILED,
         f"{mirror.url} has no signed list of {target.version}{said}",
         f"--mirror URL takes another, for instance {' or '.join(others[:3])}",
     )
@@ -204,9 +204,7 @@ def _room(report: UpgradeReport) -> list[UpgradeCheck]:
         free[room.mounted] = room.free * 1024
     if not wanted:
         return [
-            UpgradeCheck(
-                "room", UpgradeMark.FAILED, "df tells nothing", "look there: obsdimg ssh df"
-            )
+            UpgradeCheck("room", CheckMark.FAILED, "df tells nothing", "look there: obsdimg ssh df")
         ]
     return [
         _check(
@@ -221,16 +219,14 @@ def _room(report: UpgradeReport) -> list[UpgradeCheck]:
 
 def _files(change: Change) -> list[UpgradeCheck]:
     if change.empty:
-        return [UpgradeCheck("files", UpgradeMark.OK, "as in the project")]
+        return [UpgradeCheck("files", CheckMark.OK, "as in the project")]
     if change.by_hand:
         text = f"changed there, not by obsdimg: {', '.join(change.by_hand)}"
     else:
         count = len(change.files)
         text = f"{count} file{'s are' if count != 1 else ' is'} not as in the project"
     return [
-        UpgradeCheck(
-            "files", UpgradeMark.FAILED, text, "obsdimg apply shows it, and makes them one"
-        )
+        UpgradeCheck("files", CheckMark.FAILED, text, "obsdimg apply shows it, and makes them one")
     ]
 
 
@@ -239,9 +235,7 @@ def _findings(findings: Sequence[Finding]) -> list[UpgradeCheck]:
     lines = [
         UpgradeCheck(
             one.topic,
-            UpgradeMark.FAILED
-            if one.level is Level.BAD or one.topic == "clock"
-            else UpgradeMark.NOTE,
+            CheckMark.FAILED if one.level is Level.BAD or one.topic == "clock" else CheckMark.NOTE,
             one.text,
             one.remedy,
         )
@@ -250,9 +244,7 @@ def _findings(findings: Sequence[Finding]) -> list[UpgradeCheck]:
         and one.topic not in (*_WAITED_FOR, "kernel")
         and not (one.topic == "disk" and one.level is Level.WARN)
     ]
-    return lines or [
-        UpgradeCheck("state", UpgradeMark.OK, "nothing that `obsdimg status` calls bad")
-    ]
+    return lines or [UpgradeCheck("state", CheckMark.OK, "nothing that `obsdimg status` calls bad")]
 
 
 def _packages(report: UpgradeReport, files: ReleaseFiles) -> list[UpgradeCheck]:
@@ -262,7 +254,7 @@ def _packages(report: UpgradeReport, files: ReleaseFiles) -> list[UpgradeCheck]:
         lines.append(
             UpgradeCheck(
                 "WireGuard",
-                UpgradeMark.NOTE,
+                CheckMark.NOTE,
                 f"moves from wireguard-go ({was}) into the kernel ({now}) with the same keys and"
                 " port, after the upgrade; no client needs a new file",
             )
@@ -271,7 +263,7 @@ def _packages(report: UpgradeReport, files: ReleaseFiles) -> list[UpgradeCheck]:
         lines.append(UpgradeCheck("new release", CheckMark.NOTE, f"files there: {words}"))
     count = len(report.packages)
     text = f"{count} installed; pkg_add -u brings those of the new release" if count else "none"
-    lines.append(UpgradeCheck("packages", UpgradeMark.OK, text))
+    lines.append(UpgradeCheck("packages", CheckMark.OK, text))
     return lines
 
 
@@ -315,9 +307,9 @@ def check_afterwards(seen: Afterwards) -> list[UpgradeCheck]:
         ),
     ]
     for name, (good, answer) in seen.inside.items():
-        bad = UpgradeMark.NOTE if name in seen.hygiene else UpgradeMark.FAILED
+        bad = CheckMark.NOTE if name in seen.hygiene else CheckMark.FAILED
         lines.append(
-            UpgradeCheck("inside", UpgradeMark.OK, name)
+            UpgradeCheck("inside", CheckMark.OK, name)
             if good
             else UpgradeCheck(
                 "inside",
@@ -327,7 +319,7 @@ def check_afterwards(seen: Afterwards) -> list[UpgradeCheck]:
             )
         )
     lines += [
-        UpgradeCheck(one.topic, UpgradeMark.FAILED, one.text, one.remedy)
+        UpgradeCheck(one.topic, CheckMark.FAILED, one.text, one.remedy)
         for one in findings
         if one.level is Level.BAD and one.topic not in ("support", "boot area", "disk")
     ]
@@ -344,11 +336,11 @@ def check_afterwards(seen: Afterwards) -> list[UpgradeCheck]:
         lines.append(
             UpgradeCheck(
                 "sysmerge",
-                UpgradeMark.NOTE,
+                CheckMark.NOTE,
                 f"left for you: {', '.join(printable(one) for one in report.leftovers[:8])}",
                 "it asks what to do with each: obsdimg ssh, then doas sysmerge",
             )
         )
     else:
-        lines.append(UpgradeCheck("sysmerge", UpgradeMark.OK, "merged all by itself"))
+        lines.append(UpgradeCheck("sysmerge", CheckMark.OK, "merged all by itself"))
     return lines
