@@ -27,8 +27,6 @@ from obsdimg.iso.view import CHANGED, SECTOR, View, sectors
 
 MAX_SIZE = 2**32 - 1
 """Bytes of the largest extent, and sectors of the largest volume: the fields have 32 bits."""
-MAX_DIRECTORIES = 0xFFFF
-"""A path table numbers directories in 16 bits."""
 _DEEPEST = 7
 """Levels of directories below which pycdlib moves new ones elsewhere (ECMA-119, 6.8.2.1)."""
 _FILE, _LISTING, _DIRECTORY = 0o100644, 0o100444, 0o40755
@@ -37,11 +35,10 @@ _LISTING_NAME = transtbl.NAME.decode()
 
 @dataclass(frozen=True)
 class PutFile:
-    """A file that was put in: absolute name, ISO 9660 identifier, size in bytes, first sector,
-    whether it took the place of another, and SHA-256 in hex, once it is written."""
+    """A file that was put in: absolute name, size in bytes, first sector, whether it took the
+    place of another, and SHA-256 in hex, once it is written."""
 
     path: str
-    iso_name: str
     size: int
     extent: int
     replaced: bool
@@ -222,8 +219,6 @@ class _Edit:
     def placed(self, start: int) -> IsoLayout:
         """The layout with everything that is new behind sector `start`."""
         directories = list(_directories(self._root))
-        if len(directories) > MAX_DIRECTORIES:
-            raise IsoError(f"more than {MAX_DIRECTORIES} directories")
         moved, end = self._place_directories(directories, start)
         pvd = self.disc.pvd
         tables: list[tuple[int, int]] = []
@@ -242,8 +237,7 @@ class _Edit:
             record = self._files[path]
             size, extent = record.data_length, end if record.data_length else 0
             record.set_data_location(extent, 0)
-            identifier, replaced = record.file_ident.decode(), path in self._named
-            files.append(PutFile(path, identifier, size, extent, replaced))
+            files.append(PutFile(path, size, extent, path in self._named))
             end += sectors(size)
         if end > MAX_SIZE:
             raise IsoError("too large with what is put in")
