@@ -40,6 +40,24 @@ def test_every_name_of_the_card_gets_the_installers_file(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("shell", SHELLS)
+def test_an_empty_pf_conf_is_replaced_before_it_is_loaded_even_if_hostname_wg0_is_empty(
+    tmp_path: Path, shell: str
+) -> None:
+    """Seen on a private 7.7: both files empty, and pf loaded no rule at all."""
+    text = content(planned('[network]\nalso = ["em0"]\n', "7.7"), "/obsdimg.steps")
+    part = text[text.index("obsdimg_file=/etc/hostname.vio0") : text.index("# --- the name")]
+    card = tmp_path / "hostname.vio0"
+    run = f"obsdimg_die() {{ exit 1; }}\n{part.replace('/etc/', f'{tmp_path}/')}"
+    subprocess.run([program(shell), "-ec", run], check=True)
+    assert not card.exists(), "a card without an address has no file"
+    card.write_text("inet autoconf\n")
+    for _ in range(2):
+        subprocess.run([program(shell), "-ec", run], check=True)
+    assert card.read_text() == "inet autoconf\n!/usr/local/sbin/obsdimg-tunnel choose pf\n"
+    assert text.index("obsdimg-tunnel choose pf") < text.index("for obsdimg_name"), "and its copies"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
 @pytest.mark.parametrize("gateway", ["fe80::1", "fe80::1%vio0"])
 def test_a_link_local_gateway_is_behind_whichever_card_is_there(
     tmp_path: Path, gateway: str, shell: str

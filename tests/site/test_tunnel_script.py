@@ -240,6 +240,18 @@ def test_a_copy_that_fails_leaves_the_old_one(tunnel: Tunnel) -> None:
     assert [p.name for p in tunnel.good.iterdir()] == [tunnel.file.name]
 
 
+def test_a_pf_conf_that_was_put_back_is_loaded_at_once(tunnel: Tunnel) -> None:
+    """rc(8) has loaded the empty one by then, if hostname.wg0 was empty as well: all passed."""
+    assert tunnel.call("keep", "pf") == 0
+    tunnel.pf.write_text("")
+    before = len(tunnel.bench.journal())
+    assert tunnel.call("choose", "pf") == 2
+    assert f"pfctl -f {tunnel.pf}" in tunnel.bench.journal()[before:]
+    before = len(tunnel.bench.journal())
+    assert tunnel.call("choose", "pf") == 0
+    assert tunnel.bench.journal()[before:] == [], "what is whole is left alone"
+
+
 def test_an_empty_pf_conf_gives_way_and_one_that_pf_refuses_is_not_kept(tunnel: Tunnel) -> None:
     rules = tunnel.pf.read_text()
     assert tunnel.call("keep", "pf") == 0
