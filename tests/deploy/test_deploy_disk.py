@@ -106,6 +106,11 @@ def test_what_cannot_become_a_machine_is_said_before_anything_is_made(b: Bench) 
     libvirt = b.run("deploy", "--yes", "--disk", _disk(b, "vpn.raw.zst"))
     assert libvirt.returncode == 1 and "takes qcow2 and raw images only" in libvirt.stderr
     assert "obsdimg disk --format qcow2" in libvirt.stderr
+    text = (b.root / "obsdimg.toml").read_text()
+    assert "[host]\n" in text
+    (b.root / "obsdimg.toml").write_text(text.replace("[host]\n", '[host]\nconsole = "com0"\n'))
+    serial = b.run("deploy", "--yes", "--iso", str(b.iso))
+    assert serial.returncode == 1 and "on the serial line" in serial.stderr
     assert b.fake.created == [] and not b.state_path.exists()
 
 

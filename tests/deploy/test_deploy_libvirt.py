@@ -23,7 +23,7 @@ from obsdimg.deploy.libvirt import Libvirt
 from obsdimg.deploy.libvirt_volumes import LibvirtVolumes
 from obsdimg.deploy.provider import DeployError, InstanceSpec, ProviderError
 from obsdimg.deploy.registry import MODULES, opener
-from obsdimg.deploy.session import call_at
+from obsdimg.deploy.session import call_at, require_screen
 from obsdimg.deploy.virsh import Virsh
 from support.libvirt_world import URI, World, world
 from support.loader_guest import make_disk
@@ -46,6 +46,14 @@ def test_a_machine_starts_its_disk_before_the_iso_and_shows_itself_on_loopback_o
     assert [i.find("source").get("network") for i in xml.iter("interface")] == [  # type: ignore[union-attr]
         "default", "private",
     ]  # fmt: skip
+
+
+def test_a_machine_has_the_serial_port_to_which_boot_conf_may_send_the_loader() -> None:
+    """Without one a 7.7 with host.console = com0 stopped at `switching console to com0`."""
+    xml = ET.fromstring(domain_xml.domain(MACHINE))
+    (serial,) = xml.iter("serial")
+    assert serial.get("type") == "pty"
+    assert [e.get("port") for e in serial.iter("target")] == ["0"]
 
 
 def test_names_cannot_break_out_of_the_xml() -> None:
@@ -140,6 +148,26 @@ def test_behind_nat_on_another_host_the_endpoint_must_be_known(
                 with pytest.raises(DeployError, match="itself reaches addresses") as caught:
                     call_at(config, there)
                 assert "forward port 53/udp" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("console", "encryption", "seen"),
+    [("vga", "passphrase", True), ("com0", "none", True), ("com0", "passphrase", False)],
+)
+def test_an_iso_that_asks_on_the_serial_line_is_refused_before_anything_is_made(
+    console: str, encryption: str, seen: bool
+) -> None:
+    """deploy would look at a blank screen for hours."""
+    config = _config(URI, None)
+    host = config.host.model_copy(update={"console": console})
+    disk = config.disk.model_copy(update={"encryption": encryption})
+    config = config.model_copy(update={"host": host, "disk": disk})
+    if seen:
+        require_screen(config)
+        return
+    with pytest.raises(DeployError, match="asks for the passphrase on the serial line") as caught:
+        require_screen(config)
+    assert "deploy --disk" in str(caught.value.hint)
 
 
 def _config(uri: str, endpoint: str | None) -> Config:

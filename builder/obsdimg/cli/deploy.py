@@ -124,6 +124,8 @@ def run(options: Options, ui: Ui) -> int:
             f"{store.path(name)}: this deployment was begun with a disk",
             "give the same --disk again; obsdimg deploy destroy gives it up",
         )
+    if options.console is None and (begun is None or not begun.installed):
+        session.require_screen(project.config)
     path = session.image_path(project, options.iso)
     check_image(path, options.allow_secrets)
     with store.lock(name), session.open_provider(project, options.token_file) as provider:

@@ -30,7 +30,7 @@ class Machine:
 
 
 def domain(machine: Machine) -> str:
-    """virtio disk and network, BIOS or UEFI, VGA with VNC on the hypervisor's loopback.
+    """virtio disk and network, BIOS or UEFI, VGA with VNC on the hypervisor's loopback, com0.
 
     The disk starts before the CD: an empty disk lets the ISO start, an installed one does not.
     """
@@ -61,6 +61,8 @@ def domain(machine: Machine) -> str:
     _card(devices, machine.network, machine.mac)
     if machine.private_network:
         _card(devices, machine.private_network, None)
+    # Without a port a loader that boot.conf sends to com0 hangs there (seen on a 7.7).
+    _add(_add(devices, "serial", type="pty"), "target", port="0")
     graphics = _add(
         devices, "graphics", type="vnc", autoport="yes", passwd=machine.console_password
     )

@@ -62,6 +62,21 @@ def disk_forms(project: Project) -> tuple[Form, ...]:
     return ("qcow2", "raw") if project.config.deploy.provider == "libvirt" else ("raw",)
 
 
+def require_screen(config: Config) -> None:
+    """Raise DeployError where the encryption step of an ISO would ask on the serial line: of
+    libvirt's machines `deploy` sees the screen."""
+    if (
+        config.deploy.provider == "libvirt"
+        and config.host.console == "com0"
+        and config.disk.encryption == "passphrase"
+    ):
+        raise DeployError(
+            "host.console = com0: the installation asks for the passphrase on the serial line, and"
+            " deploy types on the machine's screen",
+            'set host.console = "vga" and build again; or `obsdimg disk`, then deploy --disk',
+        )
+
+
 def uefi_for(project: Project, manifest: DiskManifest) -> bool:
     """Whether the machine is to be one with UEFI: as its disk needs it; with one for both, as
     `deploy.firmware` says, which is libvirt's."""
