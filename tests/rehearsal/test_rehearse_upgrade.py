@@ -10,7 +10,13 @@ import pytest
 from obsdimg.cli.main import main
 from obsdimg.rehearsal import Rehearsal, RehearsalLimits, RehearsalVerdict
 from obsdimg.rehearsal.upgrade import UpgradeQuestions, auto_upgrade, rehearse_upgrade_tree
-from support.rehearsal_stage import Stage, dotted, make_source_stage, make_stage
+from support.rehearsal_stage import (
+    Stage,
+    dotted,
+    make_source_stage,
+    make_stage,
+    make_standin_stage,
+)
 
 
 @pytest.fixture(params=["66", "77", "78"])
@@ -73,6 +79,44 @@ def test_what_an_upgrade_would_stop_at_is_found(
     assert result.verdict is RehearsalVerdict.UNKNOWN_QUESTION, result.transcript
     assert says in result.message
     assert not result.passed
+
+
+PROFILE = """\
+echo "Performing non-interactive upgrade..."
+mount -t ffs -r /dev/sd0a /mnt || echo "sd0a is no file system"
+mount -t ffs -r /dev/sd1a /mnt
+ls -d /mnt/bsd.upgrade /mnt/etc/fstab /mnt/bin
+cat /mnt/auto_upgrade.conf
+umount /mnt
+ls /mnt | grep -q . && echo "something stays behind"
+mount -t ffs -o rw /dev/sd1a /mnt
+ls /mnt/home/_sysupgrade | sed 's/^/set /'
+ftp -D Installing -Vmo - file:///mnt//home/_sysupgrade/base66.tgz | tar -zxpf - -C /mnt
+cat /mnt/usr/share/base
+installboot -r /mnt sd1
+exec reboot
+"""
+"""What the genuine script does with the disk, for where that is not at hand."""
+
+
+def test_the_disk_holds_what_sysupgrade_leaves() -> None:
+    stage = make_standin_stage()
+    stage.tree.pop("/auto_install.conf")
+    stage.put("/.profile", PROFILE)
+    machine = replace(stage.machine, version="6.6")
+    result = rehearse_upgrade_tree(
+        stage.tree, stage.cd(), machine, limits=RehearsalLimits(60.0, 15.0)
+    )
+    said = result.transcript
+    assert "sd0a is no file system" in said, "the encrypted disk itself"
+    assert "/mnt/bsd.upgrade" in said
+    assert "Pathname to the sets = /home/_sysupgrade/" in said
+    assert "something stays behind" not in said
+    listed = {line.removeprefix("set ") for line in said.splitlines() if line.startswith("set ")}
+    assert {"SHA256", "base66.tgz", "bsd.rd", "comp66.tgz"} <= listed
+    assert not {"SHA256.sig", "site66.tgz"} & listed
+    assert said.rstrip().endswith("syncing disks... done")
+    assert [one.name for one in result.sets if one.installed] == ["base66.tgz"]
 
 
 def test_the_response_file_is_that_of_the_release_before() -> None:
