@@ -149,7 +149,8 @@ class Writing:
             raise TargetError(
                 f"{self.rescue.target}: does not keep what is written: {len(wrong)} pieces differ,"
                 f" the first at MiB {wrong[0].first}",
-                "the disk or the memory of that machine is broken: do not use it",
+                "its disk or its memory is broken, or what a virtual disk is kept on is full:"
+                " do not use it",
             )
 
     # -- reading
