@@ -116,9 +116,7 @@ class UpgradeConsole:
     def check(self, encrypted: bool) -> UpgradeCheck:
         """The line about the restarts."""
         if not encrypted:
-            return UpgradeCheck(
-                "restarts", CheckMark.OK, "the disk is not encrypted: nobody is needed"
-            )
+            return UpgradeCheck("restarts", CheckMark.OK, "the disk is not encrypted")
         if not self.asks:
             return UpgradeCheck("restarts", CheckMark.OK, "a key disk unlocks it: leave it there")
         if self.name() is not None:
