@@ -18,7 +18,8 @@ from obsdimg.deploy.hosting import FromHere
 from obsdimg.deploy.image import load_image
 from obsdimg.deploy.provider import DeployError
 from obsdimg.deploy.serve import FileServer
-from obsdimg.deploy.session import begin, store_of, wanted_instance
+from obsdimg.deploy.session import at_region, begin, store_of, wanted_instance
+from obsdimg.deploy.state import State
 from obsdimg.deploy.steps import Deployment
 from obsdimg.deploy.uploading import Upload
 from obsdimg.deploy.vultr import Vultr
@@ -253,10 +254,44 @@ def through(work: Deployment, project: Project, b: Bench) -> None:
     place = ("127.0.0.1", free_port(socket.SOCK_STREAM))
     upload = Upload(work.provider, work.store, work.state, limits=work.limits)
     upload.upload(load_image(b.iso, False), FromHere(place, place), False)
-    work.create(wanted_instance(project.config, None, None))
+    work.create(wanted_instance(project.config, None))
     caller = first_caller(plan_clients(project.config, project.keys(make=False)))
     assert caller is not None
     work.await_installation(caller, lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("provider", "lives", "begun", "option", "found"),
+    [
+        ("libvirt", False, "", None, "ams"),
+        ("libvirt", False, "", "fast", "fast"),
+        ("libvirt", False, "fast", None, "fast"),
+        ("libvirt", False, "fast", "fast", "fast"),
+        ("libvirt", False, "fast", "slow", "begun in fast"),
+        ("vultr", False, "fra", "ams", "ams"),
+        ("vultr", False, "fra", None, "ams"),
+        ("vultr", True, "fra", None, "fra"),
+        ("vultr", True, "fra", "ams", "begun in fra"),
+    ],
+)
+def test_everything_of_a_deployment_lies_in_one_region(
+    tmp_path: Path, provider: str, lives: bool, begun: str, option: str | None, found: str
+) -> None:
+    """libvirt's is a storage pool: the ISO, the disk and the removal must mean the same one."""
+    config = tmp_path / "obsdimg.toml"
+    config.write_text(
+        f'[release]\nversion = "7.9"\n[deploy]\nprovider = "{provider}"\nregion = "ams"\n'
+    )
+    project = Project.open(config)
+    state = State.begin("vpn", provider, "vpn", "0" * 64, "0" * 128, 1, "iso")
+    state.region, state.instance.id = begun, "17" if lives else None
+    if found.startswith("begun"):
+        with pytest.raises(DeployError, match=found) as caught:
+            at_region(project, state, option)
+        assert "leave --region out" in str(caught.value.hint)
+        return
+    assert at_region(project, state, option).config.deploy.region == found
+    assert at_region(project, None, option).config.deploy.region == option or option is None
 
 
 # -- bad input: each one message and, where something can be done, a hint

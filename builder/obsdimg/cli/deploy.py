@@ -98,9 +98,10 @@ def run(options: Options, ui: Ui) -> int:
     project = open_project(options)
     name = options.name or project.config.host.name
     store = session.store_of(project)
+    begun = store.load(name)
+    project = session.at_region(project, begun, options.region)
     if options.action == "status":
         return _status(project, name, options, ui)
-    begun = store.load(name)
     if options.action == "destroy":
         kind = "iso" if begun is None else begun.kind
         with store.lock(name), session.open_provider(project, options.token_file, kind) as provider:
@@ -148,7 +149,7 @@ def _deploy(
         project, store, name, label, image, "iso" if options.disk is None else "disk"
     )
     work = Deployment(provider, store, state, limits=limits, progress=progress, say=ui.info)
-    wish = session.wanted_instance(project.config, options.region, options.plan)
+    wish = session.wanted_instance(project.config, options.plan)
     if state.instance.lives:
         state.call_at = session.call_at(project.config, provider)  # it may have changed
     else:
@@ -157,6 +158,7 @@ def _deploy(
         state.call_at = session.call_at(project.config, provider)
         _agree(offer, wish, state, image, project, options, ui)
         work.refuse_taken()
+        state.region = wish.region
         upload = Upload(provider, store, state, limits=limits, progress=progress, say=ui.info)
         with store.nothing_left(state):
             upload.upload(image, hosting, settings.keep_object)

@@ -27,6 +27,7 @@ def run(options: Options, ui: Ui) -> int:
     settings = project.config.deploy
     name = options.name or project.config.host.name
     store = session.store_of(project)
+    project = session.at_region(project, store.load(name))
     progress = ui.progress()
     path = session.image_path(project, options.iso)
     # What the words and the files here say, before any credential is looked for.
@@ -37,6 +38,7 @@ def run(options: Options, ui: Ui) -> int:
         image = load_image(path, options.allow_secrets, progress, image_key(project.root))
         state = session.begin(project, store, name, settings.label or name, image)
         hosting = session.hosting_of(project, hosting_choice(options), state)
+        state.region = session.region_of(project.config)
         with store.nothing_left(state):
             work = Upload(
                 provider, store, state, limits=limits, progress=progress, say=ui.info

@@ -57,6 +57,27 @@ def open_provider(
         yield provider
 
 
+def at_region(project: Project, begun: State | None, region: str | None = None) -> Project:
+    """The project in the region where `begun` is, or else in `region` (None: as configured).
+
+    Raises DeployError: with libvirt it is a storage pool, and what was begun lies in another.
+    """
+    settings = project.config.deploy
+    if begun is not None and begun.region:
+        fixed = begun.instance.lives or settings.provider == "libvirt"
+        if fixed and region not in (None, begun.region):
+            raise DeployError(
+                f"--region {region}: this deployment was begun in {begun.region}",
+                "leave --region out; obsdimg deploy destroy gives it up",
+            )
+        region = begun.region if fixed else region
+    if region is None:
+        return project
+    deploy = settings.model_copy(update={"region": region})
+    config = project.config.model_copy(update={"deploy": deploy})
+    return Project(project.config_path, config, project.server)
+
+
 def disk_forms(project: Project) -> tuple[Form, ...]:
     """The forms in which the provider takes a disk, the best first."""
     return ("qcow2", "raw") if project.config.deploy.provider == "libvirt" else ("raw",)
@@ -235,7 +256,13 @@ def begin(
     return state
 
 
-def wanted_instance(config: Config, region: str | None, plan: str | None) -> WantedInstance:
+def region_of(config: Config) -> str:
+    """Where machines are made; libvirt's usual storage pool is `default`."""
+    settings = config.deploy
+    return settings.region or ("default" if settings.provider == "libvirt" else "")
+
+
+def wanted_instance(config: Config, plan: str | None) -> WantedInstance:
     """What the configuration asks for.  Raises DeployError for a network without a subnet."""
     settings = config.deploy
     network, subnet = settings.private_network, ""
@@ -251,7 +278,7 @@ def wanted_instance(config: Config, region: str | None, plan: str | None) -> Wan
     filtered = settings.firewall and settings.provider != "libvirt"
     ports = (config.tunnel.port, *config.tunnel.also_ports) if filtered else ()
     return WantedInstance(
-        region=region or settings.region or ("default" if settings.provider == "libvirt" else ""),
+        region=region_of(config),
         plan=plan or settings.plan,
         hostname=config.host.name,
         ipv6=config.network.ipv6 == "autoconf",
