@@ -272,3 +272,18 @@ def test_a_mirror_that_does_not_answer_holds_nothing_up(tmp_path: Path, shell: s
     state = parse_state(done.stdout)
     assert state.missing is None
     assert state.packages is None
+
+
+@pytest.mark.parametrize("shell", ["mksh", "lksh"])
+def test_a_mirror_that_answers_is_not_waited_for_any_longer(shell: str) -> None:
+    """In a pipe and in a substitution, as the scripts ask; once each took the whole limit."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is missing")
+    text = remote_script("asking.sh", seconds="3600")
+    asked = (
+        'limited echo one | cat; x=$(limited echo two); echo "$x"; limited sh -c "exit 3"; echo $?'
+    )
+    done = subprocess.run(
+        [shell, "-s"], input=f"{text}\n{asked}\n", capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout.split() == ["one", "two", "3"]
