@@ -5,15 +5,16 @@ section() {
 }
 
 # At most so many seconds for a program that asks the network; timeout(1) is not in 6.6.  The guard is
-# a program of its own and ends by SIGKILL: a subshell of OpenBSD's ksh keeps the pipe to whom this
-# writes, and takes a SIGTERM only when its sleep(1) is over (seen on 7.7: every question took the limit).
+# a program of its own and waits in the background: a subshell of OpenBSD's ksh keeps the pipe to whom
+# this writes, and takes a signal only when its sleep(1) is over (7.7: every question took the limit).
 limited() {
 	"$@" 2>/dev/null </dev/null &
 	asked=$!
-	sh -c 'sleep "$1"; kill "$2"' guard "$seconds" "$asked" >/dev/null 2>&1 </dev/null &
+	sh -c 'trap "kill \$!; exit" TERM; sleep "$1" & wait; kill "$2"' guard "$seconds" "$asked" \
+		>/dev/null 2>&1 </dev/null &
 	guard=$!
 	wait "$asked"
 	result=$?
-	kill -9 "$guard" 2>/dev/null
+	kill "$guard" 2>/dev/null
 	return $result
 }

@@ -279,7 +279,7 @@ def test_a_mirror_that_answers_is_not_waited_for_any_longer(shell: str) -> None:
     """In a pipe and in a substitution, as the scripts ask; once each took the whole limit."""
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is missing")
-    text = remote_script("asking.sh", seconds="3600")
+    text = remote_script("asking.sh", seconds="120")
     asked = (
         'limited echo one | cat; x=$(limited echo two); echo "$x"; limited sh -c "exit 3"; echo $?'
     )
