@@ -86,6 +86,7 @@ class ConsoleWatch:
         self._work.close()
 
     def _note(self, what: str) -> None:
+        what = what.removesuffix(": the machine started from the ISO")  # here it is the upgrade's
         if what != self._last:
             self._last = what
             self._tell(what)
