@@ -131,7 +131,9 @@ def test_without_a_terminal_it_fails_before_anything_is_fetched_or_made(
         file.write_text(phrase)
         file.chmod(0o600)
         words = ["--passphrase-file", str(file)]
-    for more in ([], ["--iso", "nothing.iso"]):
+    iso = project / "nothing.iso"
+    iso.write_bytes(b"not an ISO")
+    for more in ([], ["--iso", str(iso)]):
         config = ["-c", str(project / "obsdimg.toml")]
         mode = more or ["--stand-in"]
         assert main(["build", *config, *mode, *words]) == 1
