@@ -8,6 +8,12 @@ if ! mkdir "$dir" 2>/dev/null; then
 		echo "@ busy"
 		exit 0
 	fi
+	# It has ended since it was asked for.
+	if [ "$(cat "$dir/result" 2>/dev/null)" = "fetched $next" ] && [ -x /bsd.upgrade ] &&
+		[ -f /auto_upgrade.conf ]; then
+		echo "@ busy"
+		exit 0
+	fi
 	rm -rf "$dir"
 	mkdir "$dir" || exit 1
 fi
