@@ -1,4 +1,4 @@
-"""Options that `console` and `unlock` share, and from them a console."""
+"""Options that `console`, `unlock` and `upgrade` share, and from them a console."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from obsdimg.console.address import Address, from_argument, is_address, parse
 from obsdimg.console.errors import AddressError
 from obsdimg.console.remote import RemoteConsole, open_console
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.passphrase import private_line
+from obsdimg.core.passphrase import VARIABLE, private_line
 from obsdimg.core.secret import Secret
 from obsdimg.deploy.session import open_provider, store_of
 from obsdimg.deploy.state import State
@@ -29,8 +29,45 @@ class ConsoleTargetError(ObsdimgError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class WithConsole(WithConfig):
-    """`[NAME|URL]`, the console's password, certificates, and the provider's token."""
+class ConsoleKeys:
+    """The console's password, certificates, and the provider's token."""
+
+    password_file: Path | None = option(
+        "--password-file",
+        type=Path,
+        metavar="F",
+        help=f"the console's password (default: {PASSWORD_VARIABLE}, or asked for)",
+    )
+    ca: Path | None = option(
+        "--ca", type=Path, metavar="F", help="wss: trust the certificates in F, not the system's"
+    )
+    token_file: Path | None = option(
+        "--token-file", type=Path, metavar="F", help="the token (default: VULTR_API_KEY, keyring)"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnlockOptions:
+    """The disk's passphrase, typed at the boot loader."""
+
+    passphrase_file: Path | None = option(
+        "--passphrase-file",
+        type=Path,
+        metavar="F",
+        help=f"the disk's passphrase (default: {VARIABLE}, or asked for)",
+    )
+    answer_limit: float = option(
+        "--answer-limit",
+        type=values.seconds(1, 86400),
+        default=300.0,
+        metavar="S",
+        help="how long the loader may compute over the passphrase (default: 300)",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithConsole(ConsoleKeys, WithConfig):
+    """`[NAME|URL]`, and how to get in there."""
 
     target: str | None = argument(
         metavar="NAME|URL",
@@ -40,27 +77,12 @@ class WithConsole(WithConfig):
         " vnc://HOST:PORT, vnc+unix:///PATH, ws://…, wss://…, serial+unix:///PATH,"
         " serial:///dev/TTY, exec:COMMAND, or @FILE that holds one",
     )
-    password_file: Path | None = option(
-        "--password-file",
-        type=Path,
-        metavar="F",
-        help=f"the console's password (default: {PASSWORD_VARIABLE}, or asked for)",
-    )
-    ca: Path | None = option(
-        "--ca",
-        type=Path,
-        metavar="F",
-        help="wss: trust the certificates in F, not the system's",
-    )
     connect_limit: float = option(
         "--connect-limit",
         type=values.seconds(0.1, 3600),
         default=20.0,
         metavar="S",
         help="default: 20 seconds",
-    )
-    token_file: Path | None = option(
-        "--token-file", type=Path, metavar="F", help="the token (default: VULTR_API_KEY, keyring)"
     )
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from obsdimg.cli import values
-from obsdimg.cli.console_options import ConsoleTarget, ConsoleTargetError, WithConsole
+from obsdimg.cli.console_options import (
+    ConsoleTarget,
+    ConsoleTargetError,
+    UnlockOptions,
+    WithConsole,
+)
 from obsdimg.cli.options import flag, option
 from obsdimg.cli.ui import Ui
 from obsdimg.console.unlock import Outcome, Unlocking, UnlockLimits, UnlockReport
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.passphrase import VARIABLE, obtain_once
+from obsdimg.core.passphrase import obtain_once
 from obsdimg.deploy.handshake import first_caller
 from obsdimg.site.clients import plan_clients
 from obsdimg.tunnel.endpoint import Endpoint
@@ -45,15 +49,9 @@ class UnlockError(ObsdimgError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithConsole):
+class Options(UnlockOptions, WithConsole):
     """What the command line says."""
 
-    passphrase_file: Path | None = option(
-        "--passphrase-file",
-        type=Path,
-        metavar="F",
-        help=f"the disk's passphrase (default: {VARIABLE}, or asked for)",
-    )
     wait: float | None = option(
         "--wait",
         type=values.seconds(0, 7 * 86400),
@@ -66,13 +64,6 @@ class Options(WithConsole):
         default=90.0,
         metavar="S",
         help="without --wait: how long the prompt may take (default: 90)",
-    )
-    answer_limit: float = option(
-        "--answer-limit",
-        type=values.seconds(1, 86400),
-        default=300.0,
-        metavar="S",
-        help="how long the loader may compute over the passphrase (default: 300)",
     )
     boot_limit: float = option(
         "--boot-limit",

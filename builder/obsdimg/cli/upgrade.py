@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from obsdimg.cli import values
-from obsdimg.cli.console_options import PASSWORD_VARIABLE
+from obsdimg.cli.console_options import ConsoleKeys, UnlockOptions
 from obsdimg.cli.options import flag, option
 from obsdimg.cli.reaching import WithServer
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.upgrade_run import UpgradeRun
 from obsdimg.core.errors import ObsdimgError, UsageError
-from obsdimg.core.passphrase import VARIABLE
 
 
 class UpgradeUsageError(UsageError):
@@ -20,7 +18,7 @@ class UpgradeUsageError(UsageError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options(WithServer):
+class Options(UnlockOptions, ConsoleKeys, WithServer):
     """What the command line says."""
 
     check: bool = flag("--check", help="only the checks; nothing is changed, nothing is fetched")
@@ -37,37 +35,12 @@ class Options(WithServer):
     no_console: bool = flag(
         "--no-console", help="type no passphrase: you unlock the server twice elsewhere"
     )
-    passphrase_file: Path | None = option(
-        "--passphrase-file",
-        type=Path,
-        metavar="F",
-        help=f"the disk's passphrase (default: {VARIABLE}, or asked for)",
-    )
-    password_file: Path | None = option(
-        "--password-file",
-        type=Path,
-        metavar="F",
-        help=f"the console's password (default: {PASSWORD_VARIABLE}, or asked for)",
-    )
-    ca: Path | None = option(
-        "--ca", type=Path, metavar="F", help="wss: trust the certificates in F, not the system's"
-    )
-    token_file: Path | None = option(
-        "--token-file", type=Path, metavar="F", help="the token (default: VULTR_API_KEY, keyring)"
-    )
     fetch_limit: float = option(
         "--fetch-limit",
         type=values.seconds(1, 86400),
         default=7200.0,
         metavar="S",
         help="how long the server may fetch and verify (default: 7200)",
-    )
-    answer_limit: float = option(
-        "--answer-limit",
-        type=values.seconds(1, 86400),
-        default=300.0,
-        metavar="S",
-        help="how long the loader may compute over the passphrase (default: 300)",
     )
     limit: float = option(
         "--limit",
