@@ -407,6 +407,32 @@ def test_what_is_not_there_is_named_with_what_is(
 
 
 @pytest.mark.netns
+def test_a_machine_that_is_refused_leaves_nothing(
+    provider: Libvirt, libvirtd: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("no QEMU")
+    iso = libvirtd.folder / "r.iso"
+    make_disk(iso, "x")
+    key = provider.create_iso(f"{iso.as_uri()}#{TAG}.iso").id
+    real = provider._virsh
+
+    def refusing(*words: str, **more: object) -> str:
+        if words[0] == "start":
+            raise ProviderError("no memory is left")
+        return real(*words, **more)  # type: ignore[arg-type]
+
+    refusing.exists, refusing.uri = real.exists, real.uri  # type: ignore[attr-defined]
+    monkeypatch.setattr(provider, "_virsh", refusing)
+    with pytest.raises(ProviderError, match="no memory is left"):
+        provider.create_instance(InstanceSpec("default", "1c-256m-4g", LABEL, LABEL, TAG, key))
+    assert provider.instance(LABEL) is None
+    assert not real.exists("vol-info", "--pool", "default", f"{TAG}.qcow2")
+    assert TAG not in real("net-dumpxml", "default") and LABEL not in real("net-dumpxml", "default")
+    provider.delete_iso(key)
+
+
+@pytest.mark.netns
 def test_a_run_killed_between_making_and_starting_is_found_and_started(
     provider: Libvirt, libvirtd: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

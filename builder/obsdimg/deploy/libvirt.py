@@ -34,6 +34,7 @@ from obsdimg.deploy.provider import (
     ProviderError,
     RemoteIso,
     UdpRule,
+    UncertainError,
 )
 from obsdimg.deploy.registry import register
 from obsdimg.deploy.virsh import Virsh
@@ -225,17 +226,28 @@ class Libvirt:
         offer = self.offer(spec.region, spec.plan)
         self._pool = offer.region
         disk = f"{spec.tag}.qcow2"
-        self._make_disk(disk, offer.disk, spec.iso)
         mac = _mac(spec.tag)
-        self._reserve(mac, spec.hostname)
         alphabet = string.ascii_letters + string.digits
         machine = domain_xml.Machine(
             spec.label, spec.tag, self._kind(), offer.cpus, offer.ram, self._pool, disk,
             self._in_drive(spec.iso), self._network, mac, self._uefi,
             "".join(secrets.choice(alphabet) for _ in range(VNC_PASSWORD)), spec.network,
         )  # fmt: skip
-        self._virsh("define", "/dev/stdin", stdin=domain_xml.domain(machine))
-        self._virsh("start", spec.label)
+        try:
+            self._make_disk(disk, offer.disk, spec.iso)
+            self._reserve(mac, spec.hostname)
+            self._virsh("define", "/dev/stdin", stdin=domain_xml.domain(machine))
+            self._virsh("start", spec.label)
+        except UncertainError:
+            raise
+        except ProviderError:
+            # Refused: nobody looks for it later, so what came before goes.  The first error counts.
+            with contextlib.suppress(ProviderError):
+                found = self.instance(spec.label)
+                if found is not None and spec.tag in found.tags:
+                    self.delete_instance(spec.label)
+                self.delete_rest(spec.tag)
+            raise
         made = self.instance(spec.label)
         assert made is not None
         return made

@@ -23,7 +23,8 @@ class Removal(Work):
         state.removing = True
         self.save()
         self._remove(state.instance, "instance", self.find_instance, self._delete_instance)
-        if state.instance.asked:
+        # Also where it was refused: a part of it may have been made before.
+        if state.mark:
             self.delete(lambda: provider.delete_rest(state.mark), "what an instance left")
         last = (state.host_url or "").rpartition("/")[2] if state.hosting == "url" else ""
         self._remove(state.iso, state.medium, lambda: self.find_iso(last), provider.delete_iso)
