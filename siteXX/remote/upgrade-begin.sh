@@ -1,6 +1,11 @@
 # Starts the download of the next release in the background, so that it ends well whatever becomes
 # of this connection.  obsdimg puts in front: dir, next, mirror (empty: the server's own) and job.
 umask 077
+pid=$(cat "${dir%/*}/apply/pid" 2>/dev/null)
+if [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then
+	echo "@ refused: a change is being applied there"
+	exit 0
+fi
 mkdir -p "${dir%/*}"
 if ! mkdir "$dir" 2>/dev/null; then
 	pid=$(cat "$dir/pid" 2>/dev/null)

@@ -5,7 +5,7 @@ rm -rf "$dir"
 section packages
 if [ -n "$(ls /var/db/pkg 2>/dev/null)" ]; then
 	said=$(mktemp /tmp/obsdimg.XXXXXXXXXX) || exit 1
-	limited pkg_add -Iu >"$said"
+	limited sh -c 'exec pkg_add -Iu 2>&1' >"$said"
 	code=$?
 	tr -cd '\011\012\040-\176' <"$said" | tail -n 20
 	rm -f "$said"

@@ -1,5 +1,10 @@
 # Restarts into the upgrade, if it is there and is that of the release wanted.  obsdimg puts in front:
 # dir and next.
+pid=$(cat "${dir%/*}/apply/pid" 2>/dev/null)
+if [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then
+	echo "@ applying"
+	exit 0
+fi
 if [ "$(cat "$dir/result" 2>/dev/null)" != "fetched $next" ] || [ ! -x /bsd.upgrade ] ||
 	[ ! -f /auto_upgrade.conf ]; then
 	echo "@ nothing waits"

@@ -105,7 +105,11 @@ def test_modes_and_files_of_public_keys_come_back_too(desk: Desk) -> None:
     config = desk.project / "obsdimg.toml"
     site = desk.project / "overlay/var/www/site"
     site.mkdir(parents=True)
-    for folder in (site, site.parent, site.parent.parent):
+    clients = desk.project / "overlay/var/www/clients"  # not the project's own of that name
+    clients.mkdir()
+    (clients / ".hidden").write_text("x\n")
+    (clients / ".hidden").chmod(0o644)
+    for folder in (site, clients, site.parent, site.parent.parent):
         folder.chmod(0o755)
     (desk.project / "keys").mkdir()
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f me"
@@ -124,6 +128,8 @@ def test_modes_and_files_of_public_keys_come_back_too(desk: Desk) -> None:
     code, said = desk.restore(str(there))
     assert code == 0, said
     assert (there / "overlay/var/www/site").stat().st_mode & 0o777 == 0o755
+    assert (there / "overlay/var/www/clients").stat().st_mode & 0o777 == 0o755
+    assert (there / "overlay/var/www/clients/.hidden").stat().st_mode & 0o777 == 0o644
     assert (there / "obsdimg.toml").stat().st_mode & 0o777 == 0o600
     assert (there / "secrets").stat().st_mode & 0o777 == 0o700
     assert main(["check", "-c", str(there / "obsdimg.toml")]) == 0, desk.capsys.readouterr().err

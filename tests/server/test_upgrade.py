@@ -224,6 +224,10 @@ def test_7_0_has_another_dhcp_client(project: Project) -> None:
     assert change.files["/etc/resolv.conf"].data == b"nameserver 192.0.2.53\nlookup file bind\n"
     assert any("rcctl stop resolvd" in line for line in change.forward)
 
+    # A second run, after one that brought all of it: nobody edited anything.
+    brought = {**actual, **{path: entry.data for path, entry in files.after.files.items()}}
+    assert files.untouched(brought)[1] == ()
+
     # What rcctl(8) or somebody has edited stays.
     actual["/etc/rc.conf.local"] += b"httpd_flags=\n"
     kept, edited = files.untouched(actual)

@@ -281,9 +281,10 @@ def _refuse_small_terminal(text: str, name: str) -> None:
 
 
 def _add(options: Options, name: str, ui: Ui) -> Project:
-    for project in open_projects(options):
+    projects = open_projects(options)
+    for project in projects:
         project.refuse_lost_keys()
-    servers = [project.config for project in open_projects(options)]
+    servers = [project.config for project in projects]
     addresses = free_addresses(shared_config(options.config), servers)
     values: dict[str, object] = {"name": name, **addresses}
     if options.public_key:

@@ -267,6 +267,12 @@ def _make(
     copies = 2 if loader is not None and (options.keep or options.start == "installed") else 1
     require_room(kept.parent, copies * needed, "--size")
     require_room(output.resolve().parent, needed, "--size")
+    noted = kept.with_suffix(".rounds")
+
+    def keep(disk: Path) -> Path:
+        noted.unlink(missing_ok=True)  # it is of the disk that was kept before
+        return disk.replace(kept)
+
     with run_folder(kept.parent) as folder:
 
         def attempt(accelerator: Accelerator) -> tuple[Path, SmokeResult]:
@@ -284,7 +290,7 @@ def _make(
                 qemu=qemu,
                 accelerator=accelerator,
                 installed=kept if options.start == "installed" else None,
-                finished_install=(lambda disk: disk.replace(kept)) if options.keep else None,
+                finished_install=keep if options.keep else None,
                 doomed=folder,
             )
             try:
@@ -298,7 +304,6 @@ def _make(
                     write_reports(result, options.report)
                     ui.info(f"report: {options.report / 'report.html'}")
 
-        noted = kept.with_suffix(".rounds")
         disk, result = first_that_works(options.accelerator, attempt, ui, notes)
         rounds = plan.kdf_rounds or kdf_rounds(result)
         if options.start == "installed":

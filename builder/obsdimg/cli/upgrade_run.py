@@ -179,7 +179,7 @@ class UpgradeRun:
                 self.result = "checked"
                 raise UpgradeError(
                     f"{access.name}: {', '.join(one.topic for one in bad)}: not ready for"
-                    f" {self.target}; nothing was changed",
+                    f" {self.target}; {_as_it_is(report)}",
                     bad[0].remedy or "mend what is marked FAILED",
                 )
         if options.check:
@@ -197,7 +197,7 @@ class UpgradeRun:
         )
         if not options.yes and not ui.confirm(f"Upgrade {access.name} to {self.target} so?"):
             self.result = "declined"
-            ui.info("nothing was changed")
+            ui.info(_as_it_is(report))
             return False
         self.console.prove(report.encrypted)
         self.console.obtain(report.encrypted)
@@ -241,14 +241,24 @@ class UpgradeRun:
 
     def _restart(self, report: UpgradeReport, watch: ConsoleWatch | None) -> None:
         booted = report.booted
-        self.memory = self.memory.with_upgrade(self.target, booted)
-        self.memory.save(self.access.project)
-        with join_hub(self.access, self.options.timeout) as hub:
-            restart(replace(self.access, via=hub.path), self.target)
+        asked = False
+        self._remember_restart(self.target, booted)
+        try:
+            with join_hub(self.access, self.options.timeout) as hub:
+                asked = True
+                restart(replace(self.access, via=hub.path), self.target)
+        except ObsdimgError as error:
+            if not asked or isinstance(error, UpgradeError):  # it certainly goes on as it was
+                self._remember_restart(None, None)
+            raise
         if watch is None and report.encrypted and self.console.asks:
             for line in RESTARTS:
                 self.ui.tell(line)
         self._come_back(booted, watch)
+
+    def _remember_restart(self, target: str | None, booted: int | None) -> None:
+        self.memory = self.memory.with_upgrade(target, booted)
+        self.memory.save(self.access.project)
 
     def _come_back(self, booted: int | None, watch: ConsoleWatch | None) -> None:
         look: Callable[[float], None] = time.sleep if watch is None else watch
@@ -413,3 +423,12 @@ class UpgradeRun:
             "error": None if error is None else error.message,
             "hint": None if error is None else error.hint,
         }
+
+
+def _as_it_is(report: UpgradeReport) -> str:
+    """What the next start of a server will be that is left as it is."""
+    if report.fetching:
+        return "it is being fetched there all the same, and the next start will be the upgrade"
+    if report.pending:
+        return "an upgrade waits there from before: the next start is it, unless /bsd.upgrade goes"
+    return "nothing was changed"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.files import describe, open_regular
+from obsdimg.core.files import FileError, describe, open_regular
 
 LARGEST = 64 << 10
 """Bytes of a file with public keys."""
@@ -33,6 +33,8 @@ def keys_in_file(text: str, folder: Path) -> list[str]:
         path = folder / Path(text).expanduser()
         with open_regular(path) as stream:
             data = stream.read(LARGEST + 1)
+    except FileError as error:
+        raise KeyFileError(error.message, error.hint) from error
     except (OSError, RuntimeError, ValueError) as error:
         why = describe(error) if isinstance(error, OSError) else str(error)
         raise KeyFileError(

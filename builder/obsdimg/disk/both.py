@@ -120,13 +120,13 @@ def _sum(label: bytes) -> int:
 def start_by_uefi_too(disk: Path, size: int, loader: bytes) -> None:
     """Change the qcow2 image `disk`, which holds `size` bytes and grows by `room_for`.
 
-    Raises DiskImageError, ProcessError.
+    Raises DiskImageError.
     """
     changes = patches(read_at(disk, 0, HEAD), size, loader)
-    run(["qemu-img", "resize", "-q", "-f", "qcow2", disk, str(size + room_for(loader))],
-        timeout=60)  # fmt: skip
     piece = disk.with_name("uefi.piece")  # no blanks: qemu-io's commands are words
     try:
+        run(["qemu-img", "resize", "-q", "-f", "qcow2", disk, str(size + room_for(loader))],
+            timeout=60)  # fmt: skip
         for one in changes:
             piece.write_bytes(one.data)
             words = f"write -q -s {piece.name} {one.at} {len(one.data)}"

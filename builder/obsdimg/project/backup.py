@@ -108,8 +108,11 @@ def _named(config: Config) -> list[str]:
 
 
 def _is_private(name: str) -> bool:
-    """Whether the path, relative to the project, is for nobody else's eyes."""
-    return not set(name.split("/")).isdisjoint(_PRIVATE)
+    """Whether the path, relative to the project, is for nobody else's eyes: a folder of the
+    project's own or of one of its servers', not one of that name in the overlay."""
+    parts = name.split("/")
+    own = parts[2:] if parts[0] == "servers" else parts
+    return bool(own) and own[0] in _PRIVATE
 
 
 def _below(path: Path, name: str) -> Iterator[Entry]:

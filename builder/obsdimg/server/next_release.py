@@ -119,7 +119,11 @@ class ReleaseFiles:
         """Without those further files that are not as the old release has them, and their paths:
         rcctl(8) and people edit them."""
         edited = tuple(
-            path for path, file in self.old.items() if path in actual and actual[path] != file.data
+            path
+            for path, file in self.old.items()
+            if path in actual
+            and actual[path] != file.data
+            and not (path in self.after.files and actual[path] == self.after.files[path].data)
         )
         if not edited:
             return self, ()

@@ -123,6 +123,11 @@ def restart(access: ServerAccess, target: str) -> None:
         answer = _answer(run_script(access, script, ASK_SECONDS))
     except (ServerAskError, ProcessError):
         return  # it may have restarted all the same; coming back tells
+    if answer == "applying":
+        raise UpgradeError(
+            f"{access.name}: a change is being applied there: it was not restarted",
+            "run obsdimg upgrade again in a minute or two",
+        )
     if answer != "restarts":
         raise UpgradeError(
             f"{access.name}: the upgrade to {target} does not wait there any more",

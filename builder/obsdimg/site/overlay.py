@@ -78,7 +78,4 @@ def _target(link: Path, path: str) -> str:
 
 
 def _data(path: Path) -> bytes:
-    try:
-        return read_file(path, "sealed file", largest=LARGEST)
-    except OSError as error:
-        raise OverlayError(f"{path}: cannot be read: {describe(error)}") from error
+    return read_file(path, "file of the overlay", largest=LARGEST)
