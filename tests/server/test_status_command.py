@@ -86,6 +86,16 @@ def test_a_login_that_is_refused_says_so(ssh_world: SshWorld) -> None:
     assert b"hint: " in done.stderr
 
 
+def test_a_server_without_sshd_is_named_as_the_tunnel_saw_it(ssh_world: SshWorld) -> None:
+    """ssh itself says no more than `Connection closed by UNKNOWN port 65535`."""
+    ssh_world.stop_sshd()
+    done = ssh_world.obsdimg("status", "--no-updates")
+    assert done.returncode == 1
+    assert b"root@vpn: 10.0.0.1:22: the connection was refused" in done.stderr
+    assert b"hint: nothing listens there" in done.stderr
+    assert b"UNKNOWN" not in done.stderr
+
+
 def test_a_damaged_memory_is_named(ssh_world: SshWorld) -> None:
     (ssh_world.config.parent / "known_server.json").write_text("[]")
     done = ssh_world.obsdimg("status", "--no-updates")

@@ -15,7 +15,7 @@ import pytest
 
 from obsdimg.tunnel import carrier as carrier_module
 from obsdimg.tunnel import session as session_module
-from obsdimg.tunnel.client import Identity
+from obsdimg.tunnel.client import REKEY_TIMEOUT_SECONDS, Identity
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey
 from obsdimg.tunnel.stream import StreamError, Tunnel, TunnelDownError
@@ -237,6 +237,20 @@ def test_a_stream_outlives_a_restart_of_the_server_s_wireguard(wg_world: WgWorld
             wg_world.restart()
             stream.sendall(b"2")
             assert stream.recv(1) == b"2"
+        assert made.carrier.handshakes == 2
+
+
+def test_a_new_stream_finds_out_that_the_server_has_forgotten_the_session(
+    wg_world: WgWorld,
+) -> None:
+    """Sooner than silence tells: ssh waits for it, and gives up."""
+    with StreamServer(wg_world.server), tunnel(wg_world) as made:
+        assert download(made, 1000) == pattern(1000)
+        time.sleep(REKEY_TIMEOUT_SECONDS)  # a session that is quite new is not doubted
+        wg_world.configure()
+        with made.connect(SERVER4, PORT, timeout=carrier_module.SILENCE_SECONDS - 2) as stream:
+            stream.sendall(b"s%16d" % 1000)
+            assert read_all(stream) == pattern(1000)
         assert made.carrier.handshakes == 2
 
 

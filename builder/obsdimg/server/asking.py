@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shlex
+from collections.abc import Sequence
 from typing import Final
 
 from obsdimg.core import process
@@ -63,6 +64,8 @@ def run_script(access: ServerAccess, script: str, timeout: float, *words: str) -
     said = done.stderr.decode(errors="replace").strip().splitlines()
     last = said[-1] if said else f"exit {done.returncode}"
     if done.returncode == 255:
+        if (why := proxy_error(said)) is not None:
+            raise ServerAskError(f"{access.user}@{access.name}: {why[0]}", why[1])
         raise ServerAskError(
             f"{access.user}@{access.name}: ssh: {last}",
             "obsdimg ssh shows more; is your key in the agent, or named in ~/.ssh/config?",
@@ -71,6 +74,16 @@ def run_script(access: ServerAccess, script: str, timeout: float, *words: str) -
         f"{access.user}@{access.name}: {last}",
         "doas must not ask for a password there (access.admin.doas = nopass)",
     )
+
+
+def proxy_error(said: Sequence[str]) -> tuple[str, str | None] | None:
+    """Message and hint of our ProxyCommand among the lines of ssh's standard error: ssh itself
+    then only says `Connection closed by UNKNOWN port 65535`."""
+    for line, after in zip(said, [*said[1:], ""], strict=True):
+        if line.startswith("error: "):
+            message, hint = line.removeprefix("error: "), after.strip()
+            return message, hint.removeprefix("hint: ") if hint.startswith("hint: ") else None
+    return None
 
 
 def expect(

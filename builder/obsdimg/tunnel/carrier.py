@@ -119,6 +119,11 @@ class Carrier:
         if self._retry_at is None:
             self._retry_at = now
 
+    def doubt(self, now: float) -> None:
+        """No answer where one was due: call for a new session, unless this one is quite new."""
+        if now - self._session.born >= REKEY_TIMEOUT_SECONDS:
+            self.renew(now)
+
     def deadline(self) -> float:
         """When `tick` has something to do."""
         if self._retry_at is not None:

@@ -261,8 +261,13 @@ class Pump:
 
     def _send(self, connection: TcpConnection, now: float) -> None:
         source, destination = connection.ends.source, connection.ends.destination
-        for segment in connection.outgoing(now):
+        segments = connection.outgoing(now)
+        for segment in segments:
             self._carrier.send(segment.pack(source, destination), now)
+        if segments and connection.calls_again:
+            # Somebody waits. A server that has started anew does not know the session, and the
+            # carrier would notice only after SILENCE_SECONDS.
+            self._carrier.doubt(now)
 
     def _finish(self, key: tuple[Address, int, int], channel: TunnelChannel) -> None:
         del self._channels[key]

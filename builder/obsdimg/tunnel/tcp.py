@@ -327,6 +327,11 @@ class TcpConnection:
         self.sent_segments += len(out)
         return out
 
+    @property
+    def calls_again(self) -> bool:
+        """The first SYN was lost, or there is nobody to answer it."""
+        return self.state is TcpState.SYN_SENT and self._syns > 1
+
     def _syn(self, now: float) -> TcpSegment:
         self._syn_sent = now
         self._syn_at = now + min(INITIAL_RTO * 2.0**self._syns, MAXIMUM_RTO)
