@@ -148,3 +148,14 @@ def test_what_the_page_of_symptoms_quotes_is_really_said() -> None:
                 continue
             for part in quoted.split("…"):
                 assert part.strip() in said, quoted
+
+
+@pytest.mark.parametrize("page", [*PAGES, *sorted(TOP.glob("*/README.md")), *TOP.glob("*.md")])
+def test_a_file_of_the_project_that_a_page_names_is_there(page: Path) -> None:
+    """Also in pages about tests, which a move of files does not reach."""
+    text = page.read_text()
+    folders = "tests|builder|siteXX|bench|examples|tools|images|response|docs"
+    for path in re.findall(rf"`((?:{folders})/[A-Za-z0-9_./-]+)`", text):
+        assert "NN" in path or (TOP / path).exists(), path
+    for name in re.findall(r"\btest_[a-z0-9_]+\.py\b", text):
+        assert any((TOP / "tests").rglob(name)), name

@@ -7,7 +7,7 @@ Three namespaces, made and removed by `WgWorld`:
                               tunnel: 10.0.0.1/24, fd00:53::1/64 on wg0
 
 The outside namespace has no route back to the tunnel's networks: without the server's NAT
-nothing returns.  Use: `pytest_plugins`-free, `from tunnel.wg_netns import wg_world` (the
+nothing returns.  Use: `pytest_plugins`-free, `from support.wg_netns import wg_world` (the
 fixture), and mark the test `netns`.
 """
 
