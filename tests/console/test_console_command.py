@@ -172,6 +172,8 @@ def test_bad_input_is_one_line_each(
         ((*unlock, tmp_path / "missing"), "cannot read the passphrase: no such file"),
         ((*unlock, good), "no console there: no such file"),
         (("unlock", url), "nothing says whose handshake to wait for"),
+        ((*unlock, good, "--wake"), "--wake is for serial lines; a screen shows what was asked"),
+        ((*unlock, good, "--wake", "--wait", "9"), "--wake is for a machine that waits already"),
         (("unlock", url, "--no-probe"), "there is no terminal to ask on"),
         (("console", "wss://127.0.0.1:1/?t=TICKET", "--text", "--ca", good), "no certificates"),
     ]

@@ -4,6 +4,7 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,6 +50,7 @@ def run(
     *consoles: RemoteConsole | ConsoleError,
     passphrase: str = RIGHT,
     restart: bool = False,
+    wake: bool = False,
     host: str | None = None,
     tries: int = 2,
 ) -> tuple[Unlocking, list[str]]:
@@ -62,8 +64,9 @@ def run(
         return found
 
     work = Unlocking(
-        connect, restart=restart, host=host, tries=tries, limits=QUICK, tell=told.append
-    )
+        connect, restart=restart, wake=wake, host=host, tries=tries, limits=QUICK,
+        tell=told.append,
+    )  # fmt: skip
     work.run(Secret(passphrase))
     return work, told
 
@@ -195,6 +198,51 @@ def test_another_machine_is_noticed_by_its_name() -> None:
     assert work.report.outcome is Outcome.RUNNING
 
 
+@pytest.mark.parametrize(
+    "shown", ["", "Connected to domain 'vpn'\nEscape character is ^] (Ctrl + ])"]
+)
+def test_a_line_that_is_silent_is_woken_once_if_that_is_asked_for(
+    shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAKE_AFTER", 0.1)
+    loader = Loader()
+    loader.shown = shown
+    console = ScriptedConsole(screen(shown, Kind.TEXT if shown else Kind.BLANK), answer=loader)
+    work, told = run(console, wake=True)
+    assert work.report.outcome is Outcome.UNLOCKED
+    assert console.typed == "x\r" + RIGHT + "\r"
+    assert work.report.tries == 1
+    assert any("the line is silent" in line for line in told)
+    deaf = ScriptedConsole(screen("", Kind.BLANK))
+    work, _ = run(deaf, wake=True)
+    assert work.report.outcome is Outcome.NO_PROMPT
+    assert deaf.typed == "x\r"
+    untouched = ScriptedConsole(screen("", Kind.BLANK))
+    run(untouched)
+    assert untouched.typed == ""
+
+
+def test_a_line_that_speaks_is_not_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a clock that only waiting moves."""
+    monkeypatch.setattr(module, "WAKE_AFTER", 0.1)
+    console = ScriptedConsole(
+        screen("", Kind.BLANK), *(f"line {number}" for number in range(15)), PROMPT,
+        answer=Loader(),
+    )  # fmt: skip
+    wait, clock = console.wait, itertools.count()
+    now = [0.0]
+
+    def slow(after: int, seconds: float) -> bool:
+        now[0] = next(clock) * 0.05
+        return wait(after, seconds)
+
+    monkeypatch.setattr(console, "wait", slow)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    work, _ = run(console, wake=True)
+    assert work.report.outcome is Outcome.UNLOCKED
+    assert console.typed == RIGHT + "\r"
+
+
 @pytest.mark.parametrize("host", [None, "vpn"])
 def test_the_login_of_another_system_is_another_machine(host: str | None) -> None:
     console = ScriptedConsole("Debian GNU/Linux 12 web tty1\n\nweb login: ")
@@ -250,6 +298,30 @@ def test_a_guest_with_a_bios_keyboard(machine: Running) -> None:
     second = Unlocking(connect, tries=1)
     assert second.run(Secret(AWKWARD)).outcome is Outcome.UNLOCKED
     second.close()
+
+
+@pytest.mark.qemu
+def test_a_serial_line_that_is_joined_after_the_prompt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SeaBIOS mirrors the BIOS's screen and keyboard to the line, which nobody reads at first."""
+    monkeypatch.undo()  # with the real patience
+    make_disk(tmp_path / "disk", AWKWARD)
+    disk = ("-drive", f"file={tmp_path / 'disk'},format=raw")
+    with qemu(tmp_path / "q", "-machine", "graphics=off", *disk) as running:
+        seen = open_console(parse(running.vnc))
+        end = time.monotonic() + 120
+        while "Passphrase:" not in seen.screen().text:
+            assert time.monotonic() < end, seen.screen().text
+            seen.wait(seen.changes, 0.5)
+        seen.close()
+        deaf = Unlocking(lambda: open_console(parse(running.serial)), limits=UnlockLimits(3.0))
+        assert deaf.run(Secret(AWKWARD)).outcome is Outcome.NO_PROMPT
+        deaf.close()
+        work = Unlocking(lambda: open_console(parse(running.serial)), wake=True)
+        report = work.run(Secret(AWKWARD))
+        assert (report.outcome, report.tries) == (Outcome.UNLOCKED, 1), report
+        work.close()
 
 
 def _restarts(machine: Running, count: int) -> None:

@@ -15,6 +15,7 @@ from obsdimg.cli.console_options import (
 )
 from obsdimg.cli.options import flag, option
 from obsdimg.cli.ui import Ui
+from obsdimg.console.address import SerialCommand, SerialDevice, SerialUnix
 from obsdimg.console.unlock import Outcome, Unlocking, UnlockLimits, UnlockReport
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.passphrase import obtain_once
@@ -58,6 +59,11 @@ class Options(UnlockOptions, WithConsole):
         metavar="S",
         help="wait up to S seconds for a restart that is still to come",
     )
+    wake: bool = flag(
+        "--wake",
+        help="on a silent serial line type one letter and Enter: a loader that asked before we"
+        " came refuses that and asks again",
+    )
     prompt_limit: float = option(
         "--prompt-limit",
         type=values.seconds(0, 86400),
@@ -83,6 +89,8 @@ def run(options: Options, ui: Ui) -> int:
     """0 when the server answers, or is unlocked with --no-probe.  Raises UnlockError."""
 
     target = ConsoleTarget(options, ui)
+    if options.wake:
+        _refuse_wake(target, options)
     call = None if options.no_probe else _call(target, options)
     secret = obtain_once(options.passphrase_file, ui.ask_secret)
     work = _unlocking(target, options, ui)
@@ -114,8 +122,28 @@ def _unlocking(target: ConsoleTarget, options: Options, ui: Ui) -> Unlocking:
     limits = UnlockLimits(prompt=prompt, answer=options.answer_limit)
     host = None if target.project is None else target.project.config.host.name
     return Unlocking(
-        target.open, host=host, restart=options.wait is not None, limits=limits, tell=ui.info
+        target.open,
+        host=host,
+        restart=options.wait is not None,
+        wake=options.wake,
+        limits=limits,
+        tell=ui.info,
     )
+
+
+def _refuse_wake(target: ConsoleTarget, options: Options) -> None:
+    """Raises ConsoleTargetError where --wake makes no sense."""
+    if options.wait is not None:
+        raise ConsoleTargetError(
+            "--wake is for a machine that waits already, --wait for one that is still to restart",
+            "give one of them",
+        )
+    address = target.address()
+    if not isinstance(address, SerialUnix | SerialDevice | SerialCommand):
+        raise ConsoleTargetError(
+            f"{address.label}: --wake is for serial lines; a screen shows what was asked",
+            "leave it out",
+        )
 
 
 def _call(target: ConsoleTarget, options: Options) -> tuple[TunnelClient, Endpoint]:
@@ -153,7 +181,8 @@ def _failure(work: Unlocking, options: Options) -> UnlockError | None:
         return UnlockError(
             "no-prompt",
             f"{label}no passphrase was asked for within {limit:g} s; {report.seen.words}",
-            "restart the machine, or --wait S for a restart that is still to come",
+            "restart the machine, or --wait S for a restart that is still to come"
+            + ("" if options.wake else "; on a serial line, --wake if it had asked before"),
         )
     if report.outcome is Outcome.CRASHED:
         return UnlockError(

@@ -1,6 +1,7 @@
 """Unlock a disk at the boot loader's prompt: wait for it, type, see what comes of it.
 
-Nothing is ever typed anywhere else than at the prompt of OpenBSD's boot loader.
+Nothing is ever typed anywhere else than at the prompt of OpenBSD's boot loader, but for one
+letter and Enter on a silent line if that is asked for (`wake`).
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from obsdimg.core.secret import Secret
 LOOK = 0.5
 SETTLE = 0.7
 """Seconds without a change until a screen is believed: it may be half drawn."""
+WAKE_AFTER = 5.0
+"""Seconds of silence on a serial line until `wake` types."""
 EVIDENCE_LINES = 25
 
 
@@ -74,6 +77,8 @@ CRASHES = frozenset(
 INSTALLERS = frozenset(
     (Sight.GUARD, Sight.SEALED, Sight.INSTALLER, Sight.INSTALL_FAILED, Sight.INSTALLED)
 )
+SILENT = frozenset((Sight.BLANK, Sight.OTHER))
+"""A line on which nothing is asked; the program that leads there may have greeted."""
 UP = frozenset((Sight.LOGIN, Sight.BOOTING, Sight.LOADER))
 
 
@@ -86,17 +91,21 @@ class Unlocking:
         *,
         host: str | None = None,
         restart: bool = False,
+        wake: bool = False,
         tries: int = 2,
         limits: UnlockLimits | None = None,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`host`: the name that a login prompt must show, if one is there; `restart`: wait for
-        one that is still to come, whatever stands on the screen now.
+        one that is still to come, whatever stands on the screen now; `wake`: a serial line shows
+        nothing that was said before we came, so where it is silent type one letter and Enter,
+        once: a loader that waits refuses that and asks again.
         """
         self.report = UnlockReport()
         self.console: RemoteConsole | None = None
         self._open, self._host, self._restart, self._tries = open_again, host, restart, tries
         self._limits, self._tell = limits or UnlockLimits(), tell
+        self._wake = wake
         self._start = time.monotonic()
 
     def limit_prompt(self, seconds: float) -> None:
@@ -127,6 +136,8 @@ class Unlocking:
 
     def _await_prompt(self, end: float) -> bool:
         """Whether the prompt is there; otherwise the report says what is."""
+        shown: tuple[str, ...] = ()
+        silent = time.monotonic()
         while True:
             try:
                 console = self._connected(end)
@@ -142,6 +153,12 @@ class Unlocking:
                         self.report.outcome = outcome
                         return False
                 changes = console.changes
+                if seen.sight not in SILENT or shown != fingerprint(console.screen()):
+                    shown, silent = fingerprint(console.screen()), time.monotonic()
+                elif self._wake and time.monotonic() - silent >= WAKE_AFTER:
+                    self._wake = False
+                    self._note("the line is silent: one letter and Enter, which a loader refuses")
+                    type_text(console, "x\n", SLOW)
                 console.wait(changes, min(LOOK, max(0.0, end - time.monotonic())))
             except LostError:
                 # A provider ends the console when it restarts the machine.
