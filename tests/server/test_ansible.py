@@ -95,6 +95,10 @@ def test_a_play_changes_what_differs_and_nothing_the_second_time(world: SshWorld
     assert "changed=0" in second.stdout, second.stdout
     known = (world.config.parent / "known_hosts").read_text()
     assert known.startswith("vpn "), "the key is the project's affair, not the user's"
+    motd.chmod(0o666)
+    mended = play(world)
+    assert "changed=1" in mended.stdout, "content alone is not the file"
+    assert motd.stat().st_mode & 0o777 == 0o640
     third = play(world, "nosuch")
     assert third.returncode != 0
     assert "failed=1" in third.stdout

@@ -318,7 +318,7 @@ class SiteSettings(Section):
 
     overlay: t.PathText = Field(
         "overlay",
-        description="Folder of files for the server, sealed: overlay/etc/motd lands in /etc/motd.",
+        description="Folder of files for the server, sealed: overlay/etc/daily.local lands in /etc.",
     )
 
 
