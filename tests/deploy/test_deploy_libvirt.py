@@ -6,7 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -462,3 +465,57 @@ def test_a_run_killed_between_making_and_starting_is_found_and_started(
     assert found[0].active
     provider.delete_instance(found[0].id)
     provider.delete_iso(key)
+
+
+COPYING = """
+import sys
+from obsdimg.deploy.libvirt import Libvirt
+from obsdimg.deploy.virsh import Virsh
+print(Libvirt(Virsh("qemu:///system"))._sha512("vpn.iso"))
+"""
+
+
+def _copying(folder: Path, script: str) -> subprocess.Popen[bytes]:
+    """A process that asks virsh, which is `script`, for the hash of a volume; TMPDIR is ./tmp."""
+    (folder / "tmp").mkdir()
+    (folder / "virsh").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "virsh").chmod(0o755)
+    own = {"PATH": f"{folder}:{os.environ['PATH']}", "TMPDIR": str(folder / "tmp")}
+    own["PYTHONPATH"] = os.pathsep.join(sys.path)
+    return subprocess.Popen(
+        [sys.executable, "-c", COPYING], cwd=folder, env={**os.environ, **own},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def test_what_is_read_back_is_hashed_and_lies_nowhere(tmp_path: Path) -> None:
+    """More than a pipe holds, to where `vol-download` is told to write it."""
+    data = b"disk" * 100_000
+    (tmp_path / "volume").write_bytes(data)
+    child = _copying(tmp_path, 'for to; do :; done; [ "$4" = vol-download ] && cat volume >"$to"')
+    said = child.communicate(timeout=60)[0]
+    assert said.decode().strip() == hashlib.sha512(data).hexdigest()
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="PR_SET_PDEATHSIG is Linux's")
+def test_a_run_that_is_killed_while_it_reads_back_leaves_no_copy(tmp_path: Path) -> None:
+    child = _copying(
+        tmp_path, 'trap "" HUP PIPE TERM; head -c 50000 /dev/zero; echo $$ >pid.new\n'
+        "mv pid.new pid; while :; do sleep 1; done"
+    )  # fmt: skip
+    end = time.monotonic() + 60
+    while not (tmp_path / "pid").exists():
+        assert child.poll() is None and time.monotonic() < end, child.communicate()
+        time.sleep(0.02)
+    child.kill()
+    child.communicate(timeout=60)
+    assert list((tmp_path / "tmp").iterdir()) == []
+    pid = int((tmp_path / "pid").read_text())
+    while time.monotonic() < end:
+        stat = Path(f"/proc/{pid}/stat")
+        if not stat.exists() or ") Z " in stat.read_text():
+            return
+        time.sleep(0.02)
+    os.kill(pid, signal.SIGKILL)
+    pytest.fail("virsh goes on")

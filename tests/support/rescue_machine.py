@@ -3,7 +3,11 @@
 The scripts that are meant for the machine run here, by sh, with the machine's /sys, /proc and
 /dev in a folder and a regular file as its disk.  `flaw` names what goes wrong:
 `cut:N` the connection ends after N bytes; `flip:N` the first time that byte N of the disk is
-written it is another; `always:N` every time; `full:N` the disk ends there.
+written it is another; `always:N` every time; `full:N` the disk ends there; `login` no login comes
+about; `hang:of=:N` or `hang:if=:N` writing or reading MiB N never ends, once.
+
+What ssh starts here goes on when ssh is killed, as what it starts on another machine may.  /proc
+there has the processes that hang.
 """
 
 from __future__ import annotations
@@ -17,12 +21,20 @@ MIB = 1 << 20
 
 _SSH = r"""#!/bin/sh
 # ssh: runs the last word here, with the machine's files in place of this host's
+here={here} master=
 for last; do
 	case $last in
-	-M|-O) exit 0 ;;
+	-M) master=yes ;;
+	-oControlPath=*) socket=${{last#*=}} ;;
 	esac
 done
-here={here}
+echo $$ >>$here/local
+if [ -n "$master" ]; then
+	[ "$(cat $here/flaw)" = login ] || : >"$socket"
+	read -r line
+	rm "$socket"
+	exit 0
+fi
 text=$(printf '%s\n' "$last" | sed \
     -e "s,\([^A-Za-z0-9_/]\)/\(sys\|proc\|dev\)/,\1$here/\2/,g" \
     -e "s,$here/dev/\(null\|zero\|urandom\),/dev/\1,g" \
@@ -42,9 +54,10 @@ _DD = r"""#!/bin/sh
 # dd, with what goes wrong on the way to the disk
 flaw=$(cat {here}/flaw)
 at=${{flaw#*:}}
-seek=0 count=0
+seek=0 count=0 skip=
 for word; do
 	case $word in
+	skip=*) skip=${{word#skip=}} ;;
 	seek=*) seek=${{word#seek=}} ;;
 	count=*) count=${{word#count=}} ;;
 	esac
@@ -55,6 +68,16 @@ full:*of={here}/dev/*)
 		echo "dd: error writing: No space left on device" >&2
 		exit 1
 	}} ;;
+esac
+case "$flaw $*" in
+hang:of=:$seek\ *of={here}/dev/*|hang:if=:$skip\ *if={here}/dev/*)
+	: >{here}/flaw
+	for pid in $$ $PPID; do
+		ln -s /proc/$pid {here}/proc/$pid
+		echo $pid >>{here}/hanging
+	done
+	mv {here}/hanging {here}/hangs
+	while :; do sleep 1; done ;;
 esac
 {dd} "$@" || exit 1
 case "$flaw $*" in

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from obsdimg.cli.trial import InstallerTrial, try_installer
 from obsdimg.cli.ui import Ui
 from obsdimg.core.errors import UsageError, printable
 from obsdimg.core.files import private_dir, write_file
+from obsdimg.core.scratch import run_folder, runtime_folder
 from obsdimg.fetch.cache import Cache
 from obsdimg.fetch.install_iso import UnverifiedIso, obtain_iso
 from obsdimg.releases import learn
@@ -118,8 +118,8 @@ def _learn(options: Options, ui: Ui) -> int:
     port = learn.read_port(iso, version, before.port("amd64"))
     today = datetime.date.today()
     about = (version, before, port, keys, verified, today)
-    with tempfile.TemporaryDirectory(prefix="obsdimg-") as folder:
-        draft = Path(folder) / f"{digits}.toml"
+    with run_folder(runtime_folder()) as folder:
+        draft = folder / f"{digits}.toml"
         write_file(draft, learn.release_file(*about))
         release = read_release(draft)
     tried = try_installer(iso, release, found.path, progress)

@@ -7,7 +7,6 @@ goes away again.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 from obsdimg.cli.rehearsing import LIMIT, why_not
 from obsdimg.config.load import parse
 from obsdimg.core.progress import Progress
+from obsdimg.core.scratch import run_folder, runtime_folder
 from obsdimg.core.secret import Secret
 from obsdimg.ffs import FileSystem
 from obsdimg.image.inputs import BuildInputs
@@ -208,9 +208,9 @@ def _prepared(
 ) -> tuple[dict[str, RamdiskNode], dict[str, bytes]]:
     """The ramdisk and the changed files of the CD, as `obsdimg build` would make them."""
     passphrase = Secret(PASSPHRASE)
-    with tempfile.TemporaryDirectory(prefix="obsdimg-") as folder:
+    with run_folder(runtime_folder()) as folder:
         config = parse(f'{settings}[release]\nversion = "{release.version}"\n'.encode())
-        keys = Project(Path(folder) / "obsdimg.toml", config).keys()
+        keys = Project(folder / "obsdimg.toml", config).keys()
     inputs = BuildInputs(config, "", release, release.port("amd64"), keys)
     plan = replace(plan_build(inputs), sealing_rounds=PUBLIC_ROUNDS)
     plan = replace(plan, hook=replace(plan.hook, need_mb=needed_disk(plan, medium)))

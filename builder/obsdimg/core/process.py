@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
+import selectors
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from obsdimg.core.errors import ObsdimgError
+
+_COMPLAINT = 1 << 16
 
 
 class ProcessError(ObsdimgError):
@@ -77,6 +81,50 @@ def run(
         last = err.decode(errors="replace").strip().splitlines()[-1:] or ["no message"]
         raise ProcessError(f"{words[0]}: exit {result.returncode}: {last[0]}", result=result)
     return result
+
+
+def pour(
+    argv: Sequence[str | Path], sink: Callable[[bytes], object], *, timeout: float
+) -> Completed:
+    """Run `argv`, and give `sink` what it writes: it never lies in a file, nor whole in memory.
+
+    `stdout` of the result is empty; of its complaints the last 64 KiB are kept.  Raises
+    ProcessError as `run` does, but not for an exit code.
+    """
+    words = tuple(str(a) for a in argv)
+    try:
+        child = subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True, preexec_fn=dies_with_us(),
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise ProcessError(f"{words[0]}: program not found", "install it, or see docs/") from error
+    except OSError as error:
+        raise ProcessError(f"{words[0]}: cannot be started: {error.strerror}") from error
+    assert child.stdout is not None and child.stderr is not None
+    complaint, end = b"", time.monotonic() + timeout
+    try:
+        with child.stdout, child.stderr, selectors.DefaultSelector() as selector:
+            selector.register(child.stdout, selectors.EVENT_READ)
+            selector.register(child.stderr, selectors.EVENT_READ)
+            while selector.get_map():
+                if (left := end - time.monotonic()) <= 0:
+                    raise subprocess.TimeoutExpired(words, timeout)
+                for key, _ in selector.select(left):
+                    data = os.read(key.fd, 1 << 16)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                    elif key.fileobj is child.stdout:
+                        sink(data)
+                    else:
+                        complaint = (complaint + data)[-_COMPLAINT:]
+        child.wait(max(0.0, end - time.monotonic()))
+    except BaseException as error:
+        kill_group(child)
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise ProcessError(f"{words[0]}: not finished after {timeout:g} s, ended") from error
+        raise
+    return Completed(words, child.returncode, b"", complaint)
 
 
 def dies_with_us() -> Callable[[], None] | None:

@@ -9,13 +9,42 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from obsdimg.core.files import FileError, describe
+
 PREFIX = "run-"
 _LOCK = ".lock"
+LONGEST_BASE = 64
+"""Bytes: the name of a socket may have 103 (sun_path of the BSDs), and ours adds 38."""
+
+
+def runtime_folder() -> Path:
+    """A folder (0700) of this user for sockets and scratch folders that nothing refers to later.
+
+    Its name is short enough for a socket's.  Raises FileError: it is somebody else's.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    folder = (
+        Path(base) / "obsdimg"
+        if base and len(os.fsencode(base)) <= LONGEST_BASE and Path(base).is_dir()
+        else Path(tempfile.gettempdir()) / f"obsdimg-{os.getuid()}"
+    )
+    try:
+        with suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        found = folder.lstat()
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made: {describe(error)}") from error
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+        raise FileError(
+            f"{folder}: is not a folder that only this user may use", "remove it, or chmod 700"
+        )
+    return folder
 
 
 @contextmanager

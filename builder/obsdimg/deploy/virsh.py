@@ -6,11 +6,11 @@ of libvirt's version.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from obsdimg.core.errors import printable
-from obsdimg.core.process import ProcessError, run
+from obsdimg.core.process import Completed, ProcessError, pour, run
 from obsdimg.deploy.provider import MissingError, ProviderError
 
 SECONDS = 60.0
@@ -32,18 +32,30 @@ class Virsh:
 
     def data(self, words: Sequence[str | Path], stdin: str = "", seconds: float = SECONDS) -> bytes:
         """The same as bytes.  Raises MissingError, ProviderError."""
+        argv = self._argv(words)
+        return self._judged(lambda: run(argv, stdin=stdin.encode(), timeout=seconds, check=False))
+
+    def pour(
+        self, words: Sequence[str | Path], sink: Callable[[bytes], object], seconds: float
+    ) -> None:
+        """Give `sink` what the command writes to its standard output, which no file ever holds.
+
+        Raises MissingError, ProviderError.
+        """
+        self._judged(lambda: pour(self._argv(words), sink, timeout=seconds))
+
+    def _argv(self, words: Sequence[str | Path]) -> list[str | Path]:
+        return ["virsh", "-q", "-c", self.uri, *words]
+
+    def _judged(self, work: Callable[[], Completed]) -> bytes:
         try:
-            done = run(
-                ["virsh", "-q", "-c", self.uri, *words],
-                stdin=stdin.encode(),
-                timeout=seconds,
-                check=False,
-            )
+            done = work()
         except ProcessError as error:
             hint = HINT if "not found" in error.message else error.hint
             raise ProviderError(error.message, hint) from error
         if done.returncode == 0:
             return done.stdout
+        words = done.argv[4:]
         said = done.stderr.decode("utf-8", "replace").strip().splitlines()
         lines = [line.removeprefix("error: ").strip() for line in said if line.strip()]
         message = printable("; ".join(lines) or f"exit code {done.returncode}")[:400]

@@ -6,14 +6,15 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
-import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from obsdimg.core.errors import ObsdimgError
-from obsdimg.core.process import Completed, ProcessError, run
+from obsdimg.core.process import Completed, ProcessError, dies_with_us, run
+from obsdimg.core.scratch import run_folder, runtime_folder
 
 _TARGET = re.compile(
     r"(?P<host>(?:[A-Za-z0-9_][A-Za-z0-9_.+-]*@)?(?:\[[0-9A-Fa-f:.]+(?:%\w+)?\]|[A-Za-z0-9][A-Za-z0-9.-]*))"
@@ -21,6 +22,8 @@ _TARGET = re.compile(
 )
 LOGIN_SECONDS = 180.0
 """A person may have to type a password."""
+_UNTIL_THE_END = "read line"
+"""Of standard input: what the connection's own session runs there."""
 KINDS = {
     "virtio_net": "vio", "e1000": "em", "e1000e": "em", "igb": "em", "igc": "igc", "ixgbe": "ix",
     "i40e": "ixl", "ice": "ice", "vmxnet3": "vmx", "r8169": "re", "8139cp": "re", "bnxt_en": "bnxt",
@@ -105,34 +108,55 @@ def lost(target: DiskTarget, why: str) -> ConnectionLostError:
 @contextmanager
 def connected(target: DiskTarget) -> Iterator[Rescue]:
     """A connection that is used again and ends with the block; one login for all."""
-    # A short path: a socket's has some hundred bytes at the most.
-    short = "/tmp" if Path("/tmp").is_dir() else None  # noqa: S108
-    with tempfile.TemporaryDirectory(prefix="obsdimg-", dir=short) as folder:
-        rescue = Rescue(target, Path(folder) / "ssh")
+    with run_folder(runtime_folder()) as folder:  # a short path, for the name of a socket
+        rescue = Rescue(target, folder / "s")
+        master = _log_in(rescue)
         try:
-            _log_in(rescue)
             yield rescue
         finally:
-            with suppress(ProcessError):
-                run([*rescue.ssh("-O", "exit"), target.host], timeout=20, check=False)
+            _end(master)
 
 
-def _log_in(rescue: Rescue) -> None:
-    """Start the connection, in the background once the login is through.  ssh asks on the
-    terminal, and complains there.  Should this process be killed, it ends by itself."""
-    words = rescue.ssh("-M", "-N", "-f", "-oControlPersist=60")
+def _log_in(rescue: Rescue) -> subprocess.Popen[bytes]:
+    """Start the connection; it is there once its socket is.  ssh asks on the terminal, and
+    complains there.
+
+    It lives as long as the pipe to it: should this process be killed, even where a death is not
+    told (all but Linux), nothing of it stays, here or there.
+    """
+    words = rescue.ssh("-M", "-T", "-oControlPersist=no")
+    hint = f"does `ssh {rescue.target.host} true` work?  Options of ssh go into ~/.ssh/config"
+    refused = TargetError(f"{rescue.target.host}: cannot log in", hint)
     try:
-        subprocess.run(
-            [*words, rescue.target.host], check=True, timeout=LOGIN_SECONDS,
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        master = subprocess.Popen(
+            [*words, rescue.target.host, f"sh -c {shlex.quote(_UNTIL_THE_END)}"],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, preexec_fn=dies_with_us(),
         )  # fmt: skip
     except FileNotFoundError as error:
         raise TargetError("ssh is not installed", "install OpenSSH's client") from error
-    except (subprocess.SubprocessError, OSError) as error:
-        raise TargetError(
-            f"{rescue.target.host}: cannot log in",
-            f"does `ssh {rescue.target.host} true` work?  Options of ssh go into ~/.ssh/config",
-        ) from error
+    except OSError as error:
+        raise refused from error
+    end = time.monotonic() + LOGIN_SECONDS
+    try:
+        while not rescue.control.exists():
+            if master.poll() is not None or time.monotonic() > end:
+                raise refused
+            time.sleep(0.05)
+    except BaseException:
+        _end(master)
+        raise
+    return master
+
+
+def _end(master: subprocess.Popen[bytes]) -> None:
+    assert master.stdin is not None
+    with suppress(OSError):
+        master.stdin.close()
+    try:
+        master.wait(5)
+    except subprocess.TimeoutExpired:
+        master.kill()
+        master.wait()
 
 
 def script(name: str) -> str:

@@ -115,6 +115,7 @@ class Writing:
         Raises TargetError: ConnectionLostError (run it again), a disk that is full or that does
         not keep what is written.  Raises DiskImageError.
         """
+        self._alone()
         there = self._there()
         kept = sum(piece.size for piece in there)
         left = set(self.told) - set(there)
@@ -152,6 +153,21 @@ class Writing:
                 "its disk or its memory is broken, or what a virtual disk is kept on is full:"
                 " do not use it",
             )
+
+    def _alone(self) -> None:
+        """End what a run that was broken off still does there.  Raises TargetError."""
+        said = self.rescue.run("alone", SILENCE).stdout.decode(errors="replace").splitlines()
+        if "end" not in said:
+            raise lost(self.rescue.target, "the connection ended")
+        found = [line.partition(" ") for line in said]
+        if busy := [pid[:20] for word, _, pid in found if word == "busy"]:
+            raise TargetError(
+                f"{self.rescue.target}: a run that was broken off still works on it there"
+                f" (process {', '.join(busy)}), and does not end",
+                "its disk may be slow: try again in a minute, or restart the rescue system",
+            )
+        if any(word == "ended" for word, _, _ in found):
+            self.progress.note("ended there: what a run that was broken off still did")
 
     # -- reading
 

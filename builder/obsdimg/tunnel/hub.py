@@ -14,10 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import socket
-import stat
-import tempfile
 import threading
 import time
 from ipaddress import ip_address
@@ -28,7 +25,9 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from obsdimg.core.errors import ObsdimgError
+from obsdimg.core.files import FileError
 from obsdimg.core.lifetime import Closing
+from obsdimg.core.scratch import runtime_folder
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import TunnelError
 from obsdimg.tunnel.ip import Address
@@ -51,26 +50,12 @@ class HubError(TunnelError):
     """The hub cannot be started or asked."""
 
 
-LONGEST_BASE = 64
-"""Bytes: the name of a socket may have 103 (sun_path of the BSDs), and ours adds 38."""
-
-
 def hub_folder() -> Path:
-    """A folder of this user alone, short enough for a socket's name.  Raises HubError."""
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = (
-        Path(base) / "obsdimg"
-        if base and len(os.fsencode(base)) <= LONGEST_BASE and Path(base).is_dir()
-        else Path(tempfile.gettempdir()) / f"obsdimg-{os.getuid()}"
-    )
-    with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    found = folder.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise HubError(
-            f"{folder}: is not a folder that only this user may use", "remove it, or chmod 700"
-        )
-    return folder
+    """Where sockets of this user lie.  Raises HubError."""
+    try:
+        return runtime_folder()
+    except FileError as error:
+        raise HubError(error.message, error.hint) from error
 
 
 def hub_path(client: WgPublicKey, server: WgPublicKey, endpoint: Endpoint) -> Path:

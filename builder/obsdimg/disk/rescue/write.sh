@@ -4,7 +4,9 @@
 #   random SEEK COUNT    random data, made here
 #   end                  everything is to be on the disk now
 # Answers `ok SEEK COUNT` to each, `ok end`, or `error SEEK TEXT` and stops.
+# File 9: by it a later run finds this one, should its connection be lost (alone.sh).
 
+exec 9<"$1" || exit 1
 while read -r what seek count; do
 	from=
 	case $what in
