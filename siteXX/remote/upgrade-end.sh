@@ -1,5 +1,5 @@
-# After an upgrade: the packages of the new release; what the upgrade needed is removed.  obsdimg puts
-# in front: dir and asking.sh.
+# After an upgrade: the packages of the new release, and its loader for UEFI; what the upgrade needed
+# is removed.  obsdimg puts in front: dir, asking.sh, bootarea.sh and efi-loader.sh.
 rm -f /bsd.upgrade /auto_upgrade.conf
 rm -rf "$dir"
 section packages
@@ -14,4 +14,8 @@ else
 	echo "@ known"
 fi
 sync
+section efi
+efi_loaders
+section bootarea
+bootarea
 section end

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from obsdimg.disk.both import DiskPatch, find_writer, patches, room_for, start_by_uefi_too
+from obsdimg.disk.both import (
+    DiskPatch,
+    find_writer,
+    patches,
+    room_for,
+    start_by_uefi_too,
+    with_room,
+)
 from obsdimg.disk.content import UNIT, DiskImageError
 from obsdimg.smoke.disk_search import PLAIN_START, plain_areas
 from support.scripted_guest import HEAD, installed_head
@@ -41,6 +48,58 @@ def test_a_partition_of_type_ef_behind_the_end_in_table_and_label() -> None:
     assert changed <= {136, 137, *range(276, 292)}
     assert room_for(LOADER) == UNIT and room_for(bytes(UNIT + 1)) == 2 * UNIT
     assert room_for(b"") == 0
+
+
+def _fat12(*, per: int = 4, total: int = 688, size: int = 512, spare: int = 1) -> bytes:
+    """The boot sector of a FAT of the ISO's kind, and what follows it (350 KiB)."""
+    values = (size, per, 1, 2, 512, total, 0xF8, spare)
+    head = b"\xeb\x3c\x90mkfs.fat" + struct.pack("<HBHBHHBH", *values)
+    return (head.ljust(510, b"\0") + b"\x55\xaa").ljust(358400, b"x")
+
+
+@pytest.mark.parametrize(
+    ("per", "total"),
+    [
+        (4, 35 + 339 * 4),  # a table of one sector has room for 341 entries, two of them not used
+        (8, 35 + 251 * 8),  # as OpenBSD's makefs makes it: the partition's 2048 sectors end first
+        (1, 688),  # full already
+    ],
+)
+def test_the_file_system_of_the_loader_gets_room_for_another_loader(per: int, total: int) -> None:
+    before = _fat12(per=per)
+    after = with_room(before)
+    assert len(after) == UNIT
+    assert struct.unpack_from("<H", after, 19) == (total,)
+    assert after[:19] == before[:19] and after[21:] == before[21:].ljust(UNIT - 21, b"\0")
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [LOADER, b"", _fat12(size=2048), _fat12(per=0), _fat12(total=0), _fat12(total=20),
+     _fat12(total=9000), _fat12(spare=0)],
+)  # fmt: skip
+def test_what_is_no_fat12_stays_as_it_is(loader: bytes) -> None:
+    assert with_room(loader) == loader
+
+
+@pytest.mark.skipif(
+    not (shutil.which("mkfs.fat") and shutil.which("mcopy")), reason="dosfstools, mtools"
+)
+def test_others_find_the_room_and_nothing_wrong(tmp_path: Path) -> None:
+    image = tmp_path / "fat"
+    image.write_bytes(bytes(350 << 10))
+    subprocess.run(["mkfs.fat", "-F12", "-s4", image], check=True, stdout=subprocess.DEVNULL)
+    loader = tmp_path / "loader"
+    loader.write_bytes(bytes(range(256)) * 1000)
+    subprocess.run(["mcopy", "-i", image, loader, "::BOOTX64.EFI"], check=True)
+    assert subprocess.run(["mcopy", "-i", image, loader, "::A"], stderr=-3).returncode != 0
+    subprocess.run(["mdel", "-i", image, "::A"], check=False, stderr=subprocess.DEVNULL)
+    image.write_bytes(with_room(image.read_bytes()))
+    subprocess.run(["mcopy", "-i", image, loader, "::BOOTX64.NEW"], check=True)
+    subprocess.run(["fsck.fat", "-n", image], check=True, stdout=subprocess.DEVNULL)
+    for name in ("BOOTX64.EFI", "BOOTX64.NEW"):
+        subprocess.run(["mcopy", "-n", "-o", "-i", image, f"::{name}", tmp_path / "b"], check=True)
+        assert (tmp_path / "b").read_bytes() == loader.read_bytes()
 
 
 def _with(*changes: tuple[int, bytes], label_sum: bool = False) -> bytes:

@@ -215,7 +215,7 @@ def test_the_script_runs_under_a_ksh_and_reports_the_boot_area(tmp_path: Path, s
         "  c:         16777216                0  unused                    \n"
         "  i:              960               800  MSDOS                    \n"
     )
-    script = remote_script("asking.sh", "wireguard.sh", "status.sh").replace(
+    script = remote_script("asking.sh", "wireguard.sh", "bootarea.sh", "status.sh").replace(
         "/dev/r${disk}c", str(disk)
     )
     assert str(disk) in script
@@ -260,7 +260,7 @@ def test_a_mirror_that_does_not_answer_holds_nothing_up(tmp_path: Path, shell: s
     programs = install(tmp_path)
     (programs / "syspatch").write_text("#!/bin/sh\n[ $1 = -c ] && exec sleep 30\n")
     (programs / "pkg_add").write_text("#!/bin/sh\nexit 2\n")
-    script = remote_script("asking.sh", "wireguard.sh", "status.sh")
+    script = remote_script("asking.sh", "wireguard.sh", "bootarea.sh", "status.sh")
     script = f"interface=tun0 backend=wg updates=yes seconds=1 files=\n{script}"
     done = subprocess.run(
         [shell, "-s"],

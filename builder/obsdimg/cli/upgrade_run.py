@@ -292,11 +292,19 @@ class UpgradeRun:
             join_hub(self.access, self.options.timeout) as hub,
         ):
             here = replace(self.access, via=hub.path)
-            self.packages, lines = end_upgrade(here)
+            ended = end_upgrade(here)
+        self.packages = ended.packages
         if not self.packages:
-            why = f" ({printable(lines[-1])[:120]})" if lines else ""
+            why = f" ({printable(ended.lines[-1])[:120]})" if ended.lines else ""
             self.left.append(f"packages were not updated{why}: obsdimg ssh doas pkg_add -u")
-        self._remember(files, state)
+        if ended.renewed:
+            self.ui.info(f"EFI System partition: {' and '.join(ended.renewed)} of {self.target}")
+        if ended.loader_failed is not None:
+            self.left.append(
+                f"the loader that UEFI starts is that of before: {ended.loader_failed}; by hand:"
+                " docs/disk.md"
+            )
+        self._remember(files, replace(state, boot_area=ended.boot_area or state.boot_area))
 
     def _verify(
         self, access: ServerAccess, report: UpgradeReport, files: ReleaseFiles

@@ -1,10 +1,11 @@
 """Makes an installed disk that the BIOS starts one that UEFI starts, too.
 
-It gets an EFI System partition behind its end: the boot image for UEFI of the install ISO, as it
-is.  It stands in the partition table of the BIOS (type EF; UEFI 2.10, sections 5.2.2 and 13.3.2),
-as OpenBSD's own install images for USB have it (distrib/amd64/iso/Makefile: `fdisk -yi -b`), and
-as partition i in the disklabel, so that it can be mounted (sys/sys/disklabel.h).  Nothing that was
-there is moved or changed.
+It gets an EFI System partition behind its end: the boot image for UEFI of the install ISO, with
+more room in it, so that a later loader can be written beside the one that is there.  It stands in
+the partition table of the BIOS (type EF; UEFI 2.10, sections 5.2.2 and 13.3.2), as OpenBSD's own
+install images for USB have it (distrib/amd64/iso/Makefile: `fdisk -yi -b`), and as partition i in
+the disklabel, so that it can be mounted (sys/sys/disklabel.h).  Nothing that was there is moved
+or changed.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ _MAGIC2_AT, _CHECKSUM_AT, _PARTITIONS_AT, _PARTITION = 132, 136, 148, 16
 _LETTERS, _I, _MSDOS = 16, 8, 8
 """Partitions of a label, the number of `i`, and FS_MSDOS."""
 
+_FAT12_LIMIT = 4085
+"""Clusters: with so many it is no FAT12 (Microsoft, FAT: General Overview of On-Disk Format)."""
+
 _HINT = (
     "it comes with qemu-img: Debian/Ubuntu `apt install qemu-utils`, Fedora `dnf install qemu-img`,"
     " Homebrew `brew install qemu`"
@@ -53,6 +57,28 @@ def find_writer() -> None:
 def room_for(loader: bytes) -> int:
     """Bytes by which the disk grows: whole MiB."""
     return -(-len(loader) // UNIT) * UNIT
+
+
+def with_room(loader: bytes) -> bytes:
+    """The FAT12 file system `loader`, filling the whole partition now, as far as its table goes.
+
+    Nothing in it moves.  What is no FAT12 with 512-byte sectors is given back as it is.
+    """
+    room = room_for(loader) // SECTOR
+    if len(loader) < SECTOR or loader[510:512] != b"\x55\xaa":
+        return loader
+    size, per, reserved, tables, roots, total, _, spare = struct.unpack_from(
+        "<HBHBHHBH", loader, 11
+    )
+    start = reserved + tables * spare + -(-roots * 32 // SECTOR)
+    if size != SECTOR or not per or not spare or not start < total <= len(loader) // SECTOR:
+        return loader
+    if (total - start) // per >= _FAT12_LIMIT:
+        return loader
+    most = min(spare * SECTOR * 2 // 3 - 2, _FAT12_LIMIT - 1, (room - start) // per)
+    new = bytearray(loader.ljust(room * SECTOR, b"\0"))
+    struct.pack_into("<H", new, 19, max(total, start + most * per))
+    return bytes(new)
 
 
 def patches(head: bytes, size: int, loader: bytes) -> list[DiskPatch]:
@@ -122,6 +148,7 @@ def start_by_uefi_too(disk: Path, size: int, loader: bytes) -> None:
 
     Raises DiskImageError.
     """
+    loader = with_room(loader)
     changes = patches(read_at(disk, 0, HEAD), size, loader)
     piece = disk.with_name("uefi.piece")  # no blanks: qemu-io's commands are words
     try:

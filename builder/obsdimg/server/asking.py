@@ -33,6 +33,7 @@ def ask_state(access: ServerAccess, kept: KeptFiles, *, updates: bool) -> Server
     script = remote_script(
         "asking.sh",
         "wireguard.sh",
+        "bootarea.sh",
         "status.sh",
         interface=kept.tunnel.interface,
         backend=kept.tunnel.backend,

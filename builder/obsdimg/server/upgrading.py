@@ -6,9 +6,10 @@ connection; what is asked here can be asked again.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 from obsdimg.core.errors import ObsdimgError, printable
@@ -194,13 +195,44 @@ def await_first_start(
             time.sleep(LOOK_SECONDS)
 
 
-def end_upgrade(access: ServerAccess) -> tuple[bool, tuple[str, ...]]:
-    """Packages of the new release; whether that worked, and its last lines."""
-    script = remote_script("asking.sh", "upgrade-end.sh", dir=FOLDER, seconds=str(PACKAGES_SECONDS))
+@dataclass(frozen=True)
+class UpgradeEnd:
+    """What became of the packages, and of the loader that UEFI starts."""
+
+    packages: bool
+    lines: tuple[str, ...] = ()
+    """The last that pkg_add said."""
+    renewed: tuple[str, ...] = ()
+    """Loaders in the EFI System partition that are another now."""
+    loader_failed: str | None = None
+    boot_area: str | None = None
+    """SHA-256 of the boot area, as it is now."""
+
+
+def end_upgrade(access: ServerAccess) -> UpgradeEnd:
+    """Packages of the new release, and its loader for UEFI where nobody else renews that."""
+    names = ("asking.sh", "bootarea.sh", "efi-loader.sh", "upgrade-end.sh")
+    script = remote_script(*names, dir=FOLDER, seconds=str(PACKAGES_SECONDS))
     said = run_script(access, script, PACKAGES_SECONDS + 60)
-    lines = sections_of(said.decode("utf-8", "replace")).get("packages", [])
-    good = bool(lines) and lines[-1] == "@ known"
-    return good, tuple(line for line in lines if line != "@ known")
+    return parse_end(said.decode("utf-8", "replace"))
+
+
+def parse_end(text: str) -> UpgradeEnd:
+    """From what siteXX/remote/upgrade-end.sh printed."""
+    sections = sections_of(text)
+    lines = sections.get("packages", [])
+    loaders = [line.partition(" ")[2] for line in sections.get("efi", []) if line[:2] == "@ "]
+    said = [(word, rest) for word, _, rest in (line.partition(" ") for line in loaders)]
+    area = [line for line in sections.get("bootarea", []) if re.fullmatch("[0-9a-f]{64}", line)]
+    return UpgradeEnd(
+        packages=bool(lines) and lines[-1] == "@ known",
+        lines=tuple(line for line in lines if line != "@ known"),
+        renewed=tuple(printable(rest)[:40] for word, rest in said if word == "renewed"),
+        loader_failed=next(
+            (printable(rest)[:160] for word, rest in said if word == "failed"), None
+        ),
+        boot_area=area[0] if area else None,
+    )
 
 
 def _answer(said: bytes) -> str:
