@@ -13,6 +13,8 @@ from obsdimg.cli.which_iso import project_iso
 from obsdimg.core.errors import ObsdimgError, printable
 from obsdimg.core.progress import Progress
 from obsdimg.fetch.cache import Cache
+from obsdimg.fetch.download import DownloadError
+from obsdimg.fetch.install_iso import OfflineError, obtain_iso
 from obsdimg.image.comparison import (
     Comparison,
     against_manifest,
@@ -23,6 +25,7 @@ from obsdimg.image.comparison import (
 from obsdimg.image.inspection import Inspection, InspectionCheck, extract, inspect
 from obsdimg.image.project_secrets import add_secret_check
 from obsdimg.iso import Iso
+from obsdimg.iso.standin import is_stand_in
 from obsdimg.releases.release import known_releases, load_release
 from obsdimg.signify.message import SignifyPublicKey
 
@@ -113,12 +116,34 @@ def judge(
         if upstream is None and judged.manifest is None:
             upstream = _cached(found.directory)
         if upstream is not None:
+            results.append(_genuine(upstream, found.directory, progress))
             with Iso.open(upstream) as other:
                 results += against_upstream(iso, other, progress)
         elif judged.manifest is None:
             name = "every file against the ISO as OpenBSD made it"
             results.append(Comparison(name, None, "neither a manifest nor --upstream is at hand"))
     found.checks += [InspectionCheck(r.name, r.passed, r.detail) for r in results]
+
+
+def _genuine(upstream: Path, directory: str, progress: Progress) -> Comparison:
+    """Whether OpenBSD vouches for what the ISO is compared with: a signed list beside it or in the
+    cache, or the hash in the release file.  Nothing is fetched."""
+    name = "the upstream ISO is OpenBSD's own"
+    version, _, port = directory.strip("/").partition("/")
+    if is_stand_in(upstream):
+        return Comparison(name, None, "it is the stand-in medium")
+    if version not in known_releases():
+        return Comparison(name, None, f"OpenBSD {printable(version)[:20]} is not known")
+    try:
+        source = load_release(version).iso_source(port or "amd64")
+        found = obtain_iso(
+            source, cache=Cache.default(), iso=upstream, offline=True, progress=progress
+        )
+    except (OfflineError, DownloadError) as error:
+        return Comparison(name, None, f"nobody vouches for it here: {error.message}")
+    except ObsdimgError as error:
+        return Comparison(name, False, error.message)
+    return Comparison(name, True, found.evidence)
 
 
 def _cached(directory: str) -> Path | None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -25,7 +25,7 @@ from obsdimg.core.secret import read_private
 from obsdimg.ffs import FileSystem
 from obsdimg.image.medium import BOOT_KERNEL
 from obsdimg.image.ramdisk import RESPONSE, TEMPLATE, key_path
-from obsdimg.iso import Iso
+from obsdimg.iso import BootEntry, Iso, IsoError, layout
 from obsdimg.kernel.bootkernel import MAX_KERNEL, BootKernel
 from obsdimg.response.hook import CONF, KEY, SCRIPT, hooked
 from obsdimg.signify import sha256list
@@ -38,8 +38,6 @@ from obsdimg.signify.message import (
 
 _PIECE = 1 << 20
 _LARGEST_MANIFEST = 16 << 20
-_SYSTEM_AREA = 16 * 2048
-"""Bytes before the first volume descriptor, where a hybrid boot loader would be."""
 
 
 @dataclass(frozen=True)
@@ -204,15 +202,12 @@ def against_upstream(iso: Iso, upstream: Iso, progress: Progress) -> Iterator[Co
         if e.path not in names | added and not e.path.endswith("/TRANS.TBL")
     )
     yield Comparison("nothing else is on the ISO", not more, ", ".join(more[:5]))
-    yield Comparison(
-        "the boot entries are upstream's",
-        [(e.platform, e.media, e.path) for e in iso.boot_entries]
-        == [(e.platform, e.media, e.path) for e in upstream.boot_entries],
-    )
+    yield _boot_entries(iso, upstream)
     yield Comparison(
         "the system area is upstream's",
-        iso.pread(0, _SYSTEM_AREA) == upstream.pread(0, _SYSTEM_AREA),
+        iso.pread(0, layout.SYSTEM_AREA) == upstream.pread(0, layout.SYSTEM_AREA),
     )
+    yield from _layout(iso, upstream)
     yield _boot_conf(iso, upstream, f"{directory}/{BOOT_KERNEL}")
     yield _lists(iso, upstream, directory, digits)
     yield from _kernels(iso, upstream, directory, digits)
@@ -262,6 +257,47 @@ def _same(one: BinaryIO, two: BinaryIO, advance: Any) -> bool:
         if not first:
             return True
         advance(len(first))
+
+
+def _boot_entries(iso: Iso, upstream: Iso) -> Comparison:
+    """All of them, wherever firmware may find one; their files may lie in other places."""
+
+    def told(one: Iso) -> list[BootEntry]:
+        return [replace(entry, lba=0) for entry in one.boot_entries]
+
+    behind = layout.behind_catalog(iso)
+    return Comparison(
+        "the boot entries are upstream's",
+        told(iso) == told(upstream)
+        and (not behind.strip(b"\0") or behind == layout.behind_catalog(upstream)),
+    )
+
+
+def _layout(iso: Iso, upstream: Iso) -> Iterator[Comparison]:
+    """That boot loader, kernel and firmware see what was compared, and nothing else is there."""
+    same = [d[:1] for d in layout.descriptors(iso)] == [d[:1] for d in layout.descriptors(upstream)]
+    rest = [[d for d in layout.descriptors(one) if d[:1] != b"\1"] for one in (iso, upstream)]
+    yield Comparison("the volume descriptors are upstream's", same and rest[0] == rest[1])
+    wrong = [f"{path} is there twice" for path in layout.names_twice(iso)]
+    for entry in iso.entries():
+        theirs = upstream.entry(entry.path)
+        expected = entry.path.rpartition("/")[2].upper() if theirs is None else theirs.iso_name
+        own = entry.iso_name if theirs else entry.iso_name.partition(";")[0].rstrip(".")
+        if own != expected and entry.kind != "dir":
+            wrong.append(f"{entry.path} is {entry.iso_name} to the boot loader")
+    wrong += [f"path table: {fault}" for fault in layout.path_table_faults(iso)]
+    yield Comparison("the boot loader and the kernel see the same files", not wrong, _few(wrong))
+    name = "what belongs to no file is upstream's"
+    try:
+        strange = layout.unaccounted(iso, upstream)
+    except IsoError as error:
+        yield Comparison(name, False, error.message)
+    else:
+        yield Comparison(name, not strange, _few([f"sector {number}" for number in strange]))
+
+
+def _few(found: list[str]) -> str:
+    return ", ".join(found[:5])
 
 
 def _boot_conf(iso: Iso, upstream: Iso, image: str) -> Comparison:
@@ -353,8 +389,9 @@ def _all_as_listed(name: str, listed: Any, actual: Any) -> Comparison:
         judged += 1
         if actual(entry["path"]) != entry["sha256"]:
             wrong.append(entry["path"])
-    shown = ", ".join(wrong[:5]) if wrong else f"{judged} files"
-    return Comparison(name, not wrong, shown)
+    if not judged:
+        return Comparison(name, None, "it names none")
+    return Comparison(name, not wrong, _few(wrong) if wrong else f"{judged} files")
 
 
 def _ramdisk(iso: Iso, path: str) -> FileSystem | None:

@@ -48,7 +48,8 @@ class Iso:
 
     `size` is the file's bytes; `volume_id` and `application_id` come from the primary volume
     descriptor; `has_supplementary`: there is a second tree (Joliet, or ISO 9660:1999);
-    `boot_entries` are in the catalog's order, empty without El Torito.
+    `boot_entries` are in the catalog's order, empty without El Torito; `twice` are paths that
+    more than one record has (the first counts).
     """
 
     def __init__(self, path: Path, descriptor: int, size: int) -> None:
@@ -62,8 +63,10 @@ class Iso:
         self.has_rock_ridge = bool(disc.rock_ridge)
         self.has_supplementary = bool(disc.svds)
         self._entries: dict[str, IsoEntry] = {}
+        self.twice: list[str] = []
         for named in walk(disc, size):
-            self._entries.setdefault(named.entry.path, named.entry)
+            if self._entries.setdefault(named.entry.path, named.entry) is not named.entry:
+                self.twice.append(named.entry.path)
         self.boot_entries = self._boot_entries(disc)
 
     @classmethod

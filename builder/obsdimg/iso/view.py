@@ -126,7 +126,7 @@ def hidden(pread: Pread, size: int) -> tuple[dict[int, bytes], int | None]:
         if descriptor[0] == BOOT_RECORD and descriptor[7:30] == b"EL TORITO SPECIFICATION":
             catalog = struct.unpack_from("<I", descriptor, 71)[0]
             data = pread(catalog * SECTOR, SECTOR).ljust(SECTOR, b"\x00")
-            instead[catalog] = data[: _catalog_end(data, claimed)].ljust(SECTOR, b"\x00")
+            instead[catalog] = data[: catalog_end(data, claimed)].ljust(SECTOR, b"\x00")
             break
     return instead, catalog
 
@@ -150,7 +150,7 @@ def _check_primary(descriptors: list[bytes], size: int) -> int:
     return int(claimed)
 
 
-def _catalog_end(data: bytes, volume: int) -> int:
+def catalog_end(data: bytes, volume: int) -> int:
     """Offset behind the last entry of a boot catalog, as firmware reads it.
 
     A section header that announces nothing, too much, or entries that cannot be is junk.
