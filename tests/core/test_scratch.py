@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from obsdimg.core.scratch import remove_dead, run_folder
+import pytest
+
+from obsdimg.core.files import FileError
+from obsdimg.core.scratch import LONGEST_BASE, remove_dead, run_folder, runtime_folder
 
 
 def test_a_folder_is_private_and_gone_afterwards(tmp_path: Path) -> None:
@@ -45,3 +50,44 @@ def test_a_folder_without_a_lock_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "run-somebody-else").mkdir()
     remove_dead(tmp_path)
     assert (tmp_path / "run-somebody-else").exists()
+
+
+@pytest.mark.parametrize("moment", ["it is being removed", "it is gone"])
+def test_a_folder_that_another_run_takes_for_dead_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Between its making and its lock."""
+    genuine, calls = fcntl.flock, 0
+
+    def late(lock: int, how: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            shutil.rmtree(next(tmp_path.glob("run-*")))
+            if moment == "it is being removed":
+                raise BlockingIOError
+        genuine(lock, how)
+
+    monkeypatch.setattr("obsdimg.core.scratch.fcntl.flock", late)
+    with run_folder(tmp_path) as folder:
+        assert (folder / ".lock").exists() and calls == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_folder_for_sockets_is_this_users_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    if len(str(tmp_path)) <= LONGEST_BASE:
+        assert runtime_folder() == tmp_path / "obsdimg"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * LONGEST_BASE)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    found = runtime_folder()
+    assert found == tmp_path / f"obsdimg-{os.getuid()}" and runtime_folder() == found
+    found.chmod(0o755)
+    with pytest.raises(FileError, match="not a folder that only this user may use"):
+        runtime_folder()
+    found.rmdir()
+    found.symlink_to(tmp_path)
+    with pytest.raises(FileError, match="not a folder that only this user may use"):
+        runtime_folder()

@@ -51,16 +51,33 @@ def runtime_folder() -> Path:
 def run_folder(parent: Path) -> Iterator[Path]:
     """A new folder (0700) in `parent`, gone afterwards; what dead runs left there goes first."""
     remove_dead(parent)
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+    folder, lock = _locked_folder(parent)
     try:
-        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        yield folder
+    finally:
+        os.close(lock)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _locked_folder(parent: Path) -> tuple[Path, int]:
+    """A new folder and the lock on it.  One that another run has taken for a dead run's, in the
+    moment before it was locked, is given up."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            yield folder
-        finally:
+            if os.path.samestat(os.fstat(lock), (folder / _LOCK).stat()):
+                return folder, lock
+        except (BlockingIOError, FileNotFoundError):
+            pass
+        except BaseException:
             os.close(lock)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+            raise
+        os.close(lock)
 
 
 def remove_dead(parent: Path) -> None:
