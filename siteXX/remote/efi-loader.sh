@@ -14,6 +14,10 @@ efi_loaders() {
 	disk=${on%?}
 	part=$(disklabel "$disk" 2>/dev/null | sed -n 's/^ *\([a-p]\): .* MSDOS.*/\1/p' | sed 1q)
 	[ -n "$part" ] || return
+	if mount | grep -q "^/dev/$disk$part "; then
+		echo "@ failed /dev/$disk$part is mounted"
+		return
+	fi
 	at=$(mktemp -d /tmp/obsdimg.XXXXXXXXXX) || return
 	# What an earlier call may have left half written.
 	fsck_msdos -y "/dev/r$disk$part" >/dev/null 2>&1

@@ -53,11 +53,12 @@ class Server:
             folder.mkdir(parents=True)
         for name, body in PROGRAMS.items():
             counted = "" if name not in CHANGES else (
-                f"echo {name} >>$T/calls\n"
+                f"[ -n \"$*\" ] || exec cat $T/mounted\necho {name} >>$T/calls\n"
                 "[ $(($(wc -l <$T/calls))) = $(cat $T/cut) ] && kill -9 $(cat $T/pid) && exit 1\n"
             )  # fmt: skip
             self.put(f"bin/{name}", f"#!/bin/sh\nT={top}\n{counted}{body}").chmod(0o755)
         self.put("volumes", VOLUMES)
+        self.put("mounted", "/dev/sd1a on / type ffs (local)")
         self.put("label", LABEL)
         for name in ("BOOTX64", "BOOTIA32"):
             self.put(f"esp/efi/boot/{name}.EFI", f"old {name}")
@@ -148,8 +149,15 @@ def test_what_cannot_be_written_leaves_the_old_one(server: Server, spoil: str, s
     assert {p.name for p in server.esp.iterdir()} == {"BOOTX64.EFI", "BOOTIA32.EFI"}
 
 
+def test_a_partition_that_somebody_has_mounted_is_left_alone(server: Server) -> None:
+    server.put("mounted", "/dev/sd1a on / type ffs (local)\n/dev/sd0i on /mnt type msdos (local)")
+    (server.top / "bin/fsck_msdos").write_text(f"#!/bin/sh\necho fsck >>{server.top}/calls\n")
+    assert server.run() == ["@ failed /dev/sd0i is mounted"]
+    assert server.calls == 0
+
+
 def test_a_partition_that_cannot_be_mounted_is_named(server: Server) -> None:
-    (server.top / "bin/mount").write_text("#!/bin/sh\nexit 1\n")
+    (server.top / "bin/mount").write_text("#!/bin/sh\nexit $((${#1} > 0))\n")
     assert server.run()[0] == "@ failed /dev/sd0i cannot be mounted"
 
 

@@ -301,7 +301,7 @@ class UpgradeRun:
             self.ui.info(f"EFI System partition: {' and '.join(ended.renewed)} of {self.target}")
         if ended.loader_failed is not None:
             self.left.append(
-                f"the loader that UEFI starts is that of before: {ended.loader_failed}; by hand:"
+                f"the loader that UEFI starts was not renewed: {ended.loader_failed}; by hand:"
                 " docs/disk.md"
             )
         self._remember(files, replace(state, boot_area=ended.boot_area or state.boot_area))
