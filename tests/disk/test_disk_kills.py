@@ -104,13 +104,10 @@ def _pids(path: Path) -> list[int]:
     return [int(word) for word in path.read_text().split()]
 
 
-@pytest.mark.parametrize("moment", ["hang:of=:20", "hang:if=:20"])
-def test_killed_while_it_writes_or_reads_back(
-    machine: RescueMachine, disk: bytes, moment: str
-) -> None:
+def test_killed_while_it_reads_back(machine: RescueMachine, disk: bytes) -> None:
     """Nothing is left here; the disk does not start; the next run ends what still works there
     and goes on.  Should ssh not tell the machine, its scripts go on with what they were sent."""
-    machine.flaw(moment)
+    machine.flaw("hang:if=:20")
     child = _start(machine)
     _until(machine.here / "hangs", child)
     _kill(child)
@@ -128,6 +125,23 @@ def test_killed_while_it_writes_or_reads_back(
     _all_end(there)
     assert machine.disk.read_bytes() == disk
     assert list((machine.here.parent / "run").glob("*/*")) == []
+
+
+def test_killed_while_it_writes_by_the_systems_own_ssh(machine: RescueMachine, disk: bytes) -> None:
+    """The login is told by its socket, and the connection ends with its run."""
+    machine.by_ssh()
+    machine.flaw("hang:of=:20")
+    child = _start(machine)
+    _until(machine.here / "hangs", child)
+    _kill(child)
+    _all_end(_pids(machine.here / "local"))
+    assert machine.disk.read_bytes()[:UNIT] == bytes(UNIT)
+    again = _start(machine)
+    said = again.communicate(timeout=FAR)[0].decode()
+    assert again.returncode == 0, said
+    assert "ended there: what a run that was broken off still did" in said
+    _all_end(_pids(machine.here / "local"))
+    assert machine.disk.read_bytes() == disk
 
 
 def test_killed_at_the_login(machine: RescueMachine) -> None:
