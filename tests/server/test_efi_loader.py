@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from obsdimg.cli.upgrade_words import undone
 from obsdimg.server.asking import remote_script
 from obsdimg.server.upgrading import UpgradeEnd, parse_end
 
@@ -184,3 +185,7 @@ def test_what_the_server_said_is_read() -> None:
     failed = parse_end("@@packages\n@@efi\n@ failed /dev/sd0i \x1bcannot\n@@bootarea\n\n@@end\n")
     assert failed.loader_failed is not None and failed.loader_failed.isprintable()
     assert (failed.packages, failed.boot_area) == (False, None)
+    packages, loader = undone(failed)
+    assert packages.startswith("packages were not updated: obsdimg ssh doas pkg_add")
+    assert loader.startswith("the loader that UEFI starts was not renewed: /dev/sd0i")
+    assert undone(parse_end(text)) == []

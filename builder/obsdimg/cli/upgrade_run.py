@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from obsdimg.cli.ui import Ui
 from obsdimg.cli.upgrade_console import ConsoleWatch, UpgradeConsole
-from obsdimg.cli.upgrade_words import RESTARTS, check_facts, explain, show_checks
+from obsdimg.cli.upgrade_words import RESTARTS, check_facts, explain, show_checks, undone
 from obsdimg.config.edit import set_release
 from obsdimg.core.errors import ObsdimgError, printable
 from obsdimg.releases.release import load_release
@@ -294,16 +294,9 @@ class UpgradeRun:
             here = replace(self.access, via=hub.path)
             ended = end_upgrade(here)
         self.packages = ended.packages
-        if not self.packages:
-            why = f" ({printable(ended.lines[-1])[:120]})" if ended.lines else ""
-            self.left.append(f"packages were not updated{why}: obsdimg ssh doas pkg_add -u")
         if ended.renewed:
             self.ui.info(f"EFI System partition: {' and '.join(ended.renewed)} of {self.target}")
-        if ended.loader_failed is not None:
-            self.left.append(
-                f"the loader that UEFI starts was not renewed: {ended.loader_failed}; by hand:"
-                " docs/disk.md"
-            )
+        self.left += undone(ended)
         self._remember(files, replace(state, boot_area=ended.boot_area or state.boot_area))
 
     def _verify(

@@ -8,6 +8,7 @@ from typing import Any
 from obsdimg.cli.ui import Ui
 from obsdimg.core.errors import printable
 from obsdimg.server.upgrade_checks import UpgradeCheck
+from obsdimg.server.upgrading import UpgradeEnd
 
 RESTARTS = (
     "Now its console asks for the disk's passphrase, twice: at the start of the upgrade, and at",
@@ -23,6 +24,20 @@ def show_checks(checks: Sequence[UpgradeCheck], ui: Ui) -> None:
         ui.say(f"{one.mark.value:6} {printable(one.topic)}: {printable(one.text)}")
         if one.remedy:
             ui.say(f"       -> {printable(one.remedy)}")
+
+
+def undone(ended: UpgradeEnd) -> list[str]:
+    """What the server could not do at the end of the upgrade, and is left to somebody."""
+    left = []
+    if not ended.packages:
+        why = f" ({printable(ended.lines[-1])[:120]})" if ended.lines else ""
+        left.append(f"packages were not updated{why}: obsdimg ssh doas pkg_add -u")
+    if ended.loader_failed is not None:
+        left.append(
+            f"the loader that UEFI starts was not renewed: {ended.loader_failed}; by hand:"
+            " docs/disk.md"
+        )
+    return left
 
 
 def explain(name: str, old: str, target: str, config: str, typed: str | None, ui: Ui) -> None:
