@@ -26,6 +26,8 @@ FOLDER: Final = "/var/db/obsdimg/upgrade"
 ASK_SECONDS: Final = 60.0
 MIRROR_SECONDS: Final = 60
 PACKAGES_SECONDS: Final = 1200
+LOADER_SECONDS: Final = 240
+"""For the loader and the boot area's hash; 55 were seen where a machine was emulated."""
 LOOK_SECONDS: Final = 4.0
 ANSWER_SECONDS: Final = 8.0
 SAME_START_SECONDS: Final = 120
@@ -213,7 +215,7 @@ def end_upgrade(access: ServerAccess) -> UpgradeEnd:
     """Packages of the new release, and its loader for UEFI where nobody else renews that."""
     names = ("asking.sh", "bootarea.sh", "efi-loader.sh", "upgrade-end.sh")
     script = remote_script(*names, dir=FOLDER, seconds=str(PACKAGES_SECONDS))
-    said = run_script(access, script, PACKAGES_SECONDS + 60)
+    said = run_script(access, script, PACKAGES_SECONDS + LOADER_SECONDS)
     return parse_end(said.decode("utf-8", "replace"))
 
 
