@@ -3,14 +3,7 @@
 # whose hashes are wanted), wireguard.sh, bootarea.sh and asking.sh.
 # Runs as root under the server's own sh.
 
-section time
-date +%s
-section boot
-sysctl -n kern.boottime
-section release
-uname -r
-section running
-sysctl -n kern.version
+running_system
 section installed
 # The kernel is linked anew at every start; what it calls itself stays.
 grep -ao 'OpenBSD [0-9.]*[-a-z]* ([A-Z.]*) #[0-9]*: ' /bsd | sed 1q

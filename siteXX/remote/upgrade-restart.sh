@@ -1,7 +1,6 @@
 # Restarts into the upgrade, if it is there and is that of the release wanted.  obsdimg puts in front:
-# dir and next.
-pid=$(cat "${dir%/*}/apply/pid" 2>/dev/null)
-if [ -n "$pid" ] && kill -0 "$pid" 2>/dev/null; then
+# dir, next and working.sh.
+if working "${dir%/*}/apply"; then
 	echo "@ applying"
 	exit 0
 fi

@@ -1,16 +1,9 @@
 # Says what an upgrade depends on and how far one has come; changes nothing, shows no key.
 # obsdimg puts in front: dir, next (the release after this one), mirror (empty: the server's own),
-# ask (yes: also the mirror) and asking.sh.  Runs as root under the server's own sh.
+# ask (yes: also the mirror), asking.sh and working.sh.  Runs as root under the server's own sh.
 digits=${next%.*}${next#*.}
 
-section time
-date +%s
-section boot
-sysctl -n kern.boottime
-section release
-uname -r
-section running
-sysctl -n kern.version
+running_system
 section machine
 uname -m
 section room
@@ -36,10 +29,8 @@ section packages
 ls /var/db/pkg 2>/dev/null
 section work
 # What is under way: a change, the download, the upgrade at the next start, the first start after it.
-pid=$(cat /var/db/obsdimg/apply/pid 2>/dev/null)
-[ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && echo applying
-pid=$(cat "$dir/pid" 2>/dev/null)
-[ -n "$pid" ] && kill -0 "$pid" 2>/dev/null && echo fetching
+working "${dir%/*}/apply" && echo applying
+working "$dir" && echo fetching
 [ -x /bsd.upgrade ] && [ -f /auto_upgrade.conf ] && echo "pending"
 for file in /etc/rc.sysmerge /etc/rc.sysmerge.run /etc/rc.firsttime /etc/rc.firsttime.run; do
 	[ -e "$file" ] && echo "first-start $file"

@@ -5,13 +5,18 @@ from __future__ import annotations
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from obsdimg.cli.upgrade_console import MOST_UNLOCKS, ConsoleWatch
+from obsdimg.core.progress import Progress
 from obsdimg.core.secret import Secret
 from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
+from obsdimg.server import upgrading
+from obsdimg.server.access import ServerAccess
 from obsdimg.server.change import ChangeError
 from obsdimg.server.kept import kept_files
 from obsdimg.server.next_release import (
@@ -35,7 +40,7 @@ from obsdimg.server.upgrade_checks import (
     needed_room,
 )
 from obsdimg.server.upgrade_report import UpgradeReport, parse_upgrade
-from obsdimg.server.upgrading import UpgradeError
+from obsdimg.server.upgrading import UpgradeError, await_fetch
 from support.scripted_console import PROMPT, Scene, ScriptedConsole
 from support.server_bench import ServerBench
 
@@ -372,3 +377,26 @@ def test_only_what_was_verified_waits_for_the_next_start(
     assert (root / "auto_upgrade.conf").exists() is pending
     assert (root / "etc/rc.firsttime").exists() is pending
     assert "sysupgrade -n https://m.example" in bench.journal()
+
+
+@pytest.mark.parametrize(
+    ("pending", "result", "words", "hint"),
+    [
+        (True, None, "an upgrade waits there: the next start is it", "obsdimg upgrade again"),
+        (True, "failed 1", "an upgrade waits there: the next start is it", "obsdimg upgrade again"),
+        (False, None, "was cut off, nothing waits there", "begins anew"),
+        (False, "failed 1", "did not fetch 7.8, nothing has changed: two", "--mirror URL"),
+    ],
+)
+def test_a_download_that_came_to_no_good_end_is_said_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, pending: bool, result: str | None, words: str, hint: str
+) -> None:
+    """The job may die between sysupgrade and its result: `nothing has changed` would be a lie."""
+    said = report(fetching=False, pending=pending, result=result)
+    monkeypatch.setattr(upgrading, "_maybe", lambda *_: said)
+    access = cast(ServerAccess, SimpleNamespace(name="vpn"))
+    with pytest.raises(UpgradeError) as caught:
+        await_fetch(access, "7.8", 5, Progress())
+    assert words in caught.value.message
+    assert hint in (caught.value.hint or "")
+    assert ("nothing has changed" in caught.value.message) is (not pending and result is not None)

@@ -147,7 +147,9 @@ def apply_change(
         what, _, why = answer.removeprefix("refused ").partition(": ")
         raise ApplyError(
             f"{before.name}: refused there, nothing has changed: {what}: {_readable(why)}",
-            "mend the configuration; `obsdimg check` shows every file",
+            "is its disk full?  obsdimg ssh df -h"
+            if what == "room"
+            else "mend the configuration; `obsdimg check` shows every file",
         )
     started = time.monotonic()
     with progress.step(f"Coming back to {after.name} through the tunnel, to confirm"):
@@ -172,7 +174,7 @@ def _readable(why: str) -> str:
 def _begin(access: ServerAccess, change: Change, kept: KeptFiles, seconds: int) -> str:
     """Send it; what the server says: checked, busy, refused …, or nothing."""
     archive = base64.encodebytes(change_archive(change, kept, seconds)).decode()
-    script = remote_script("begin.sh", dir=FOLDER, archive=archive.rstrip("\n"))
+    script = remote_script("working.sh", "begin.sh", dir=FOLDER, archive=archive.rstrip("\n"))
     try:
         return _answer(run_script(access, script, BEGIN_SECONDS))
     except (ServerAskError, ProcessError):

@@ -47,6 +47,7 @@ def ask_upgrade(
     """
     script = remote_script(
         "asking.sh",
+        "working.sh",
         "upgrade.sh",
         dir=FOLDER,
         next=target,
@@ -64,7 +65,12 @@ def begin_fetch(access: ServerAccess, target: str, mirror: str) -> None:
     """
     job = resource("siteXX", "remote/upgrade-job.sh").read_text()
     script = remote_script(
-        "upgrade-begin.sh", dir=FOLDER, next=target, mirror=mirror, job=job.rstrip("\n")
+        "working.sh",
+        "upgrade-begin.sh",
+        dir=FOLDER,
+        next=target,
+        mirror=mirror,
+        job=job.rstrip("\n"),
     )
     answer = _answer(run_script(access, script, ASK_SECONDS))
     if answer not in ("begun", "busy"):
@@ -100,10 +106,27 @@ def await_fetch(
             time.sleep(LOOK_SECONDS)
     if report.fetched(target):
         return report
+    raise _not_fetched(access.name, report, target)
+
+
+def _not_fetched(name: str, report: UpgradeReport, target: str) -> UpgradeError:
+    """What the server has after a download that is not under way any more."""
+    if report.pending:
+        # Ended between sysupgrade and the look at what it fetched.
+        return UpgradeError(
+            f"{name}: the download of {target} ended without its result, and an upgrade waits"
+            " there: the next start is it",
+            "obsdimg upgrade again fetches and verifies it anew; or, to have none:"
+            " obsdimg ssh doas rm /bsd.upgrade",
+        )
+    if report.result is None:
+        return UpgradeError(
+            f"{name}: the download of {target} was cut off, nothing waits there",
+            "obsdimg upgrade again begins anew",
+        )
     said = next((line for line in reversed(report.log) if line.strip()), "it said nothing")
-    raise UpgradeError(
-        f"{access.name}: sysupgrade did not fetch {target}, nothing has changed:"
-        f" {printable(said)[:200]}",
+    return UpgradeError(
+        f"{name}: sysupgrade did not fetch {target}, nothing has changed: {printable(said)[:200]}",
         "--mirror URL takes another mirror; by hand: obsdimg ssh doas sysupgrade -n",
     )
 
@@ -121,7 +144,7 @@ def _maybe(access: ServerAccess, target: str) -> UpgradeReport | None:
 
 def restart(access: ServerAccess, target: str) -> None:
     """Restart into the upgrade.  Raises UpgradeError where none waits."""
-    script = remote_script("upgrade-restart.sh", dir=FOLDER, next=target)
+    script = remote_script("working.sh", "upgrade-restart.sh", dir=FOLDER, next=target)
     try:
         answer = _answer(run_script(access, script, ASK_SECONDS))
     except (ServerAskError, ProcessError):
