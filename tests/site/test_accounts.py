@@ -40,7 +40,15 @@ class NewSystem:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        for folder in ("etc/ssh", "etc/skel/.ssh", "home", "root/.ssh", "var/mail", "bin"):
+        for folder in (
+            "etc/ssh",
+            "etc/wireguard/good",
+            "etc/skel/.ssh",
+            "home",
+            "root/.ssh",
+            "var/mail",
+            "bin",
+        ):
             (root / folder).mkdir(parents=True)
         for path, text in {
             "etc/master.passwd": MASTER,

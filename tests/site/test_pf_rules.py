@@ -177,10 +177,38 @@ def test_without_any_peer_ssh_is_open_since_nobody_could_get_in_otherwise() -> N
     assert "max-src-conn-rate" in verdict.options["state"]
 
 
-def test_the_safety_window_is_an_anchor_that_starts_empty() -> None:
-    rules = pf(RECIPE + "[access]\nssh_window_minutes = 30\n")
-    assert not rules.decide(Packet("in", "vio0", "198.51.100.9", SERVER, "tcp", 22)).passed
-    assert rules.anchors == ['anchor "obsdimg-window" in on egress proto tcp']
+@pytest.mark.parametrize(
+    ("setting", "table"), [("ssh_window_minutes", "window"), ("rescue_minutes", "rescue")]
+)
+def test_what_opens_ssh_for_a_while_is_a_table_that_starts_empty(setting: str, table: str) -> None:
+    """Not an anchor: `overload` there fills the anchor's own table, which nothing blocks."""
+    rules = pf(RECIPE + f"[access]\n{setting} = 30\n")
+    call = Packet("in", "vio0", "198.51.100.9", SERVER, "tcp", 22)
+    assert not rules.decide(call).passed
+    assert rules.anchors == []
+    rules.tables[table].append(ip_network("0.0.0.0/0"))
+    opened = rules.decide(call)
+    assert opened.passed
+    assert "overload <intruders> flush global" in opened.options["state"]
+    inside = Packet("in", "vio0", "198.51.100.9", "172.16.1.1", "tcp", 22)
+    assert not rules.decide(inside).passed
+
+
+@pytest.mark.parametrize(
+    "access", ['ssh_from = "anywhere"', "ssh_window_minutes = 30", "rescue_minutes = 30"]
+)
+def test_who_connects_too_often_loses_ssh_and_not_the_tunnel(access: str) -> None:
+    """It may be the administrator's own address, or his neighbour's behind the same NAT."""
+    rules = pf(RECIPE + f"[access]\n{access}\n")
+    for table in {"window", "rescue"} & rules.tables.keys():
+        rules.tables[table].append(ip_network("0.0.0.0/0"))
+    call = Packet("in", "vio0", "198.51.100.9", SERVER, "tcp", 22)
+    tunnel = Packet("in", "vio0", "198.51.100.9", SERVER, "udp", 51820)
+    assert rules.decide(call).passed
+    rules.tables["intruders"].append(ip_network("198.51.100.9"))
+    assert not rules.decide(call).passed
+    assert rules.decide(replace(call, src="198.51.100.10")).passed
+    assert rules.decide(tunnel).passed
 
 
 WORLD6 = World(
@@ -337,13 +365,6 @@ def test_without_ipv6_outside_the_ports_lead_to_the_daemon_over_ipv4_only() -> N
     shut = rules.replace("pass in on egress inet proto udp to (egress) port 51820", "# ")
     assert shut != rules
     assert ports_to(shut, 51820) == set()
-
-
-def test_the_rescue_is_an_anchor_that_starts_empty() -> None:
-    rules = pf(RECIPE + "[access]\nrescue_minutes = 30\n")
-    assert not rules.decide(Packet("in", "vio0", "198.51.100.9", SERVER, "tcp", 22)).passed
-    assert rules.anchors == ['anchor "obsdimg-rescue" in on egress proto tcp']
-    assert "intruders" in rules.tables
 
 
 def test_from_6_8_the_same_rules_hold_on_wg0() -> None:

@@ -42,13 +42,20 @@ class TestWatch:
         (bench.root / f"check.{name}").write_text(f"{code}\n")
         return name
 
+    EVERY_MINUTE = ("pfctl -sr", "rcctl check sshd")
+
     def said(self, bench: ServerBench) -> list[str]:
-        return [line for line in bench.journal() if line.startswith(("logger", "rcctl", "pfctl"))]
+        """What was logged and done, but for what is asked and done every minute."""
+        lines = bench.journal()
+        if lines:
+            assert [line for line in lines if line in self.EVERY_MINUTE] == [*self.EVERY_MINUTE]
+        lines = [line for line in lines if line not in self.EVERY_MINUTE]
+        return [line for line in lines if line.startswith(("logger", "rcctl", "pfctl"))]
 
     def test_what_works_is_left_alone_and_kept(self, bench: ServerBench, script: Path) -> None:
         assert bench.run(script) == ""
         kept = [line.split()[-1] for line in bench.journal() if "obsdimg-tunnel keep" in line]
-        assert kept in (["pf", "tun0", "tun1"], ["pf", "wg0", "wg1"])
+        assert kept in (["pf", "tun0", "tun1", "sshd"], ["pf", "wg0", "wg1", "sshd"])
         assert self.said(bench) == ["rcctl check unbound"]
 
     def test_what_does_not_work_is_started_again_and_that_is_logged(
@@ -83,6 +90,103 @@ class TestWatch:
         (bench.root / "choose.pf").write_text("2\n")
         bench.run(script)
         assert f"pfctl -f {bench.root}/etc/pf.conf" in bench.journal()
+
+    def test_who_tried_ssh_too_often_may_try_again_after_a_while(self, bench: ServerBench) -> None:
+        """It may have been the administrator himself, and the table has no end of its own."""
+        for name in ("logger", "pfctl", "rcctl", "pgrep", "obsdimg-tunnel"):
+            bench.stand_in(name)
+        for access in ('ssh_from = "anywhere"', "rescue_minutes = 3", "ssh_window_minutes = 9"):
+            text = RECIPE.replace("[access.admin]", f"[access]\n{access}\n[access.admin]")
+            bench.run(bench.install("/usr/local/sbin/obsdimg-watch", text))
+            assert bench.journal().count("pfctl -q -t intruders -T expire 1800") == 1
+            (bench.root / "journal").unlink()
+
+    EARLY = "block drop all\npass in proto carp all keep state (no-sync)\n"
+    """Of the rules with which rc(8) starts."""
+
+    @pytest.mark.parametrize(
+        ("refused", "loaded", "says"),
+        [
+            ("none", "etc/pf.conf", "warning pf.conf was not loaded at the boot; it is now"),
+            ("etc/pf.conf", "etc/wireguard/good/pf.conf", "err pf.conf has a mistake"),
+        ],
+    )
+    def test_a_pf_conf_that_rc_could_not_load_gives_way_in_memory(
+        self, bench: ServerBench, script: Path, refused: str, loaded: str, says: str
+    ) -> None:
+        """rc(8) leaves its own rules then: no tunnel, and ssh open to everybody."""
+        (bench.root / "rules").write_text(self.EARLY)
+        (bench.root / "etc/pf.conf").write_text("pass nonsense\n# end\n")
+        bench.stand_in(
+            "pfctl",
+            'case "$1 $2" in "-sr ") cat $T/rules ;;'
+            f' "-f $T/{refused}") exit 1 ;; -f*) : >$T/rules ;; esac',
+        )
+        bench.run(script)
+        first = self.said(bench)
+        assert [line for line in first if line.startswith("pfctl")][-1] == (
+            f"pfctl -f {bench.root}/{loaded}"
+        )
+        assert any(f"obsdimg-watch -p daemon.{says}" in line for line in first)
+        assert bench.read("etc/pf.conf") == "pass nonsense\n# end\n", "its owner mends it"
+        (bench.root / "journal").unlink()
+        bench.run(script)
+        assert self.said(bench) == ["rcctl check unbound"], "and not every minute"
+
+    def test_rules_of_the_owner_with_carp_are_left_alone(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        bench.stand_in("pfctl", '[ "$1" != -sr ] || echo "pass in proto carp all"')
+        (bench.root / "etc/pf.conf").write_text("pass in proto carp\n# end\n")
+        bench.run(script)
+        assert self.said(bench) == ["rcctl check unbound"]
+
+    RCCTL = """
+case "$*" in
+"check sshd") [ -e $T/runs ] ;;
+"get sshd status") [ ! -e $T/disabled ] ;;
+"start sshd") [ -e $T/starts ] && : >$T/runs ;;
+esac
+"""
+
+    def sshd(self, bench: ServerBench) -> list[str]:
+        lines = bench.journal()
+        return [line for line in lines if "sshd" in line and line not in self.EVERY_MINUTE]
+
+    def test_sshd_that_does_not_run_is_started(self, bench: ServerBench, script: Path) -> None:
+        bench.stand_in("rcctl", self.RCCTL)
+        (bench.root / "starts").touch()
+        bench.run(script)
+        assert self.sshd(bench) == [
+            "rcctl get sshd status",
+            "rcctl start sshd",
+            "logger -t obsdimg-watch -p daemon.warning sshd did not run; it does again",
+        ]
+
+    @pytest.mark.parametrize("good", [True, False])
+    def test_sshd_that_does_not_start_gets_its_last_good_configuration(
+        self, bench: ServerBench, script: Path, good: bool
+    ) -> None:
+        """Without a mistake, nobody would get in any more after the next boot."""
+        bench.stand_in("rcctl", self.RCCTL)
+        bench.stand_in(
+            "obsdimg-tunnel",
+            'case "$*" in "fallback sshd") '
+            + (": >$T/starts; exit 2" if good else "exit 1")
+            + " ;; esac",
+        )
+        bench.run(script)
+        said = self.sshd(bench)
+        assert "obsdimg-tunnel fallback sshd" in said
+        words = "with its last good configuration it does" if good else "sshd does not start"
+        assert words in said[-1]
+        assert (bench.root / "runs").exists() is good
+
+    def test_sshd_that_is_switched_off_stays_off(self, bench: ServerBench, script: Path) -> None:
+        bench.stand_in("rcctl", self.RCCTL)
+        (bench.root / "disabled").touch()
+        bench.run(script)
+        assert self.sshd(bench) == ["rcctl get sshd status"]
 
     def test_a_change_that_is_being_tried_is_not_undone(
         self, bench: ServerBench, script: Path
@@ -175,53 +279,94 @@ class TestWatch:
 class TestRescue:
     """obsdimg-rescue opens ssh once where nobody is heard, and closes it again."""
 
-    OPEN = "pfctl -q -a obsdimg-rescue -f -"
-    SHUT = "pfctl -q -a obsdimg-rescue -F rules"
+    OPEN = "pfctl -q -t rescue -T add 0.0.0.0/0 ::/0"
+    SHUT = "pfctl -q -t rescue -T flush"
+    SHOW = "pfctl -q -t rescue -T show"
 
     @pytest.fixture(params=["6.6", "7.5"])
     def script(self, bench: ServerBench, request: pytest.FixtureRequest) -> Path:
         bench.stand_in("logger")
-        bench.stand_in("pfctl", "cat >$T/rules")
+        bench.stand_in(
+            "pfctl",
+            'case "$*" in *show) cat $T/table 2>/dev/null ;; *add*) echo 0.0.0.0/0 >$T/table ;;'
+            " *flush) rm -f $T/table ;; esac",
+        )
+        bench.stand_in("uptime", "cat $T/up")
         bench.stand_in("wg", 'echo "KEY $(cat $T/heard 2>/dev/null || echo 0)"')
         bench.stand_in("ifconfig", "[ -e $T/heard ] && echo 'last handshake: 3 seconds ago'")
         text = RECIPE.replace("[access.admin]", "[access]\nrescue_minutes = 3\n[access.admin]")
         return bench.install("/usr/local/sbin/obsdimg-rescue", text, request.param)
 
-    def minutes(self, bench: ServerBench, script: Path, count: int) -> list[str]:
-        """Run it so often; what pf was told in these minutes."""
+    def at(self, bench: ServerBench, script: Path, up: str | int) -> list[str]:
+        """Run it after `up` (minutes, or the words of uptime(1)); what pf was told."""
+        if isinstance(up, int):
+            hours, minutes = divmod(up, 60)
+            up = f"up {hours:2}:{minutes:02}" if hours and minutes else f"up {minutes} mins"
+            up = f"up {hours} hr" if hours and not minutes else up
+        (bench.root / "up").write_text(f"11:59PM  {up}, 2 users, load averages: 1.05, 0.44, 0.17\n")
         before = len(bench.journal())
-        for _ in range(count):
-            assert bench.run(script) == ""
-        return [line for line in bench.journal()[before:] if line.startswith("pfctl")]
+        assert bench.run(script) == ""
+        told = [line for line in bench.journal()[before:] if line.startswith("pfctl")]
+        return [line for line in told if line != self.SHOW]
+
+    def logged(self, bench: ServerBench) -> list[str]:
+        return [line for line in bench.journal() if line.startswith("logger")]
 
     def test_before_the_time_nothing_is_open(self, bench: ServerBench, script: Path) -> None:
-        assert self.minutes(bench, script, 2) == []
+        for up in ("37 secs", 1, 2):
+            assert self.at(bench, script, up) == []
 
     def test_it_opens_to_the_minute_and_closes_after_an_hour_for_good(
         self, bench: ServerBench, script: Path
     ) -> None:
-        assert self.minutes(bench, script, 3) == [self.OPEN]
-        assert "to (egress) port 22 keep state (max-src-conn 5" in bench.read("rules")
-        assert set(self.minutes(bench, script, 59)) == {self.OPEN}
-        assert self.minutes(bench, script, 1) == [self.SHUT]
-        assert self.minutes(bench, script, 5) == [], "once for each boot"
-        logged = [line for line in bench.journal() if line.startswith("logger")]
-        assert len(logged) == 2
+        for up in (3, 4, 59, 60, 61, 62):
+            assert self.at(bench, script, up) == [self.OPEN], up
+        assert self.at(bench, script, 63) == [self.SHUT]
+        for up in ("up 64 mins", "up  2:00", "up 1 day, 1 min", "up 400 days,  0:03"):
+            assert self.at(bench, script, up) == [], "once for each boot"
+        assert len(self.logged(bench)) == 2
+
+    @pytest.mark.parametrize(
+        ("up", "closes"),
+        [
+            *(("up 4 mins", False), ("up 1 min", True), ("up 1 hr", False), ("up  1:02", False)),
+            *(("up 2 hrs", True), ("up 23:59", True), ("up 1 day", True), ("59 secs", True)),
+            ("up 1 day,  1:01", True),
+            ("up 2 days, 4 mins", True),
+            # Without knowing, nothing is open.
+            ("uptime: /var/run/utmp: No such file or directory", True),
+        ],
+    )
+    def test_every_way_in_which_uptime_says_it(
+        self, bench: ServerBench, script: Path, up: str, closes: bool
+    ) -> None:
+        (bench.root / "table").write_text("0.0.0.0/0\n")
+        assert self.at(bench, script, up) == [self.SHUT if closes else self.OPEN]
+
+    def test_a_full_disk_and_missed_minutes_do_not_keep_it_open(
+        self, bench: ServerBench, script: Path
+    ) -> None:
+        """Minutes were counted in a file once: lost with the disk full, they began anew."""
+        (bench.root / "var/run").rmdir()
+        assert self.at(bench, script, 5) == [self.OPEN]
+        assert self.at(bench, script, 90) == [self.SHUT]
+        assert self.at(bench, script, 91) == []
 
     def test_a_handshake_closes_it_and_nothing_opens_it_again(
         self, bench: ServerBench, script: Path
     ) -> None:
-        self.minutes(bench, script, 4)
+        self.at(bench, script, 4)
         (bench.root / "heard").write_text("1700000000\n")
-        assert self.minutes(bench, script, 1) == [self.SHUT]
+        assert self.at(bench, script, 5) == [self.SHUT]
         (bench.root / "heard").unlink()
-        assert self.minutes(bench, script, 9) == []
+        assert [self.at(bench, script, up) for up in (6, 7, 62, 63)] == [[]] * 4
+        assert "a peer was heard" in self.logged(bench)[-1]
 
     def test_a_server_that_was_reached_never_opens(self, bench: ServerBench, script: Path) -> None:
         (bench.root / "heard").write_text("1700000000\n")
-        self.minutes(bench, script, 1)
+        self.at(bench, script, 1)
         (bench.root / "heard").unlink()
-        assert self.minutes(bench, script, 9) == []
+        assert [self.at(bench, script, up) for up in (3, 9)] == [[]] * 2
 
 
 class TestUpkeep:
@@ -357,7 +502,7 @@ class TestFirstTime:
         (bench.root / "usr/bin/perl").touch()
         (bench.root / "usr/bin/perl").chmod(0o755)
         bench.stand_in("obsdimg-tunnel")
-        for name in ("pkg_add", "syspatch", "at", "pfctl"):
+        for name in ("pkg_add", "syspatch", "pfctl"):
             bench.stand_in(name, f"cat >>$T/{name}.stdin 2>/dev/null")
         (bench.root / "var/obsdimg/packages").mkdir(parents=True)
         return bench.install("/usr/local/sbin/obsdimg-firsttime", text, version)
@@ -530,23 +675,25 @@ class TestFirstTime:
 
     WINDOW = RECIPE + "[access]\nssh_window_minutes = 30\n"
 
-    def test_the_window_opens_and_is_told_to_close(self, bench: ServerBench) -> None:
-        assert "FAILED" not in bench.run(self.prepare(bench, self.WINDOW))
-        assert "pfctl -q -a obsdimg-window -f -" in bench.journal()
-        assert "at -q a now + 30 minutes" in bench.journal()
-        assert bench.read("at.stdin") == "pfctl -q -a obsdimg-window -F rules\n"
-        assert "pass in quick on egress proto tcp to (egress) port 22" in bench.read("pfctl.stdin")
-
-    def test_a_window_that_nobody_would_close_is_closed_at_once(self, bench: ServerBench) -> None:
+    def test_the_window_opens_and_who_closes_it_sleeps_already(self, bench: ServerBench) -> None:
         script = self.prepare(bench, self.WINDOW)
-        bench.stand_in("at", "exit 1")
-        said = bench.run(script)
-        commands = [line for line in bench.journal() if line.startswith("pfctl")]
-        assert commands[-1] == "pfctl -q -a obsdimg-window -F rules"
-        assert "safety window FAILED" in said
+        bench.stand_in("nohup", 'sh -c "$3" </dev/null; echo ended >$T/ended')
+        bench.stand_in("sleep")
+        text = script.read_text()
+        assert "FAILED" not in bench.run(script)
+        limit = time.monotonic() + 20
+        while not (bench.root / "ended").exists() and time.monotonic() < limit:
+            time.sleep(0.02)
+        said = [line for line in bench.journal() if line.startswith(("pfctl", "sleep", "at "))]
+        assert sorted(said) == [
+            "pfctl -q -t window -T add 0.0.0.0/0 ::/0",
+            "pfctl -q -t window -T flush",
+            "sleep 1800",
+        ]
+        assert text.index("sleep 1800") < text.index("-T add"), "what cannot be closed stays shut"
 
-    def test_a_window_that_pf_refuses_is_not_scheduled(self, bench: ServerBench) -> None:
+    def test_a_window_that_pf_refuses_is_said(self, bench: ServerBench) -> None:
         script = self.prepare(bench, self.WINDOW)
+        bench.stand_in("nohup")
         bench.stand_in("pfctl", "exit 1")
         assert "safety window FAILED" in bench.run(script)
-        assert not any(line.startswith("at ") for line in bench.journal())

@@ -113,9 +113,9 @@ def test_ssh_is_open_to_all_only_where_it_must_be(settings: str, is_open: bool) 
 )
 def test_the_window_is_opened_only_where_ssh_is_closed(settings: str, window: bool) -> None:
     plan = planned(settings)
-    assert ("obsdimg-window" in content(plan, "/etc/pf.conf")) is window
+    assert ("<window>" in content(plan, "/etc/pf.conf")) is window
     first = content(plan, "/usr/local/sbin/obsdimg-firsttime")
-    assert ("now + 30 minutes" in first) is window
+    assert ("sleep 1800" in first) is window
 
 
 @pytest.mark.parametrize(

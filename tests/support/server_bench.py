@@ -31,6 +31,8 @@ _PATHS = (
     "/etc/netstart",
     "/etc/installurl",
     "/etc/pf.conf",
+    "/etc/ssh/",
+    "/usr/sbin/sshd",
     "/var/db/obsdimg",
     "/var/obsdimg",
     "/var/run/obsdimg",

@@ -25,7 +25,7 @@ from obsdimg.site.opensshkey import SEED_AT
 from obsdimg.site.sealing import LARGEST
 from obsdimg.site.table import Condition, FileRow, site_table
 from obsdimg.site.tunnel import SERVER_KEY_MARK, TunnelPlan, plan_tunnel
-from obsdimg.site.ways import RESCUE_OPEN, ssh_outside
+from obsdimg.site.ways import INTRUDER_MINUTES, RESCUE_OPEN, ssh_outside
 
 PACKAGES = "/var/obsdimg/packages"
 SEALED = "/obsdimg.sealed"
@@ -334,6 +334,8 @@ def _ssh(config: Config) -> dict[str, Any]:
         "window": outside.window,
         "rescue": outside.rescue,
         "rescue_open": RESCUE_OPEN,
+        "tables": ["window"] * bool(outside.window) + ["rescue"] * bool(outside.rescue),
+        "intruder_minutes": INTRUDER_MINUTES,
         "inside": [
             str(a.network) for a in (config.tunnel.ipv4, config.tunnel.ipv6) if a is not None
         ],

@@ -8,6 +8,9 @@ from obsdimg.config import Config
 
 RESCUE_OPEN = 60
 """Minutes for which ssh is open outside when nobody was heard in the tunnel."""
+INTRUDER_MINUTES = 30
+"""Minutes for which ssh does not answer an address that connected to it too often: it may be the
+administrator's own, or his neighbour's behind the same NAT."""
 
 
 @dataclass(frozen=True)
