@@ -55,7 +55,10 @@ class TestWatch:
     def test_what_works_is_left_alone_and_kept(self, bench: ServerBench, script: Path) -> None:
         assert bench.run(script) == ""
         kept = [line.split()[-1] for line in bench.journal() if "obsdimg-tunnel keep" in line]
-        assert kept in (["pf", "tun0", "tun1", "sshd"], ["pf", "wg0", "wg1", "sshd"])
+        assert kept in (
+            ["pf", "tun0", "tun1", "sshd", "doas"],
+            ["pf", "wg0", "wg1", "sshd", "doas"],
+        )
         assert self.said(bench) == ["rcctl check unbound"]
 
     def test_what_does_not_work_is_started_again_and_that_is_logged(
@@ -181,6 +184,12 @@ esac
         words = "with its last good configuration it does" if good else "sshd does not start"
         assert words in said[-1]
         assert (bench.root / "runs").exists() is good
+
+    def test_doas_gets_its_last_good_file_at_once(self, bench: ServerBench, script: Path) -> None:
+        (bench.root / "choose.doas").write_text("2\n")
+        bench.run(script)
+        mine = [line for line in bench.journal() if line.endswith(" doas")]
+        assert mine == ["obsdimg-tunnel choose doas"], "and what was refused is not kept"
 
     def test_sshd_that_is_switched_off_stays_off(self, bench: ServerBench, script: Path) -> None:
         bench.stand_in("rcctl", self.RCCTL)

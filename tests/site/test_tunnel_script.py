@@ -269,3 +269,35 @@ def test_no_key_is_printed_by_any_action(tunnel: Tunnel) -> None:
         tunnel.call(action)
         assert private not in tunnel.output
     assert not any(private in line for line in tunnel.bench.journal())
+
+
+PROGRAMS = {"sshd": ("etc/ssh/sshd_config", "0644"), "doas": ("etc/doas.conf", "0600")}
+
+
+@pytest.mark.parametrize("thing", PROGRAMS)
+def test_what_sshd_or_doas_does_not_take_gives_way_too(tunnel: Tunnel, thing: str) -> None:
+    """A slip there, and nobody gets in after the next boot, or becomes root at once."""
+    root, (name, mode) = tunnel.bench.root, PROGRAMS[thing]
+    file = root / name
+    file.parent.mkdir(exist_ok=True)
+    (root / "usr/sbin").mkdir(parents=True)
+    tunnel.bench.stand_in("doas", '[ "$1" = -C ] && ! grep -q BAD "$2"')
+    sshd = root / "usr/sbin/sshd"
+    sshd.write_text('#!/bin/sh\n[ "$1 $2" = "-t -f" ] && ! grep -q BAD "$3"\n')
+    sshd.chmod(0o755)
+    file.write_text("one\n")
+    assert tunnel.call("keep", thing) == 0
+    file.write_text("two\n")
+    assert tunnel.call("choose", thing) == 0, "without a mark at its end"
+    assert tunnel.call("keep", thing) == 0
+    for spoilt in ("BAD\n", "", "tw\0\0"):
+        file.write_text(spoilt)
+        assert tunnel.call("keep", thing) == 1
+        assert tunnel.call("choose", thing) == 2
+        assert file.read_text() == "two\n"
+        assert f"{file.stat().st_mode & 0o7777:04o}" == mode
+        assert (root / f"etc/wireguard/{file.name}.refused").read_text() == spoilt
+    file.write_text("three\n")
+    assert tunnel.call("fallback", thing) == 2, "taken by -t, and sshd does not start with it"
+    assert file.read_text() == "two\n"
+    assert (tunnel.good / f"{file.name}.before").read_text() == "one\n"

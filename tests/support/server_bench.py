@@ -32,6 +32,7 @@ _PATHS = (
     "/etc/installurl",
     "/etc/pf.conf",
     "/etc/ssh/",
+    "/etc/doas.conf",
     "/usr/sbin/sshd",
     "/var/db/obsdimg",
     "/var/obsdimg",
