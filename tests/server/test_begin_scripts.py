@@ -146,18 +146,8 @@ def test_without_room_the_reason_is_said(
     assert f"{work(bench)}/{folder} could not be made" in said
 
 
-@pytest.mark.parametrize("room", [True, False])
-def test_what_belongs_to_the_release_before_is_moved_away_or_named(
-    bench: ServerBench, room: bool
-) -> None:
-    """A hostname.tun0 that stays beside hostname.wg0 would be used at the next start, too."""
-    gone = tuple(f"{bench.root}/etc/{name}" for name in ("hostname.tun0", "dhclient.conf"))
-    for path in gone:
-        Path(path).write_text("old\n")
-    if not room:
-        (bench.root / "etc/wireguard/before").touch()
-    for name in ("pfctl", "logger", "sync", "sleep"):
-        bench.stand_in(name)
+def applied(bench: ServerBench, *names: str, gone: tuple[str, ...] = ()) -> str:
+    """What became of a change of nothing; `names`: files in its folder."""
     text = render(
         "siteXX",
         "remote/apply.sh.j2",
@@ -169,14 +159,38 @@ def test_what_belongs_to_the_release_before_is_moved_away_or_named(
         gone=gone,
         group="wheel",
     ).decode()
-    text = text.replace(" /etc/", f" {bench.root}/etc/")
+    for name in ("logger", "sync", "sleep"):
+        bench.stand_in(name)
     folder = work(bench) / "apply"
     folder.mkdir(parents=True)
-    for name in ("files", "check.sh", "forward.sh", "back.sh", "confirmed"):
+    for name in ("files", "check.sh", "forward.sh", "back.sh", *names):
         (folder / name).touch()
     (bench.root / "etc/pf.conf").touch()
-    run(bench, text, str(folder))
-    said = (folder / "result").read_text()
+    run(bench, text.replace(" /etc/", f" {bench.root}/etc/"), str(folder))
+    return (folder / "result").read_text()
+
+
+def test_what_is_taken_back_is_what_ran(bench: ServerBench) -> None:
+    """Where pf.conf has a mistake by hand, the good rules run in its place."""
+    own, good = f"{bench.root}/etc/pf.conf", f"{bench.root}/etc/wireguard/good/pf.conf"
+    bench.stand_in("pfctl", f'[ "$*" != "-f {own}" ]')
+    assert applied(bench).startswith("taken back")
+    loaded = [line.split()[-1] for line in bench.journal() if line.startswith("pfctl -f")]
+    assert loaded[-2:] == [own, good]
+
+
+@pytest.mark.parametrize("room", [True, False])
+def test_what_belongs_to_the_release_before_is_moved_away_or_named(
+    bench: ServerBench, room: bool
+) -> None:
+    """A hostname.tun0 that stays beside hostname.wg0 would be used at the next start, too."""
+    gone = tuple(f"{bench.root}/etc/{name}" for name in ("hostname.tun0", "dhclient.conf"))
+    for path in gone:
+        Path(path).write_text("old\n")
+    if not room:
+        (bench.root / "etc/wireguard/before").touch()
+    bench.stand_in("pfctl")
+    said = applied(bench, "confirmed", gone=gone)
     if room:
         assert said == "applied\n"
         assert (bench.root / "etc/wireguard/before/hostname.tun0").read_text() == "old\n"
