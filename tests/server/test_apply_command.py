@@ -248,7 +248,7 @@ def test_a_full_disk_changes_nothing_and_the_project_goes_back(ssh_world: SshWor
     before, project = snapshot(root), project_files(ssh_world)
     done = ssh_world.obsdimg("client", "add", "tablet", "--apply", "--yes", timeout=120)
     assert done.returncode == 1
-    assert b"is the disk full?" in done.stderr
+    assert b"is its disk full?" in done.stderr
     assert b"the project is as it was before" in done.stderr
     assert snapshot(root) == before
     assert project_files(ssh_world) == project
