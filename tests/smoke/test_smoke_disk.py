@@ -93,3 +93,20 @@ def test_without_a_gpt_the_same_bytes_are_plain_text(tmp_path: Path) -> None:
     scripted_guest.write_gpt(data, plain=False)
     data[512:520] = bytes(8)
     assert bad(checks(tmp_path, data)) == {"everything beyond the boot area looks random"}
+
+
+@pytest.mark.skipif(shutil.which("qemu-io") is None, reason="qemu-io is not installed")
+def test_what_an_overlay_holds_is_found_once_and_where_it_is(tmp_path: Path) -> None:
+    """qemu-img tells of the image below without its name: its offsets are none of the overlay's."""
+    data = bytearray(8 << 20)
+    data[: 4 << 20] = os.urandom(4 << 20)
+    (tmp_path / "raw").write_bytes(data)
+    base, top = tmp_path / "base.qcow2", tmp_path / "top.qcow2"
+    run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", tmp_path / "raw", base], timeout=60)
+    run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "qcow2", top], timeout=60)
+    needle = os.urandom(32)
+    (tmp_path / "piece").write_bytes(needle)
+    run(["qemu-io", "-f", "qcow2", "-c", f"write -q -s piece 532480 {len(needle)}", "top.qcow2"],
+        cwd=tmp_path, timeout=60)  # fmt: skip
+    findings = search(top, [("the needle", needle)])
+    assert findings.found == {"the needle": [532480]}

@@ -84,7 +84,8 @@ def extents(image: Path, timeout: float = 120.0) -> tuple[list[DiskExtent], int]
             continue
         if "offset" not in entry:
             raise DiskSearchError(f"{image}: holds compressed clusters", "use an uncompressed one")
-        if Path(entry.get("filename", image)).resolve() == image.resolve() or not entry["depth"]:
+        # What lies in an image below has its offset there, and not always the image's name.
+        if not entry["depth"]:
             found.append(DiskExtent(entry["start"], entry["length"], entry["offset"]))
     return found, size
 
