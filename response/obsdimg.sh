@@ -115,10 +115,17 @@ obsdimg_uefi() {
 
 # Sets obsdimg_table to what the disk gets.  BIOS boot blocks are never written to a GPT disk
 # with an EFI System partition, and firmware of UEFI machines starts nothing from an MBR.
+# Sets obsdimg_chunk, too, the letter of the RAID partition.  A BIOS loader that shall ask on
+# com0 needs a plain partition `a` in front of it.  UEFI's console goes on reading the line, and
+# would take letters of the passphrase away.  No BIOS starts from sectors of 4096 bytes.
 obsdimg_choose_table() {
-	[[ $obsdimg_table == auto ]] || return 0
-	obsdimg_table=mbr
-	obsdimg_uefi && obsdimg_table=gpt
+	if [[ $obsdimg_table == auto ]]; then
+		obsdimg_table=mbr
+		obsdimg_uefi && obsdimg_table=gpt
+	fi
+	[[ $obsdimg_table == mbr && $obsdimg_secsize == 512 ]] || obsdimg_loader=
+	obsdimg_chunk=a
+	[[ -n $obsdimg_loader ]] && obsdimg_chunk=d
 	return 0
 }
 
@@ -410,8 +417,22 @@ obsdimg_check_size() {
 		    "Give the machine a larger disk, or leave out sets (sets.leave_out)."
 }
 
+# The loader numbers the volumes of all disks, sr0 sr1 ..., and boot.conf has to name ours.
+obsdimg_check_loader() {
+	local _disk
+
+	[[ -n $obsdimg_loader ]] || return 0
+	for _disk in $(obsdimg_disks); do
+		[[ $_disk == $obsdimg_disk ]] && continue
+		obsdimg_nodes $_disk && obsdimg_label $_disk | grep -q ' RAID$' || continue
+		obsdimg_die "$_disk holds a RAID partition, too: which number the boot loader will give" \
+		    "to the volume on $obsdimg_disk is not known. Nothing was changed." \
+		    "Take $_disk out of the machine, or build the ISO with disk.loader = \"firmware\"."
+	done
+}
+
 obsdimg_outer() {
-	local _model _how
+	local _model _how _asks= _tty=
 
 	print
 	obsdimg_say "this medium installs $OBSD by itself."
@@ -420,6 +441,10 @@ obsdimg_outer() {
 		obsdimg_die "The size of $obsdimg_disk cannot be read." "Nothing was changed."
 	obsdimg_choose_table
 	obsdimg_check_size
+	obsdimg_check_loader
+	_tty=${obsdimg_loader%% *}
+	[[ -n $_tty ]] && _asks="
+  loader   asks on $_tty, as a small partition in clear tells it"
 	_model=$(obsdimg_model $obsdimg_disk)
 	case $obsdimg_mode in
 	passphrase)	_how="encrypted, with a passphrase typed here";;
@@ -431,7 +456,7 @@ obsdimg_outer() {
 	cat <<__EOT
 
   disk     $obsdimg_disk, $obsdimg_mb MB${_model:+, $_model}
-  becomes  $OBSD, $_how
+  becomes  $OBSD, $_how$_asks
   before   $([[ $obsdimg_fill == yes ]] && print "filled with random data" || print "its start is overwritten")
   lost     everything that is on $obsdimg_disk now
 
@@ -505,11 +530,19 @@ obsdimg_wipe_start() {
 	obsdimg_write /dev/zero $1 1m 0 1
 }
 
-# MBR (or GPT, on a UEFI machine) and a RAID partition `a`.  With GPT the kernel makes up a
-# label whose `i` is the EFI System partition (spoofgpt in sys/kern/subr_disk.c).
+# MBR (or GPT, on a UEFI machine) and a RAID partition, `a` or behind a plain one `d`.  With GPT
+# the kernel makes up a label whose `i` is the EFI System partition (spoofgpt in
+# sys/kern/subr_disk.c).
 obsdimg_make_chunk() {
-	local _disk=$1 _said _esp=
+	local _disk=$1 _said _esp= _plain= _plain_label=
 
+	if [[ $obsdimg_chunk != a ]]; then
+		# Up to the middle of the first MB, so that all that is found again lies in it.
+		# In sectors: another unit would be rounded to whole cylinders.
+		_plain="a a\n\n$((obsdimg_per_mb / 2 - 64))\n4.2BSD\n"
+		_plain_label="a 4.2BSD
+"
+	fi
 	[[ $obsdimg_table == gpt ]] && _esp="i MSDOS"
 	if [[ $obsdimg_table == mbr ]]; then
 		_said=$(fdisk -iy $_disk 2>&1)
@@ -521,30 +554,48 @@ obsdimg_make_chunk() {
 	_said=$(obsdimg_label $_disk)
 	[[ -z $_said || $_said == "$_esp" ]] || obsdimg_die "The old label of $_disk is still in use." \
 	    "Restart the machine and try again."
-	# `a`: partition a, default offset, default size, type RAID; write; quit.
+	# `a a`: partition a, default offset, default size, type RAID; write; quit.
 	# disklabel -T of 6.6 cannot make this type.
-	_said=$(print 'a a\n\n\nRAID\nw\nq\n' | disklabel -E $_disk 2>&1) ||
+	_said=$(print "${_plain}a $obsdimg_chunk\n\n\nRAID\nw\nq\n" | disklabel -E $_disk 2>&1) ||
 		obsdimg_die "disklabel failed on $_disk:" "$_said"
-	[[ $(obsdimg_label $_disk) == "a RAID${_esp:+
+	[[ $(obsdimg_label $_disk) == "$_plain_label$obsdimg_chunk RAID${_esp:+
 $_esp}" ]] || obsdimg_die "disklabel made no RAID partition on $_disk:" "$_said"
+}
+
+# The plain partition.  Where `a` is a file system the loader, which itself still comes from the
+# RAID partition, begins there and not in the volume (devboot, stand/libsa/dev_i386.c): it reads
+# this boot.conf before it asks for anything.  Loaders of 6.6 read FFS1 only.
+obsdimg_make_loader() {
+	local _part=${1}a _said
+
+	_said=$(newfs -q -O 1 -b 8192 -f 1024 /dev/r$_part 2>&1) ||
+		obsdimg_die "newfs failed on $_part:" "$_said"
+	_said=$(mount -t ffs /dev/$_part /mnt2 2>&1) ||
+		obsdimg_die "$_part cannot be mounted:" "$_said"
+	mkdir /mnt2/etc && print -r -- "stty $obsdimg_loader
+set tty ${obsdimg_loader%% *}
+set device sr0a
+boot" >/mnt2/etc/boot.conf && chmod 644 /mnt2/etc/boot.conf && umount /mnt2 ||
+		obsdimg_die "boot.conf could not be written to $_part."
+	obsdimg_say "$_part tells the boot loader to ask on ${obsdimg_loader%% *}"
 }
 
 # Make the CRYPTO volume.  Sets obsdimg_volume from what bioctl reports, never by guessing.
 # `-C force`: without it bioctl opens an old volume instead of making a new one.
 # Two lines: bioctl -s asks twice up to 7.3, once from 7.4.
 obsdimg_make_volume() {
-	local _disk=$1 _said _rc
+	local _disk=$1 _chunk=$1$obsdimg_chunk _said _rc
 
 	if [[ $obsdimg_mode == keydisk ]]; then
-		_said=$(bioctl -v -C force -c C -k $obsdimg_keydisk -l ${_disk}a softraid0 2>&1)
+		_said=$(bioctl -v -C force -c C -k $obsdimg_keydisk -l $_chunk softraid0 2>&1)
 		_rc=$?
 	else
 		obsdimg_say "making the encrypted volume (KDF rounds: $obsdimg_rounds)"
 		_said=$({ print -r -- "$obsdimg_pass"; print -r -- "$obsdimg_pass"; } |
-		    bioctl -v -C force -c C -r $obsdimg_rounds -s -l ${_disk}a softraid0 2>&1)
+		    bioctl -v -C force -c C -r $obsdimg_rounds -s -l $_chunk softraid0 2>&1)
 		_rc=$?
 	fi
-	((_rc == 0)) || obsdimg_die "bioctl could not make the encrypted volume on ${_disk}a:" "$_said"
+	((_rc == 0)) || obsdimg_die "bioctl could not make the encrypted volume on $_chunk:" "$_said"
 	obsdimg_volume=$(print -r -- "$_said" |
 	    sed -n 's/^.*CRYPTO volume attached as \([sw]d[0-9][0-9]*\).*$/\1/p')
 	[[ $obsdimg_volume == [sw]d+([0-9]) ]] || {
@@ -556,7 +607,7 @@ obsdimg_make_volume() {
 		obsdimg_die "bioctl named the disk itself as the volume:" "$_said"
 	}
 	print -r -- "$_said" | sed -n 's/^.*\(Deriving key .*\)/obsdimg: \1/p'
-	obsdimg_say "$obsdimg_volume is the encrypted volume on ${_disk}a"
+	obsdimg_say "$obsdimg_volume is the encrypted volume on $_chunk"
 	obsdimg_nodes $obsdimg_volume ||
 		obsdimg_die "The device nodes of $obsdimg_volume cannot be made."
 }
@@ -587,6 +638,7 @@ obsdimg_inner() {
 	obsdimg_wipe_start $obsdimg_disk
 	if [[ $obsdimg_mode != none ]]; then
 		obsdimg_make_chunk $obsdimg_disk
+		[[ -n $obsdimg_loader ]] && obsdimg_make_loader $obsdimg_disk
 		obsdimg_make_volume $obsdimg_disk
 		obsdimg_wipe_start $obsdimg_volume
 		_root=$obsdimg_volume

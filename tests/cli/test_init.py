@@ -41,7 +41,7 @@ def test_what_is_given_stands_in_the_file_and_check_takes_it(
     assert not config.tunnel.peers[1].reach
     monkeypatch.chdir(tmp_path / "vpn")
     assert main(["check"]) == 0
-    assert "the boot loader asks for the disk's passphrase there" in capsys.readouterr().err
+    assert "boot loader asks for the disk's passphrase there, too" in capsys.readouterr().err
 
 
 def test_the_recipe_and_an_old_release_say_that_they_get_no_patches(

@@ -302,7 +302,11 @@ def test_where_the_loader_asks_at_every_start_it_is_said(mode: str, asked: bool)
     text = f'disk.encryption = "{mode}"\nhost.console = "com0"\nupkeep.reboot = true\n'
     said = "\n".join(warnings(parse(text.encode())))
     assert ("waits for its passphrase" in said) is asked
+    assert ("a small partition in clear" in said) is asked
+    said = "\n".join(warnings(parse(text.encode() + b'disk.loader = "firmware"\n')))
     assert ("the serial line stays silent until somebody types it" in said) is asked
+    assert "a small partition in clear" not in said
+    assert not any("loader" in line for line in warnings(parse(b'host.console = "vga"\n')))
 
 
 def test_the_reference_in_the_docs_is_that_of_the_settings() -> None:

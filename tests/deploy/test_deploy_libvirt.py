@@ -12,6 +12,8 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -26,7 +28,7 @@ from obsdimg.deploy.libvirt import Libvirt
 from obsdimg.deploy.libvirt_volumes import LibvirtVolumes
 from obsdimg.deploy.provider import DeployError, InstanceSpec, ProviderError
 from obsdimg.deploy.registry import MODULES, opener
-from obsdimg.deploy.session import call_at, require_screen
+from obsdimg.deploy.session import call_at, require_screen, require_screen_for_disk
 from obsdimg.deploy.virsh import Virsh
 from support.libvirt_world import URI, World, world
 from support.loader_guest import make_disk
@@ -171,6 +173,33 @@ def test_an_iso_that_asks_on_the_serial_line_is_refused_before_anything_is_made(
     with pytest.raises(DeployError, match="asks for the passphrase on the serial line") as caught:
         require_screen(config)
     assert "deploy --disk" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("console", "loader", "firmware", "seen"),
+    [
+        ("com0", "console", "bios", False),
+        ("com0", "console", "both", False),
+        ("com0", "console", "uefi", True),
+        ("com0", "firmware", "bios", True),
+        ("vga", "console", "bios", True),
+    ],
+)
+def test_a_disk_whose_loader_asks_on_the_serial_line_is_refused(
+    console: str, loader: str, firmware: str, seen: bool
+) -> None:
+    """deploy would look for the loader's question on a screen that never shows it."""
+    config = _config(URI, None)
+    host = config.host.model_copy(update={"console": console})
+    disk = config.disk.model_copy(update={"loader": loader})
+    config = config.model_copy(update={"host": host, "disk": disk})
+    manifest = cast(Any, SimpleNamespace(firmware=firmware))
+    if seen:
+        require_screen_for_disk(config, manifest)
+        return
+    with pytest.raises(DeployError, match="loader asks for the passphrase on the serial") as caught:
+        require_screen_for_disk(config, manifest)
+    assert 'disk.loader = "firmware"' in str(caught.value.hint)
 
 
 def _config(uri: str, endpoint: str | None) -> Config:

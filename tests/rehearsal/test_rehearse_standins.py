@@ -123,6 +123,31 @@ def test_a_disk_with_a_full_label_has_no_room_for_another_partition() -> None:
     assert set(box.world.disks["sd0"].label) == {"a"}
 
 
+def test_a_plain_partition_before_the_volume_and_what_is_written_to_it() -> None:
+    """As the hook makes it where the boot loader shall ask on com0."""
+    box = Sandbox()
+    box("fdisk -iy sd0")
+    said = box("disklabel -E sd0", b"a a\n\n960\n4.2BSD\na d\n\n\nRAID\nw\nq\n\n").out
+    assert b"mount point" not in said  # that is asked with -F only (editor.c, get_mp)
+    label = box.world.disks["sd0"].label
+    assert (label["a"].offset, label["a"].size, label["a"].fstype) == (64, 960, "4.2BSD")
+    assert (label["d"].offset, label["d"].fstype) == (1024, "RAID")
+    assert box("newfs -q -O 1 -b 8192 -f 1024 /dev/rsd0a").status == 0
+    assert box("mount -t ffs /dev/sd0a /mnt2").status == 0
+    assert "/mnt2" in box.world.mounts
+    assert box("umount /mnt2").status == 0 and "/mnt2" not in box.world.mounts
+    assert box("bioctl -v -C force -c C -r 16 -s -l sd0d softraid0", TWICE).status == 0
+    assert box.world.disks["sd1"].chunk == "sd0d"
+
+
+def test_the_editor_asks_for_a_mount_point_with_a_file_for_it() -> None:
+    box = Sandbox()
+    box("fdisk -iy sd0")
+    said = box("disklabel -F fstab -E sd0", b"a a\n\n960\n4.2BSD\n/boot\nw\nq\n\n").out
+    assert b"mount point: [none] /boot" in said
+    assert box.world.disks["sd0"].label["a"].mounted == "/boot"
+
+
 def test_zeros_over_the_start_take_table_label_and_volume_with_them() -> None:
     box = Sandbox(MachineDisk(contents="encrypted"))
     assert b"marcCRAM" in box("dd if=/dev/rsd0c bs=64k count=2").out
@@ -152,7 +177,7 @@ def test_a_read_only_disk_refuses_to_be_written() -> None:
         "disklabel -R sd0 proto",
         "bioctl -P sd0",
         "bioctl -c 1 -l sd0a,sd1a softraid0",
-        "newfs -b 8192 sd0a",
+        "newfs -m 1 sd0a",
         "dd if=/etc/passwd of=/dev/rsd0c",
         "dd if=/dev/zero of=/dev/rsd0c conv=notrunc oflag=direct",
         "sysctl hw.sensors",

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -17,6 +17,7 @@ from obsdimg.project.folder import Project
 from obsdimg.releases.release import load_release
 from obsdimg.server import upgrading
 from obsdimg.server.access import ServerAccess
+from obsdimg.server.asking import remote_script
 from obsdimg.server.change import ChangeError
 from obsdimg.server.kept import kept_files
 from obsdimg.server.next_release import (
@@ -400,3 +401,43 @@ def test_a_download_that_came_to_no_good_end_is_said_as_it_is(
     assert words in caught.value.message
     assert hint in (caught.value.hint or "")
     assert ("nothing has changed" in caught.value.message) is (not pending and result is not None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [("applying", "a change is being applied"), ("nothing waits", "does not wait there any more"),
+     ("loader", "the boot loader could not be told of the upgrade: it was not restarted")],
+)  # fmt: skip
+def test_a_server_that_does_not_restart_says_why(
+    monkeypatch: pytest.MonkeyPatch, answer: str, said: str
+) -> None:
+    monkeypatch.setattr(upgrading, "run_script", lambda *_: f"@ {answer}\n".encode())
+    with pytest.raises(UpgradeError, match=said):
+        upgrading.restart(cast(Any, SimpleNamespace(name="vpn")), "7.8")
+    monkeypatch.setattr(upgrading, "run_script", lambda *_: b"@ restarts\n")
+    upgrading.restart(cast(Any, SimpleNamespace(name="vpn")), "7.8")
+
+
+@pytest.mark.parametrize(
+    ("code", "answer"), [(0, "@ restarts"), (1, "@ loader"), (None, "@ restarts")]
+)
+def test_the_loader_in_a_plain_partition_is_told_before_the_restart(
+    tmp_path: Path, code: int | None, answer: str
+) -> None:
+    """code: what obsdimg-loader ends with; None: the server has none."""
+    bench = ServerBench(tmp_path)
+    bench.stand_in("shutdown")
+    if code is not None:
+        bench.stand_in("obsdimg-loader", f"exit {code}")
+    (tmp_path / "up").mkdir()
+    (tmp_path / "up/result").write_text("fetched 7.8\n")
+    for name in ("bsd.upgrade", "auto_upgrade.conf"):
+        (tmp_path / name).touch(0o700)
+    script = remote_script("upgrade-restart.sh", dir=str(tmp_path / "up"), next="7.8")
+    for path in ("/bsd.upgrade", "/auto_upgrade.conf", "/usr/local/sbin/"):
+        script = script.replace(f" {path}", f" {tmp_path}{path}")
+    script = script.replace("sleep 2; exec shutdown", f"exec {tmp_path}/bin/shutdown")
+    (tmp_path / "script").write_text(f"PATH={tmp_path}/bin:/usr/bin:/bin\n{script}")
+    assert bench.run(tmp_path / "script").splitlines() == [answer]
+    told = [line for line in bench.journal() if line.startswith("obsdimg-loader")]
+    assert len(told) == (code is not None)

@@ -204,10 +204,29 @@ def test_a_machine_without_a_screen_does_not_show_where_the_loader_asks(
 
     hook = {} if mode is None else {"mode": mode}
     found = Inspection(Path("x.iso"), boot_conf=conf, hook=hook)
-    notes = of_the_screen(found, keyboard=keyboard)
+    notes = of_the_screen(found, screen=keyboard)
     assert ["where there is one it asks there" in note for note in notes] == (
         [True] if said else []
     )
+
+
+@pytest.mark.parametrize(
+    ("hook", "uefi", "on_com0"),
+    [
+        ({"loader": "com0 115200"}, False, True),
+        ({"loader": "com0 115200"}, True, False),
+        ({"loader": ""}, False, False),
+        ({}, False, False),  # built before there was such a setting
+    ],
+)
+def test_where_the_loader_will_ask_is_read_from_the_iso(
+    hook: dict[str, str], uefi: bool, on_com0: bool
+) -> None:
+    from obsdimg.image.inspection import Inspection
+    from obsdimg.smoke.prepare import loader_on_com0
+
+    found = Inspection(Path("x.iso"), boot_conf="", hook=hook)
+    assert loader_on_com0(found, uefi=uefi) is on_com0
 
 
 def test_the_plan_comes_from_the_project(demo: Path, folder: Path) -> None:

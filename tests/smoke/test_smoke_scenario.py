@@ -128,6 +128,19 @@ def test_a_good_iso_passes_every_stage(tmp_path: Path, mirror: bool) -> None:
     assert "typed: ***" in _text(result) or not mirror
 
 
+@pytest.mark.parametrize(("branch", "good"), [("asks-on-com0", True), ("good", False)])
+def test_a_loader_that_shall_ask_on_the_serial_line_must_do_so_beside_a_screen(
+    tmp_path: Path, branch: str, good: bool
+) -> None:
+    plan = replace(_plan(tmp_path), loader_on_com0=True)
+    result = _play(tmp_path, branch, plan, serial_mirror=False)
+    asked = [c for s in result.stages for c in s.checks if "asks on the serial line" in c.name]
+    assert [c.verdict for c in asked] == [SmokeVerdict.PASSED if good else SmokeVerdict.FAILED] * (
+        2 if good else len(asked)
+    ), result.sentence
+    assert asked and (result.verdict is SmokeVerdict.PASSED) is good, result.sentence
+
+
 BROKEN = [
     # branch, stage that must fail, what the error must say, the check that is not reached
     ("no-boot", "cd", "No bootable device", "boot loader of the ISO"),

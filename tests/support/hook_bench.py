@@ -76,8 +76,16 @@ _PROGRAMS = {
             [[ -f $T/fail/disklabel ]] && { print -u2 "disklabel: Can't write"; exit 1; }
             [[ -f $T/fail/disklabel-silently ]] && exit 0
             i=$(cat "$T/state/$d.label" 2>/dev/null)
-            i="  a:       16321        64    RAID                    ${i:+\n$i}"
-            print "$i" >"$T/state/$d.label"
+            at=64 size=16321 new=
+            # Letter, offset, size and type of each `a` follow it, a line each.
+            while IFS= read -r line; do
+                [[ $line == 'a '* ]] || continue
+                read -r offset; read -r wish; read -r type
+                [[ -n $wish ]] && size=$wish
+                new="$new  ${line#a }:  $size  $at    $type                    \n"
+                at=$((at + size)) size=$((16385 - at))
+            done <"$T/stdin.disklabel"
+            print "$new$i" >"$T/state/$d.label"
             exit
         fi
         s=$(stat -c %s "$T/image/$d")
@@ -97,11 +105,12 @@ _PROGRAMS = {
         print -r -- "${OBSDIMG_PASSPHRASE-unset}" >"$T/bioctl.environment"
         [[ -f $T/fail/bioctl ]] && { print -u2 "bioctl: BIOCCREATERAID: Device busy"; exit 1; }
         [[ -f $T/fail/bioctl-silently ]] && exit 0
-        v=$(<"$T/next-volume")
+        v=$(<"$T/next-volume") chunk=
+        for a; do [[ $chunk == -l ]] && { chunk=$a; break; }; chunk=$a; done
         print "Deriving key using bcrypt PBKDF with 123 rounds..."
         print "softraid0: CRYPTO volume attached as $v"
         print "  softraid0 0 Online    8000000 $v     CRYPTO" >"$T/state/volumes"
-        print "          0 Online    8000000 0:0.0   noencl <sd0a>" >>"$T/state/volumes" """,
+        print "          0 Online    8000000 0:0.0   noencl <$chunk>" >>"$T/state/volumes" """,
     "dd": r"""
         for a; do
             case $a in
@@ -113,7 +122,13 @@ _PROGRAMS = {
         exec @dd@ conv=notrunc iflag=fullblock "${args[@]}" """,
     "chroot": 'print -r -- "$2 ${OBSDIMG_PASSPHRASE-unset}" >>"$T/chroot.environment"',
     "sha256": "exec @sha256sum@",
-    "newfs": 'print -r -- "${OBSDIMG_PASSPHRASE-unset}" >"$T/newfs.environment"',
+    "mount": r"""
+        [[ -f $T/fail/mount ]] && { print -u2 "mount_ffs: $3: Invalid argument"; exit 1; }
+        exit 0""",
+    "umount": r"""cp "$1/etc/boot.conf" "$T/state/plain.boot.conf"; rm -r "$1/etc" """,
+    "newfs": r"""
+        [[ -f $T/fail/newfs && $1 == -q ]] && { print -u2 "newfs: wtfs: write error"; exit 1; }
+        print -r -- "${OBSDIMG_PASSPHRASE-unset}" >"$T/newfs.environment" """,
 }
 _REAL = ("cat", "chmod", "cp", "grep", "ln", "mkdir", "mv", "rm", "sed", "sleep")
 _BENCH_ONLY = ("stat",)
@@ -134,7 +149,9 @@ class Run:
         return [
             call
             for call in self.journal
-            if call.startswith(("newfs", "bioctl -d", "bioctl -v -C", "disklabel -E", "fdisk -"))
+            if call.startswith(
+                ("newfs", "mount", "bioctl -d", "bioctl -v -C", "disklabel -E", "fdisk -")
+            )
             or (call.startswith("dd ") and " of=/dev/r" in call)
         ]
 
@@ -154,7 +171,7 @@ class Bench:
     @classmethod
     def make(cls, root: Path) -> Bench:
         bench = cls(root)
-        for name in ("bin", "dev", "image", "state", "fail", "sbin", "tmp/ai"):
+        for name in ("bin", "dev", "image", "state", "fail", "sbin", "tmp/ai", "mnt2"):
             (root / name).mkdir(parents=True)
         (root / "tmp/ai/ai.install.conf").write_text("System hostname = vpn\n")
         (root / "dmesg").write_text("")
@@ -209,7 +226,9 @@ class Bench:
             path, text = entry.path, entry.data.decode()
             if path.endswith(".sh"):
                 text = text.replace("/dev/r", f"{t}/dev/r").replace("cd /dev ", f"cd {t}/dev ")
-                text = text.replace("/dev/urandom", f"{t}/dev/urandom")
+                text = text.replace("/dev/urandom", f"{t}/dev/urandom").replace(
+                    "/mnt2", f"{t}/mnt2"
+                )
                 text = text.replace("/tmp/obsdimg", f"{t}/tmp/obsdimg").replace(
                     "/sbin/reboot >", f"{t}/sbin/reboot >"
                 )

@@ -357,12 +357,18 @@ class Guest:
         while True:
             line = self.ask("boot> ", timeout=5)
             if line and line.strip() == "set tty com0":
-                self.say("switching console to com", end="")
-                self.screen[-1] += "0"
-                self.on_serial = True
-                self.serial.sendall(f"{banner}\n\r".encode())
+                self.to_com0(banner)
                 continue
             break
+        self.kernel(image)
+
+    def to_com0(self, banner: str) -> None:
+        self.say("switching console to com", end="")
+        self.screen[-1] += "0"
+        self.on_serial = True
+        self.serial.sendall(f"{banner}\n\r".encode())
+
+    def kernel(self, image: str) -> None:
         if self.branch == "loader-error":
             self.say(f"booting {image}: open {image}: No such file or directory")
             self.hang()
@@ -468,6 +474,8 @@ class Guest:
         banner = ">> OpenBSD/amd64 BOOT 3.45"
         self.say(banner)
         self.boots += 1
+        if self.branch == "asks-on-com0":
+            self.to_com0(banner)
         while self.branch not in UNENCRYPTED:
             given = self.ask("Passphrase: ", echo=False)
             time.sleep(0.3)  # the KDF; what was on the screen before stays there meanwhile
@@ -476,7 +484,10 @@ class Guest:
             ):
                 break
             self.say("incorrect passphrase")
-        self.loader(banner, "sr0a:/bsd")
+        if self.branch == "asks-on-com0":  # its boot.conf says `boot`
+            self.kernel("sr0a:/bsd")
+        else:
+            self.loader(banner, "sr0a:/bsd")
         self.say("OpenBSD 6.6 (GENERIC) #0: Sat Oct 12 10:56:32 MDT 2019")
         root = "sd0a" if self.branch in ("plain-root", "unencrypted") else "sd1a"
         self.say(f"root on {root} (0123456789abcdef.a) swap on sd1b dump on sd1b")

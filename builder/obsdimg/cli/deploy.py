@@ -115,6 +115,8 @@ def run(options: Options, ui: Ui) -> int:
     if options.disk is not None:
         disk = options.disk.expanduser()
         manifest, _ = read_manifest(disk, None)
+        if options.console is None and (begun is None or not begun.done):
+            session.require_screen_for_disk(project.config, manifest)
         uefi = session.uefi_for(project, manifest)
         opened = session.open_provider(project, options.token_file, "disk", uefi=uefi)
         with store.lock(name), opened as provider:

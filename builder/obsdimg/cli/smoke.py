@@ -157,7 +157,8 @@ def _plan(
     elif project is not None:
         peers, notes = smokeplan.project_clients(project)
     require_carried(options, project)
-    notes += smokeplan.of_the_screen(found, keyboard=options.keyboard)
+    screen = options.keyboard or smokeplan.loader_on_com0(found, uefi=options.uefi)
+    notes += smokeplan.of_the_screen(found, screen=screen)
     notes += exposure(options, ui, options.offline)
     if not peers:
         notes.append("no client to try: the tunnel itself is not tested")
@@ -236,7 +237,8 @@ def _workshop(
             folder=folder,
             qemu=qemu,
             accelerator=accelerator,
-            serial_mirror=not options.keyboard,
+            # That the loader asks on the line is shown only where there is a screen.
+            serial_mirror=not (options.keyboard or plan.loader_on_com0),
             installed=kept if options.start == "installed" else None,
             finished_install=keep,
             doomed=folder,

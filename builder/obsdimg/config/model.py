@@ -173,6 +173,11 @@ class DiskSettings(Section):
     after: Literal["reboot", "halt"] = Field(
         "reboot", description="After the installation: reboot, or halt and wait for a key."
     )
+    loader: Literal["console", "firmware"] = Field(
+        "console",
+        description="Where a BIOS machine's boot loader asks for the passphrase: on host.console"
+        " (for com0 a small partition in clear tells it so), or where the firmware shows it.",
+    )
 
 
 class PeerSettings(Section):

@@ -43,6 +43,15 @@ def first_conflict(config: Config) -> Conflict | None:
     return next((c for rule in _RULES for c in rule(config)), None)
 
 
+def asks_on_com0(config: Config) -> bool:
+    """Whether the boot loader of a BIOS machine is to ask for the passphrase on com0."""
+    return (
+        config.host.console == "com0"
+        and config.disk.encryption in _TYPED
+        and config.disk.loader == "console"
+    )
+
+
 def warnings(config: Config) -> list[str]:
     """What works but deserves a second thought, one line each; shown by `check` and `build`.
 
@@ -51,21 +60,29 @@ def warnings(config: Config) -> list[str]:
     found: list[str] = []
     if config.access.admin is None and not config.access.root_keys:
         found.append("access.admin is not set: nobody can log in to the server")
-    typed = config.disk.encryption in ("passphrase", "embedded")  # at every start
+    typed = config.disk.encryption in _TYPED
     if config.upkeep.reboot and typed:
         found.append("upkeep.reboot = true: after a reboot the disk waits for its passphrase")
     if config.access.ssh_from == "anywhere":
         found.append("access.ssh_from = anywhere: ssh is open to the internet")
     if config.host.console == "com0" and typed:
-        found.append(
-            "host.console = com0: if the machine has a screen, the boot loader asks for the disk's"
-            " passphrase there, and the serial line stays silent until somebody types it"
-        )
+        found.append(_LOADER_ON[config.disk.loader])
     if config.tunnel.peers and config.tunnel.endpoint is None:
         found.append(
             "tunnel.endpoint is not set: the clients' files will not say where the server is"
         )
     return [*found, *common_networks(config)]
+
+
+_TYPED = ("passphrase", "embedded")
+"""disk.encryption with which somebody types the passphrase at every start."""
+_LOADER_ON = {
+    "console": "host.console = com0: a BIOS machine's boot loader asks for the disk's passphrase"
+    " there, too, told so by a small partition in clear; with UEFI it asks where the firmware has"
+    " its console, which may be a screen (disk.loader)",
+    "firmware": "disk.loader = firmware: if the machine has a screen, the boot loader asks for the"
+    " disk's passphrase there, and the serial line stays silent until somebody types it",
+}
 
 
 def _egress(c: Config) -> Iterator[Conflict]:

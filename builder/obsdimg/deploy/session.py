@@ -12,6 +12,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from obsdimg.config import Config
+from obsdimg.config.rules import asks_on_com0
 from obsdimg.core.errors import UsageError
 from obsdimg.deploy.credentials import find_s3_keys
 from obsdimg.deploy.hosting import Direct, FromHere, Hosted, Hosting, InBucket
@@ -95,6 +96,18 @@ def require_screen(config: Config) -> None:
             "host.console = com0: the installation asks for the passphrase on the serial line, and"
             " deploy types on the machine's screen",
             'set host.console = "vga" and build again; or `obsdimg disk`, then deploy --disk',
+        )
+
+
+def require_screen_for_disk(config: Config, manifest: DiskManifest) -> None:
+    """Raise DeployError where the boot loader of a disk would ask on the serial line at every
+    start: `deploy` sees the machine's screen only."""
+    if asks_on_com0(config) and manifest.firmware != "uefi":
+        raise DeployError(
+            "host.console = com0: the disk's boot loader asks for the passphrase on the serial"
+            " line, and deploy types on the machine's screen",
+            'set disk.loader = "firmware", then build and make the disk again; or name the serial'
+            " line with --console",
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from obsdimg.config import Config
-from obsdimg.config.rules import warnings
+from obsdimg.config.rules import asks_on_com0, warnings
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.image.inputs import BuildInputs
 from obsdimg.releases.release import Release
@@ -114,8 +114,9 @@ def _require_root_for(site: SitePlan, inputs: BuildInputs) -> None:
 def hook_settings(config: Config, release: Release) -> hook.HookSettings:
     """The settings of the encryption step, from [disk]."""
     disk = config.disk
+    mode = hook.Mode(disk.encryption)
     return hook.HookSettings(
-        mode=hook.Mode(disk.encryption),
+        mode=mode,
         disk=disk.device,
         rounds=None if disk.rounds == "auto" else disk.rounds,
         random_fill=disk.random_fill,
@@ -123,6 +124,7 @@ def hook_settings(config: Config, release: Release) -> hook.HookSettings:
         keydisk=disk.key_disk,
         after=hook.After(disk.after),
         fdisk_gpt=release.installer.fdisk_gpt,
+        loader_speed=config.host.console_speed if asks_on_com0(config) else None,
     )
 
 

@@ -215,9 +215,12 @@ def _shown_size(sectors: int, human: bool, gigabytes: bool) -> str:
     return f"{size / MIB:.1f}M" if human else str(sectors)
 
 
-def edit(disk: StandInDisk, script: str) -> tuple[dict[str, Partition], str, bool]:
+def edit(
+    disk: StandInDisk, script: str, *, named: bool = False
+) -> tuple[dict[str, Partition], str, bool]:
     """`disklabel -E` with its commands on stdin: (new label, what it printed, written).
 
+    `named`: with -F or -f, and so mount points are asked for (editor.c, get_mp).
     Knows a, d, z, p, w, q and x.  Raises LabelError for anything else and where stdin ends
     before `q` or `x`.
     """
@@ -233,7 +236,7 @@ def edit(disk: StandInDisk, script: str) -> tuple[dict[str, Partition], str, boo
             case []:
                 continue
             case ["a"]:
-                _add(disk, label, words, lines, out)
+                _add(disk, label, words, lines, out, named=named)
             case ["d"] if len(words) == 2:
                 label.pop(words[1], None)
             case ["z"]:
@@ -262,6 +265,8 @@ def _add(
     words: list[str],
     lines: Iterator[str],
     out: list[str],
+    *,
+    named: bool,
 ) -> None:
     first, end = disk.bounds
     first = max([first, 64, *(p.offset + p.size for k, p in label.items() if k != "c")])
@@ -284,7 +289,7 @@ def _add(
         out.append(f"{prompt}: [{default}] {answer}")
         fields.append(answer.strip() or default)
     mounted = ""
-    if fields[2] == "4.2BSD":
+    if fields[2] == "4.2BSD" and named:
         mounted = str(next(lines, "none")).strip()
         out.append(f"mount point: [none] {mounted}")
         mounted = "" if mounted == "none" else mounted

@@ -41,6 +41,10 @@ class Mode(Enum):
     NONE = "none"
 
 
+ASKING = (Mode.PASSPHRASE, Mode.EMBEDDED)
+"""Modes in which the boot loader asks for the passphrase at every start."""
+
+
 class Table(Enum):
     """The partition table of the disk; AUTO: GPT where UEFI started the machine."""
 
@@ -77,6 +81,8 @@ class HookSettings:
     """The smallest disk, in MB, that holds what is to be installed (image/space.py)."""
     fdisk_gpt: str = "-gy -b 532480"
     """fdisk(8)'s options for GPT with an EFI System partition, of that release."""
+    loader_speed: int | None = None
+    """Bits per second of com0, if a loader of the BIOS shall ask for the passphrase there."""
 
 
 def conf(settings: HookSettings) -> bytes:
@@ -93,6 +99,7 @@ def conf(settings: HookSettings) -> bytes:
         "table": settings.table.value,
         "fdisk_gpt": settings.fdisk_gpt,
         "after": settings.after.value,
+        "loader": f"com0 {settings.loader_speed}" if settings.loader_speed else "",
         "need": str(settings.need_mb),
         "min": str(MIN_LENGTH),
         "max": str(MAX_LENGTH),
@@ -120,6 +127,8 @@ def validate(settings: HookSettings) -> None:
             raise HookError(f"keydisk: {part} is on {settings.disk}, the disk it opens")
     elif settings.keydisk is not None:
         raise HookError("keydisk: given, and the mode is not keydisk", "remove one of the two")
+    if settings.loader_speed is not None and settings.mode not in ASKING:
+        raise HookError("loader: given, and the boot loader asks for no passphrase")
 
 
 def warnings(settings: HookSettings) -> list[str]:
@@ -186,6 +195,7 @@ def describe(settings: HookSettings) -> Mapping[str, object]:
         "keydisk": settings.keydisk,
         "table": settings.table.value,
         "after": settings.after.value,
+        "loader": "com0" if settings.loader_speed else "firmware",
         "needed_mb": settings.need_mb,
         "passphrase_in_iso": settings.mode is Mode.EMBEDDED,
     }

@@ -154,6 +154,12 @@ def restart(access: ServerAccess, target: str) -> None:
             f"{access.name}: a change is being applied there: it was not restarted",
             "run obsdimg upgrade again in a minute or two",
         )
+    if answer == "loader":
+        raise UpgradeError(
+            f"{access.name}: the boot loader could not be told of the upgrade:"
+            " it was not restarted",
+            "there: doas /usr/local/sbin/obsdimg-loader; /var/log/daemon says why",
+        )
     if answer != "restarts":
         raise UpgradeError(
             f"{access.name}: the upgrade to {target} does not wait there any more",

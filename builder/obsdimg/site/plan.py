@@ -14,6 +14,7 @@ from ipaddress import IPv6Interface
 from typing import Any
 
 from obsdimg.config import Config
+from obsdimg.config.rules import asks_on_com0
 from obsdimg.config.types import DISABLED, LOGIN_DISABLED
 from obsdimg.core.entry import Entry
 from obsdimg.core.errors import ObsdimgError
@@ -124,7 +125,7 @@ def install_site(sealed: bytes | None) -> Entry:
 
 def _steps(config: Config) -> Entry:
     """/obsdimg.steps, which /install.site runs when the files are in place."""
-    table, holding = site_table(), _holding_access(config)
+    table, holding = site_table(), _holding_steps(config)
     values = {"ssh": _ssh(config), "accounts": _accounts(config), "network": _named(config)}
     texts = [
         render("siteXX", part.template, **values).decode()
@@ -212,11 +213,12 @@ def _holding(
         "wg": tunnel.backend == "wg",
         "wireguard-go": tunnel.backend == "wireguard-go",
     }
-    return _holding_access(config) | {name for name, holds in conditions.items() if holds}
+    return _holding_steps(config) | {name for name, holds in conditions.items() if holds}
 
 
-def _holding_access(config: Config) -> frozenset[Condition]:
-    """Those that hold for the ways in, which is all that the steps of install.site depend on."""
+def _holding_steps(config: Config) -> frozenset[Condition]:
+    """Those that hold for the ways in and the boot loader, which is all that the steps of
+    install.site depend on."""
     access = config.access
     conditions: dict[Condition, bool] = {
         "sshd": access.sshd,
@@ -225,6 +227,7 @@ def _holding_access(config: Config) -> frozenset[Condition]:
         or bool(access.root_keys)
         or access.root_password != DISABLED,
         "rescue": bool(_ssh(config)["rescue"]),
+        "serial-loader": asks_on_com0(config),
     }
     return frozenset(name for name, holds in conditions.items() if holds)
 
@@ -266,6 +269,8 @@ def _values(
     stems = package_stems(config, release)
     return {
         "host": config.host.name,
+        "console_speed": config.host.console_speed,
+        "serial_loader": asks_on_com0(config),
         "tunnel": tunnel,
         "egress": network.interface,
         # dhcpleased.conf(5) knows no MAC addresses.

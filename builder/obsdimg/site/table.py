@@ -15,8 +15,8 @@ TABLE = "files.toml"
 
 Condition = Literal[
     "accounts", "audit", "blocked-names", "dhclient", "dhcpleased", "doas", "first-boot-key",
-    "multi-hop", "no-sshd", "outside6", "own-dns", "own-mirror", "rescue", "sshd", "unbound",
-    "upkeep", "wg", "wireguard-go",
+    "multi-hop", "no-sshd", "outside6", "own-dns", "own-mirror", "rescue", "serial-loader", "sshd",
+    "unbound", "upkeep", "wg", "wireguard-go",
 ]  # fmt: skip
 """What a row may depend on.  Which of them hold is decided in site/plan.py."""
 

@@ -108,6 +108,11 @@ MISUNDERSTOOD = Mark(
 )  # fmt: skip
 """Its prompt without a greeting: `boot: illegal argument`, `set: syntax error`, `not a console
 device` or nothing stands before it, by what it lost (cmd.c)."""
+UNLOCKED = Mark(
+    "loader-unlocked", r"^booting sr\d+a:", "E66 E77", 90,
+    says="the boot loader starting the kernel from the volume",
+)  # fmt: skip
+"""A loader whose boot.conf says `boot` stands at no prompt after the passphrase."""
 SWITCHED = "switching console to com"
 """What a loader says that moves to com0; of the BIOS's the 0 comes somewhere later (E66, E77)."""
 

@@ -20,6 +20,7 @@ from obsdimg.smoke.expectations import (
     MISUNDERSTOOD,
     ON_SERIAL,
     SWITCHED,
+    UNLOCKED,
     WRONG_PASSPHRASE,
     loader_prompt,
 )
@@ -52,6 +53,8 @@ class Loader:
     on_serial: bool = False
     """It is known to talk on the serial line."""
     _first_line: int = 0
+    _boots: bool = False
+    """It starts the kernel by itself, as its boot.conf says."""
 
     def __post_init__(self) -> None:
         self.on_serial = self.machine.spec.serial_mirror
@@ -109,29 +112,37 @@ class Loader:
         self.expect(loader_prompt())
         self._to_com0()
 
-    def unlock(self, passphrase: Secret, wrong: Secret | None = None) -> None:
-        """From power-on to the loader's prompt on the serial line, through the passphrase.
+    def unlock(self, passphrase: Secret, wrong: Secret | None = None) -> bool:
+        """From power-on to the loader's prompt on the serial line, or to the kernel, through the
+        passphrase.
 
-        With `wrong`, that is typed first and must be refused.  What is refused on a serial line
-        is typed again: a busy machine loses keys there (E77).  Raises ExpectationError.
+        Returns whether it was asked for on the serial line.  With `wrong`, that is typed first and
+        must be refused.  What is refused on a serial line is typed again: a busy machine loses keys
+        there (E77).  Raises ExpectationError.
         """
         self.expect(LOADER_PASSPHRASE)
+        asked_on_serial = self.on_serial
         if wrong is not None:
             self.send(wrong.reveal())
             self.expect(replace(INCORRECT, limit=self.kdf_seconds))
         for _ in range(TYPED_AGAIN if self.on_serial else 0):
             self.send(passphrase.reveal())
             prompt = loader_prompt(LOADER_ABORTED, limit=self.kdf_seconds)
-            if self.console.expect(prompt, INCORRECT) is prompt:
+            said = self.console.expect(prompt, UNLOCKED, INCORRECT)
+            if said is not INCORRECT:
+                self._boots = said is UNLOCKED
                 break
         else:
             self.send(passphrase.reveal())
             self.expect(loader_prompt(WRONG_PASSPHRASE, LOADER_ABORTED, limit=self.kdf_seconds))
-        self._to_com0()
+        if not self._boots:
+            self._to_com0()
+        return asked_on_serial
 
     def boot(self) -> None:
-        """Start the kernel, at the prompt on the serial line."""
-        self.send("")
+        """Start the kernel, at the prompt on the serial line, unless it starts by itself."""
+        if not self._boots:
+            self.send("")
 
     def _to_com0(self) -> None:
         """From the prompt, wherever it is, to the prompt on the serial line.

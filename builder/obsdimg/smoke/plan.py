@@ -87,6 +87,8 @@ class SmokePlan:
     """QEMU's name of every card of the machine."""
     guarded: bool = True
     """An installed disk is left alone; False where the configuration says to overwrite it."""
+    loader_on_com0: bool = False
+    """The disk tells a BIOS machine's loader to ask on com0, with a screen, too (disk.loader)."""
     halts: bool = False
     """After the installation the machine halts and waits instead of rebooting."""
     online: bool = False

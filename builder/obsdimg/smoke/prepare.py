@@ -63,11 +63,16 @@ def encryption_of(found: Inspection) -> str:
     return how
 
 
-def of_the_screen(found: Inspection, *, keyboard: bool) -> list[str]:
+def loader_on_com0(found: Inspection, *, uefi: bool) -> bool:
+    """Whether the loader of the installed disk asks on com0 (response/obsdimg.sh)."""
+    return bool(found.hook.get("loader")) and not uefi
+
+
+def of_the_screen(found: Inspection, *, screen: bool) -> list[str]:
     """What the run does not show of an ISO whose console is com0: its screen is switched off, and
     a loader with a screen asks there (boot(8); E77)."""
     moved = re.search(r"^set tty com0$", found.boot_conf, re.MULTILINE)
-    if keyboard or moved is None or encryption_of(found) == "none":
+    if screen or moved is None or encryption_of(found) == "none":
         return []
     return [
         "the boot loader asked for the passphrase on the serial line because this machine has no"
@@ -190,6 +195,7 @@ def make_plan(
         network_card=network_card(project),
         kdf_rounds=int(rounds) if (rounds := found.hook.get("rounds", "auto")).isdigit() else None,
         guarded=found.hook.get("overwrite") != "yes",
+        loader_on_com0=loader_on_com0(found, uefi=wishes.uefi),
         halts=found.hook.get("after") == "halt",
         online=wishes.online,
         offline=wishes.offline,

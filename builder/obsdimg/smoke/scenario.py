@@ -184,12 +184,15 @@ class Scenario(Play):
             if self.plan.encrypted:
                 wrong = Secret(WRONG) if first else None
                 loader.kdf_seconds = kdf_seconds(self.plan.kdf_rounds)
-                loader.unlock(self.plan.passphrase, wrong)
+                asked_on_serial = loader.unlock(self.plan.passphrase, wrong)
                 if first:
                     stage.checks.append(
                         SmokeCheck.of("a wrong passphrase is refused at boot", True, "", "E66 13")
                     )
                 stage.checks.append(SmokeCheck.of("the passphrase unlocks", True, "", "E66 13"))
+                if self.plan.loader_on_com0:
+                    name = "the boot loader asks on the serial line, not on the screen"
+                    stage.checks.append(SmokeCheck.of(name, asked_on_serial, "", "E66 E77"))
             else:
                 loader.to_serial_line()
             loader.boot()

@@ -72,6 +72,7 @@ class EncryptionFacts(Document):
     keydisk: str | None = about("partition with the key")
     table: str = about("auto, mbr or gpt")
     after: str = about("reboot or halt")
+    loader: str = about("where a BIOS loader asks for the passphrase: com0 or firmware")
     needed_mb: int = about("megabytes that the disk must have")
     passphrase_in_iso: bool = about("true: whoever has the ISO has the passphrase")
 

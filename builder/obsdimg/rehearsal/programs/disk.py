@@ -143,7 +143,9 @@ def disklabel(call: Call, world: World) -> Steps:
     if "E" in options and "A" not in options:
         script = (yield Stdin()) or b""
         try:
-            disk.label, said, written = label.edit(disk, script.decode(errors="replace"))
+            disk.label, said, written = label.edit(
+                disk, script.decode(errors="replace"), named="F" in options
+            )
             disk.labelled = disk.labelled or written
         except label.LabelError as error:
             world.act("disklabel", disk.name, str(error), script.decode(errors="replace"), 1)
@@ -214,8 +216,8 @@ def _cd_label(call: Call, world: World, word: str) -> Done:
 
 @standin("newfs")
 def newfs(call: Call, world: World) -> Steps:
-    """newfs(8): `-q`, `-O 1|2`, on a partition of the label."""
-    options, operands = getopt(call, "qO:")
+    """newfs(8): `-q`, `-O 1|2`, `-b` and `-f`, on a partition of the label."""
+    options, operands = getopt(call, "qO:b:f:")
     if len(operands) != 1:
         raise refuse(call)
     disk, letter = world.disk_of(operands[0])

@@ -95,6 +95,9 @@ def umount(call: Call, world: World) -> Steps:
                 continue
             script = 'cd "$1" && shift && $H/rmdir "$@" 2>/dev/null; :'
             yield Shell(script, (point, *_OLD_SYSTEM))
+        elif point == "/mnt2":
+            # What was written below /mnt is the new system, which is looked at later.
+            yield Shell('$H/rm -rf -- "$1"/* "$1"/.[!.]*', (point,))
     return Done()
 
 
