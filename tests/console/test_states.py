@@ -29,6 +29,10 @@ SCREENS = [
     (BANNER + "Passphrase: \naborting...\nboot>", Sight.ABORTED),
     (BANNER + "keydisk not found\nboot>", Sight.ABORTED),
     (BANNER + "Passphrase: \nboot> ", Sight.LOADER),
+    # A loader that asks on com0: the screen, and the line (seen on a 7.7).
+    (BANNER + "switching console to com0", Sight.ON_SERIAL_LINE),
+    (BANNER + "switching console to com0\n" + BANNER + "Passphrase: ", Sight.PASSPHRASE),
+    (BANNER + "Passphrase: \nbooting sr0a:/bsd: 12957000+3142672", Sight.BOOTING),
     (BANNER + "Passphrase: \nboot> \nbooting sr0a:/bsd: 12957000+3142672", Sight.BOOTING),
     ("OpenBSD 7.7 (GENERIC) #0: Thu Nov 26\ncpu0: QEMU Virtual CPU", Sight.BOOTING),
     ("vio0 at virtio0: address 52:54:00:12:34:56\npf enabled", Sight.BOOTING),

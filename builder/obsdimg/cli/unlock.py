@@ -16,6 +16,7 @@ from obsdimg.cli.console_options import (
 from obsdimg.cli.options import flag, option
 from obsdimg.cli.ui import Ui
 from obsdimg.console.address import SerialCommand, SerialDevice, SerialUnix
+from obsdimg.console.states import Sight
 from obsdimg.console.unlock import Outcome, Unlocking, UnlockLimits, UnlockReport
 from obsdimg.core.errors import ObsdimgError
 from obsdimg.core.passphrase import obtain_once
@@ -181,7 +182,9 @@ def _failure(work: Unlocking, options: Options) -> UnlockError | None:
         return UnlockError(
             "no-prompt",
             f"{label}no passphrase was asked for within {limit:g} s; {report.seen.words}",
-            "restart the machine, or --wait S for a restart that is still to come"
+            "restart the machine, and name its serial line as the console"
+            if report.seen.sight is Sight.ON_SERIAL_LINE
+            else "restart the machine, or --wait S for a restart that is still to come"
             + ("" if options.wake else "; on a serial line, --wake if it had asked before"),
         )
     if report.outcome is Outcome.CRASHED:

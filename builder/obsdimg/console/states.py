@@ -38,6 +38,8 @@ class Sight(enum.Enum):
     INSTALL_FAILED = "install-failed"
     INSTALLED = "installed"
     NO_SYSTEM = "no-system"
+    ON_SERIAL_LINE = "on-serial-line"
+    """The loader has moved to the serial line, and this is the screen."""
     HALTED = "halted"
     OTHER = "other"
 
@@ -60,6 +62,7 @@ WORDS = {
     Sight.INSTALL_FAILED: "the installation failed",
     Sight.INSTALLED: "the installation is complete",
     Sight.NO_SYSTEM: "the firmware finds nothing to boot",
+    Sight.ON_SERIAL_LINE: "the boot loader has gone to the serial line",
     Sight.HALTED: "the machine has halted",
     Sight.OTHER: "the screen shows something else",
 }
@@ -99,6 +102,7 @@ _LAST = (
     (Sight.INSTALLER, r"\(I\)nstall, \(U\)pgrade(?:, \(A\)utoinstall)? or \(S\)hell\?"),
     (Sight.SINGLE_USER, r"Enter pathname of shell or RETURN for sh:"),
     (Sight.ROOT_DEVICE, r"^root device(?: \(default \S+\))?:"),
+    (Sight.ON_SERIAL_LINE, r"^switching console to com\d*$"),
     (Sight.NO_SYSTEM, r"No bootable device|No bootable option or device|Shell>$"),
 )
 """What waits for somebody, and so is the last line."""

@@ -40,8 +40,18 @@ def in_clear(
             *_of_the_site_set(site_set)]  # fmt: skip
 
 
-_SETTINGS = ("mode", "disk", "keydisk", "rounds", "fill", "overwrite", "table", "after", "loader",
-             "need")
+_SETTINGS = (
+    "mode",
+    "disk",
+    "keydisk",
+    "rounds",
+    "fill",
+    "overwrite",
+    "table",
+    "after",
+    "loader",
+    "need",
+)
 
 
 def _of_the_site_set(members: Sequence[Mapping[str, Any]]) -> Iterator[str]:

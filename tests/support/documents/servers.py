@@ -217,7 +217,8 @@ class UpgradeDocument(Document):
 Shows = Literal[
     "blank", "unreadable", "passphrase-prompt", "passphrase-refused", "aborted", "loader",
     "booting", "login", "panic", "single-user", "root-device", "guard", "sealed-secrets",
-    "installer", "install-failed", "installed", "no-system", "halted", "other",
+    "installer", "install-failed", "installed", "no-system",
+    "on-serial-line", "halted", "other",
 ]  # fmt: skip
 """What a screen shows: the values of console.states.Sight."""
 

@@ -227,7 +227,8 @@ def newfs(call: Call, world: World) -> Steps:
         return fail(f"newfs: {operands[0]}: {disk.label[letter].fstype} partition")
     disk.filesystems[letter] = "ffs"
     kind = f"FFS{options['O']}" if "O" in options else facts(world).newfs
-    world.act("newfs", f"{disk.name}{letter}", f"{kind} for {disk.label[letter].mounted or '?'}")
+    mounted = disk.label[letter].mounted
+    world.act("newfs", f"{disk.name}{letter}", f"{kind} for {mounted}" if mounted else kind)
     return Done()
     yield Stdin()
 
