@@ -31,6 +31,7 @@ SCREENS = [
     (BANNER + "Passphrase: \nboot> ", Sight.LOADER),
     # A loader that asks on com0: the screen, and the line (seen on a 7.7).
     (BANNER + "switching console to com0", Sight.ON_SERIAL_LINE),
+    (BANNER + "Passphrase: \naborting...\nbooting sr0a:/bsd: Passphrase: ", Sight.PASSPHRASE),
     (BANNER + "switching console to com0\n" + BANNER + "Passphrase: ", Sight.PASSPHRASE),
     (BANNER + "Passphrase: \nbooting sr0a:/bsd: 12957000+3142672", Sight.BOOTING),
     (BANNER + "Passphrase: \nboot> \nbooting sr0a:/bsd: 12957000+3142672", Sight.BOOTING),

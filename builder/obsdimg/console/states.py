@@ -94,7 +94,8 @@ _ANYWHERE = (
 """Where these stand, nothing that follows on the screen makes them untrue."""
 
 _LAST = (
-    (Sight.PASSPHRASE, r"^Passphrase:$"),
+    # After an empty passphrase a loader that goes on by itself asks once more in its own line.
+    (Sight.PASSPHRASE, r"^(?:booting \S+: )?Passphrase:$"),
     (Sight.LOADER, r"^boot> ?\S*$"),
     (Sight.LOGIN, r"^\S* ?login:\s*$|^Password:$"),
     (Sight.GUARD, r"^(?:Answer|New passphrase|The same again):$"),
