@@ -323,7 +323,7 @@ class SiteSettings(Section):
 
     overlay: t.PathText = Field(
         "overlay",
-        description="Folder of files for the server, sealed: overlay/etc/daily.local lands in /etc.",
+        description="Folder of files for the server, sealed: overlay/etc/daily.local for /etc.",
     )
 
 
