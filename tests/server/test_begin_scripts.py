@@ -94,6 +94,19 @@ def test_of_two_at_the_same_instant_one_begins(
 
 
 @pytest.mark.parametrize(("begin", "folder", "begun"), BEGIN)
+def test_who_gets_on_while_it_is_looked_at_is_not_cut_off(
+    bench: ServerBench, begin: object, folder: str, begun: str
+) -> None:
+    """Seen on a real 7.7, one time in eight, with three at once."""
+    assert callable(begin)
+    other = work(bench) / folder
+    other.mkdir(parents=True)
+    real = program("ls")
+    bench.stand_in("ls", f'echo {os.getpid()} >{other}/pid; : >{other}/job.sh; exec {real} "$@"')
+    assert begin(bench) == "@ busy"
+
+
+@pytest.mark.parametrize(("begin", "folder", "begun"), BEGIN)
 def test_what_was_cut_off_is_begun_anew(
     bench: ServerBench, begin: object, folder: str, begun: str
 ) -> None:
