@@ -45,6 +45,7 @@ def test_the_settings_file_says_what_the_settings_say() -> None:
         "obsdimg_table='mbr'",
         "obsdimg_fdisk_gpt='-gy -b 532480'",
         "obsdimg_after='halt'",
+        "obsdimg_loader=''",
         "obsdimg_need='0'",
         "obsdimg_min='8'",
         "obsdimg_max='255'",
