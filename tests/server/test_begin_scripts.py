@@ -107,6 +107,24 @@ def test_who_gets_on_while_it_is_looked_at_is_not_cut_off(
 
 
 @pytest.mark.parametrize(("begin", "folder", "begun"), BEGIN)
+def test_who_handed_over_while_it_is_looked_at_is_not_cut_off(
+    bench: ServerBench, begin: object, folder: str, begun: str
+) -> None:
+    """The script that began names the job and ends: its own pid, read before that, is nobody's."""
+    assert callable(begin)
+    other = work(bench) / folder
+    other.mkdir(parents=True)
+    (other / "job.sh").touch()
+    (other / "pid").write_text("999999999\n")
+    bench.stand_in(
+        "cat",
+        f'{program("cat")} "$@"; code=$?; case $1 in {other}/pid)'
+        f" echo {os.getpid()} >{other}/pid ;; esac; exit $code",
+    )
+    assert begin(bench) == "@ busy"
+
+
+@pytest.mark.parametrize(("begin", "folder", "begun"), BEGIN)
 def test_what_was_cut_off_is_begun_anew(
     bench: ServerBench, begin: object, folder: str, begun: str
 ) -> None:
