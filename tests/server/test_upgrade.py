@@ -35,10 +35,12 @@ from obsdimg.server.upgrade_checks import (
     MIB,
     UNKNOWN_SETS,
     CheckMark,
+    UpgradeCheck,
     _key,
     _mirror,
     _room,
     needed_room,
+    topics,
 )
 from obsdimg.server.upgrade_report import UpgradeReport, parse_upgrade
 from obsdimg.server.upgrading import UpgradeError, await_fetch
@@ -433,7 +435,7 @@ def test_the_loader_in_a_plain_partition_is_told_before_the_restart(
     (tmp_path / "up/result").write_text("fetched 7.8\n")
     for name in ("bsd.upgrade", "auto_upgrade.conf"):
         (tmp_path / name).touch(0o700)
-    script = remote_script("upgrade-restart.sh", dir=str(tmp_path / "up"), next="7.8")
+    script = remote_script("working.sh", "upgrade-restart.sh", dir=str(tmp_path / "up"), next="7.8")
     for path in ("/bsd.upgrade", "/auto_upgrade.conf", "/usr/local/sbin/"):
         script = script.replace(f" {path}", f" {tmp_path}{path}")
     script = script.replace("sleep 2; exec shutdown", f"exec {tmp_path}/bin/shutdown")
@@ -441,3 +443,11 @@ def test_the_loader_in_a_plain_partition_is_told_before_the_restart(
     assert bench.run(tmp_path / "script").splitlines() == [answer]
     told = [line for line in bench.journal() if line.startswith("obsdimg-loader")]
     assert len(told) == (code is not None)
+
+
+def test_each_topic_is_named_once() -> None:
+    bad = [
+        UpgradeCheck(topic, CheckMark.FAILED, "not so", "")
+        for topic in ("inside", "inside", "clock")
+    ]
+    assert topics(bad) == "inside, clock"

@@ -34,6 +34,7 @@ from obsdimg.server.upgrade_checks import (
     check_afterwards,
     check_beforehand,
     failed,
+    topics,
 )
 from obsdimg.server.upgrade_report import UpgradeReport
 from obsdimg.server.upgrading import (
@@ -178,7 +179,7 @@ class UpgradeRun:
             if bad := failed(self.checks):
                 self.result = "checked"
                 raise UpgradeError(
-                    f"{access.name}: {', '.join(one.topic for one in bad)}: not ready for"
+                    f"{access.name}: {topics(bad)}: not ready for"
                     f" {self.target}; {_as_it_is(report)}",
                     bad[0].remedy or "mend what is marked FAILED",
                 )
@@ -282,8 +283,7 @@ class UpgradeRun:
             state = self._verify(here, report, files)
             if bad := failed(self.verified):
                 raise UpgradeError(
-                    f"{here.name}: runs {report.release}, but {', '.join(b.topic for b in bad)}:"
-                    " not as it should be",
+                    f"{here.name}: runs {report.release}, but {topics(bad)}: not as it should be",
                     bad[0].remedy or "look there: obsdimg ssh; then obsdimg upgrade again",
                 )
             self._bring(here, files)

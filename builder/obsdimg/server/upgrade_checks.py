@@ -52,6 +52,11 @@ def failed(checks: Sequence[UpgradeCheck]) -> list[UpgradeCheck]:
     return [one for one in checks if one.mark is CheckMark.FAILED]
 
 
+def topics(checks: Sequence[UpgradeCheck]) -> str:
+    """What `checks` are about, each once."""
+    return ", ".join(dict.fromkeys(one.topic for one in checks))
+
+
 def _check(topic: str, good: bool, text: str, remedy: str = "") -> UpgradeCheck:
     return UpgradeCheck(
         topic, CheckMark.OK if good else CheckMark.FAILED, text, "" if good else remedy
