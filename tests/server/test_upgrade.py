@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,7 +12,12 @@ from typing import Any, cast
 
 import pytest
 
+from obsdimg.cli import upgrade_run
 from obsdimg.cli.upgrade_console import MOST_UNLOCKS, ConsoleWatch
+from obsdimg.cli.upgrade_run import UpgradeRun
+from obsdimg.console import unlock as unlock_module
+from obsdimg.console.errors import ConnectError
+from obsdimg.console.screen import Kind
 from obsdimg.core.progress import Progress
 from obsdimg.core.secret import Secret
 from obsdimg.project.folder import Project
@@ -44,7 +51,7 @@ from obsdimg.server.upgrade_checks import (
 )
 from obsdimg.server.upgrade_report import UpgradeReport, parse_upgrade
 from obsdimg.server.upgrading import UpgradeError, await_fetch
-from support.scripted_console import PROMPT, Scene, ScriptedConsole
+from support.scripted_console import PROMPT, Scene, ScriptedConsole, screen
 from support.server_bench import ServerBench
 
 TOP = Path(__file__).parents[2]
@@ -451,3 +458,67 @@ def test_each_topic_is_named_once() -> None:
         for topic in ("inside", "inside", "clock")
     ]
     assert topics(bad) == "inside, clock"
+
+
+@pytest.mark.parametrize("fails", [None, "console", "restart"])
+def test_the_console_is_joined_before_the_restart_is_ordered(
+    monkeypatch: pytest.MonkeyPatch, fails: str | None
+) -> None:
+    """The machine may stand at the prompt before ssh has ended, and a serial line says it once."""
+    done: list[str] = []
+    console = ScriptedConsole(PROMPT)
+
+    def connect() -> ScriptedConsole:
+        if fails == "console":
+            raise ConnectError("serial+unix:///x: no console there: no such file")
+        done.append("console")
+        return console
+
+    def order(*_: object) -> None:
+        done.append("restart")
+        if fails == "restart":
+            raise UpgradeError("it does not wait there any more")
+
+    run = object.__new__(UpgradeRun)
+    run.access = cast(Any, SimpleNamespace(name="vpn"))
+    run.options = cast(Any, SimpleNamespace(timeout=1))
+    run.target = "7.8"
+    hub = contextlib.nullcontext(SimpleNamespace(path=None))
+    monkeypatch.setattr(upgrade_run, "join_hub", lambda *_: hub)
+    monkeypatch.setattr(upgrade_run, "replace", lambda access, **_: access)
+    monkeypatch.setattr(upgrade_run, "restart", order)
+    monkeypatch.setattr(run, "_remember_restart", lambda target, _: done.append(f"noted {target}"))
+    monkeypatch.setattr(run, "_come_back", lambda *_: done.append("back"))
+    look = ConsoleWatch(connect, "vpn", Secret("right"), 5, lambda text: None)
+    report_ = cast(Any, SimpleNamespace(booted=1, encrypted=True))
+    if fails is None:
+        run._restart(report_, look)
+        assert done == ["console", "noted 7.8", "restart", "back"]
+        return
+    with pytest.raises(UpgradeError) as caught:
+        run._restart(report_, look)
+    assert console.closed is (fails == "restart")
+    if fails == "console":
+        assert done == []
+        assert "not restarted, and the upgrade waits there" in caught.value.message
+    else:
+        assert done == ["console", "noted 7.8", "restart", "noted None"]
+
+
+def test_a_console_that_is_joined_late_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The silence counts over the short looks."""
+    monkeypatch.setattr(unlock_module, "WAKE_AFTER", 0.3)
+    monkeypatch.setattr(unlock_module, "LOOK", 0.01)
+    monkeypatch.setattr(unlock_module, "SETTLE", 0.0)
+    refused = "\nincorrect passphrase\nPassphrase: "
+    opened = refused + "\nboot> \nbooting sr0a:/bsd: 1"
+    console = ScriptedConsole(
+        screen("", Kind.BLANK),
+        answer=lambda line: [opened] if line == "right" else [refused],
+    )
+    look = ConsoleWatch(lambda: console, "vpn", Secret("right"), 5, lambda text: None, wake=True)
+    end = time.monotonic() + 60
+    while not look.unlocked:
+        assert time.monotonic() < end
+        look(0.05)
+    assert console.typed == "x\rright\r"

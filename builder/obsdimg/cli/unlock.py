@@ -15,7 +15,7 @@ from obsdimg.cli.console_options import (
 )
 from obsdimg.cli.options import flag, option
 from obsdimg.cli.ui import Ui
-from obsdimg.console.address import SerialCommand, SerialDevice, SerialUnix
+from obsdimg.console.address import is_serial
 from obsdimg.console.states import Sight
 from obsdimg.console.unlock import Outcome, Unlocking, UnlockLimits, UnlockReport
 from obsdimg.core.errors import ObsdimgError
@@ -140,7 +140,7 @@ def _refuse_wake(target: ConsoleTarget, options: Options) -> None:
             "give one of them",
         )
     address = target.address()
-    if not isinstance(address, SerialUnix | SerialDevice | SerialCommand):
+    if not is_serial(address):
         raise ConsoleTargetError(
             f"{address.label}: --wake is for serial lines; a screen shows what was asked",
             "leave it out",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from obsdimg.cli.console_options import ConsoleTarget, ConsoleTargetError, WithConsole
 from obsdimg.cli.ui import Ui
+from obsdimg.console.address import is_serial
 from obsdimg.console.errors import ConnectError, ConsoleError, LostError
 from obsdimg.console.remote import RemoteConsole
 from obsdimg.console.states import Sight
@@ -38,12 +39,15 @@ class ConsoleWatch:
         passphrase: Secret,
         answer_limit: float,
         tell: Callable[[str], None],
+        *,
+        wake: bool = False,
     ) -> None:
+        """`wake`: the machine may have asked before we came, on a line that does not repeat it."""
         self.unlocked = 0
         self._passphrase, self._tell = passphrase, tell
         limits = UnlockLimits(prompt=0.0, answer=answer_limit)
         self._work = Unlocking(
-            open_console, host=host, restart=True, limits=limits, tell=self._note
+            open_console, host=host, restart=True, wake=wake, limits=limits, tell=self._note
         )
         self._standing = 0
         self._last = ""
@@ -81,6 +85,20 @@ class ConsoleWatch:
             raise UpgradeError(
                 f"{label}{report.seen.words}", "obsdimg console shows it and takes keys"
             )
+
+    def attach(self) -> None:
+        """Connect before the restart: a serial line shows nothing of what was asked before.
+
+        Raises UpgradeError.
+        """
+        try:
+            self._work.attach()
+        except (ConnectError, LostError) as error:
+            raise UpgradeError(
+                f"the console, where the passphrase is to be typed: {error.message}; the server was"
+                " not restarted, and the upgrade waits there",
+                "obsdimg upgrade again, or --no-console",
+            ) from error
 
     def close(self) -> None:
         self._work.close()
@@ -155,8 +173,11 @@ class UpgradeConsole:
                 "--no-console: you type it yourself at both starts; or --console URL",
             ) from error
 
-    def watch(self, encrypted: bool) -> ConsoleWatch | None:
-        """What looks at the console and types; None: nobody does."""
+    def watch(self, encrypted: bool, *, under_way: bool = False) -> ConsoleWatch | None:
+        """What looks at the console and types; None: nobody does.
+
+        `under_way`: it restarted before we came.
+        """
         if not (encrypted and self.asks and self.name() is not None):
             return None
         if self._secret is None:
@@ -168,6 +189,7 @@ class UpgradeConsole:
             self._secret,
             self._options.answer_limit,
             self._ui.info,
+            wake=under_way and is_serial(self._target().address()),
         )
 
     def _target(self) -> ConsoleTarget:

@@ -96,7 +96,7 @@ class UpgradeRun:
             self._restart(report, watch)
         elif report is None:
             encrypted = self.access.project.config.disk.encryption != "none"
-            self._come_back(self.memory.booted, self.console.watch(encrypted))
+            self._come_back(self.memory.booted, self.console.watch(encrypted, under_way=True))
         self._finish()
 
     def _goes_on(self, report: UpgradeReport | None) -> bool:
@@ -243,12 +243,16 @@ class UpgradeRun:
     def _restart(self, report: UpgradeReport, watch: ConsoleWatch | None) -> None:
         booted = report.booted
         asked = False
+        if watch is not None:
+            watch.attach()
         self._remember_restart(self.target, booted)
         try:
             with join_hub(self.access, self.options.timeout) as hub:
                 asked = True
                 restart(replace(self.access, via=hub.path), self.target)
         except ObsdimgError as error:
+            if watch is not None:
+                watch.close()
             if not asked or isinstance(error, UpgradeError):  # it certainly goes on as it was
                 self._remember_restart(None, None)
             raise

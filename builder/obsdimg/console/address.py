@@ -108,6 +108,11 @@ class VncCommand:
 Address = VncCommand | VncTcp | VncUnix | VncWebSocket | SerialUnix | SerialDevice | SerialCommand
 
 
+def is_serial(address: Address) -> bool:
+    """Whether it is a line of text, which shows nothing of what was said before."""
+    return isinstance(address, SerialUnix | SerialDevice | SerialCommand)
+
+
 def parse(text: str) -> Address:
     """The address in `text`.  Raises AddressError, without a ticket or password in it."""
     text = text.strip()

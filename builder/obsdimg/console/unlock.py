@@ -106,6 +106,8 @@ class Unlocking:
         self._open, self._host, self._restart, self._tries = open_again, host, restart, tries
         self._limits, self._tell = limits or UnlockLimits(), tell
         self._wake = wake
+        self._shown: tuple[str, ...] = ()
+        self._silent_since: float | None = None
         self._start = time.monotonic()
 
     def limit_prompt(self, seconds: float) -> None:
@@ -136,8 +138,6 @@ class Unlocking:
 
     def _await_prompt(self, end: float) -> bool:
         """Whether the prompt is there; otherwise the report says what is."""
-        shown: tuple[str, ...] = ()
-        silent = time.monotonic()
         while True:
             try:
                 console = self._connected(end)
@@ -153,12 +153,7 @@ class Unlocking:
                         self.report.outcome = outcome
                         return False
                 changes = console.changes
-                if seen.sight not in SILENT or shown != fingerprint(console.screen()):
-                    shown, silent = fingerprint(console.screen()), time.monotonic()
-                elif self._wake and time.monotonic() - silent >= WAKE_AFTER:
-                    self._wake = False
-                    self._note("the line is silent: one letter and Enter, which a loader refuses")
-                    type_text(console, "x\n", SLOW)
+                self._wake_up(console, seen.sight)
                 console.wait(changes, min(LOOK, max(0.0, end - time.monotonic())))
             except LostError:
                 # A provider ends the console when it restarts the machine.
@@ -170,6 +165,24 @@ class Unlocking:
                 unreadable = self.report.seen.sight is Sight.UNREADABLE
                 self.report.outcome = Outcome.UNREADABLE if unreadable else Outcome.NO_PROMPT
                 return False
+
+    def _wake_up(self, console: RemoteConsole, sight: Sight) -> None:
+        """On a line that has been silent, since whatever `run` that was, for WAKE_AFTER seconds."""
+        now, shown = time.monotonic(), fingerprint(console.screen())
+        if self._silent_since is None or sight not in SILENT or shown != self._shown:
+            self._shown, self._silent_since = shown, now
+        elif self._wake and now - self._silent_since >= WAKE_AFTER:
+            self._wake = False
+            self._note("the line is silent: one letter and Enter, which a loader refuses")
+            type_text(console, "x\n", SLOW)
+
+    def attach(self) -> None:
+        """Connect now: a serial line shows nothing of what was said before.
+
+        Raises ConnectError, LostError.
+        """
+        if self.console is None:
+            self.console = self._open()
 
     def _connected(self, end: float) -> RemoteConsole:
         while self.console is None:
