@@ -157,15 +157,15 @@ def test_a_copy_is_on_the_disk_before_it_has_its_name(tunnel: Tunnel, thing: str
     file.chmod(0o666)
     assert tunnel.call("choose", thing) == 2
     mode = 0o640 if file.name.startswith("hostname") else 0o600
-    for made in (file, tunnel.good / file.name):
+    for made, its in ((file, mode), (tunnel.good / file.name, 0o600)):
         assert made.read_text() == whole
-        assert made.stat().st_mode & 0o777 == mode
+        assert made.stat().st_mode & 0o777 == its
     root, good = tunnel.bench.root, tunnel.good / file.name
-    waits = f"install -F -m {mode:o} -o root -g wheel"
+    waits = "install -F -m 600 -o root -g wheel"
     assert [line for line in tunnel.bench.journal() if line.startswith("install")] == [
         f"{waits} {file} {good}",
         f"{waits} {file} {root}/etc/wireguard/{file.name}.refused",
-        f"{waits} {good} {file}",
+        f"install -F -m {mode:o} -o root -g wheel {good} {file}",
     ]
 
 
@@ -301,3 +301,6 @@ def test_what_sshd_or_doas_does_not_take_gives_way_too(tunnel: Tunnel, thing: st
     assert tunnel.call("fallback", thing) == 2, "taken by -t, and sshd does not start with it"
     assert file.read_text() == "two\n"
     assert (tunnel.good / f"{file.name}.before").read_text() == "one\n"
+    # smoke and upgrade look for files there that others may read (smoke/inside.py).
+    kept = [path for path in (root / "etc/wireguard").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in kept if file.name in path.name} == {0o600}
