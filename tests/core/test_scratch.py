@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -75,19 +76,26 @@ def test_a_folder_that_another_run_takes_for_dead_is_given_up(
 
 
 def test_the_folder_for_sockets_is_this_users_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    if len(str(tmp_path)) <= LONGEST_BASE:
-        assert runtime_folder() == tmp_path / "obsdimg"
+    with tempfile.TemporaryDirectory(prefix="obsdimg-test-", dir="/tmp") as name:
+        _is_ours_alone(Path(name), monkeypatch)
+    long = "/tmp/" + "x" * LONGEST_BASE
+    monkeypatch.setattr("tempfile.tempdir", long)
+    assert runtime_folder() == Path(f"/tmp/obsdimg-{os.getuid()}")
+
+
+def _is_ours_alone(short: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(short))
+    assert runtime_folder() == short / "obsdimg"
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/" + "x" * LONGEST_BASE)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr("tempfile.tempdir", str(short))
     found = runtime_folder()
-    assert found == tmp_path / f"obsdimg-{os.getuid()}" and runtime_folder() == found
+    assert found == short / f"obsdimg-{os.getuid()}" and runtime_folder() == found
     found.chmod(0o755)
     with pytest.raises(FileError, match="not a folder that only this user may use"):
         runtime_folder()
     found.rmdir()
-    found.symlink_to(tmp_path)
+    found.symlink_to(short)
     with pytest.raises(FileError, match="not a folder that only this user may use"):
         runtime_folder()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,13 +50,13 @@ def machine(tmp_path: Path, disk: bytes) -> Iterator[RescueMachine]:
         accelerator="tcg", checks=[], proven=False,
     )  # fmt: skip
     write_beside(image, manifest, written, None)
-    (tmp_path / "run").mkdir()
     made = make_machine(tmp_path / "there", UNITS * UNIT)
     yield made
     with contextlib.suppress(FileNotFoundError):
         for pid in map(int, (made.here / "hangs").read_text().split()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+    shutil.rmtree(_run(made))
 
 
 def _start(machine: RescueMachine, *words: str) -> subprocess.Popen[bytes]:
@@ -61,14 +64,21 @@ def _start(machine: RescueMachine, *words: str) -> subprocess.Popen[bytes]:
     own = {
         "PATH": f"{machine.bin}{os.pathsep}{os.environ['PATH']}",
         "PYTHONPATH": os.pathsep.join(sys.path),
-        "XDG_RUNTIME_DIR": "",
-        "TMPDIR": str(top / "run"),
+        "XDG_RUNTIME_DIR": str(_run(machine)),
     }
     command = ["disk", "vpn.raw", "--write", WHERE, "--yes", *words]
     return subprocess.Popen(
         [sys.executable, "-m", "obsdimg", *command], cwd=top, env={**os.environ, **own},
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+
+
+def _run(machine: RescueMachine) -> Path:
+    """A folder with a short name: ssh's control socket lies in it (a worker's own is too deep)."""
+    name = hashlib.sha256(str(machine.here).encode()).hexdigest()[:12]
+    folder = Path(tempfile.gettempdir()) / f"obsdimg-test-{name}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
@@ -112,7 +122,7 @@ def test_killed_while_it_reads_back(machine: RescueMachine, disk: bytes) -> None
     _until(machine.here / "hangs", child)
     _kill(child)
     _all_end(_pids(machine.here / "local"))  # ssh
-    left = [p for p in (machine.here.parent / "run").rglob("*") if p.is_file()]
+    left = [p for p in _run(machine).rglob("*") if p.is_file()]
     assert all(p.name in (".lock", "s") and p.stat().st_size == 0 for p in left), left
     assert machine.disk.read_bytes()[:UNIT] == bytes(UNIT)
     there = _pids(machine.here / "hangs")
@@ -124,7 +134,7 @@ def test_killed_while_it_reads_back(machine: RescueMachine, disk: bytes) -> None
     assert "written and read back" in said
     _all_end(there)
     assert machine.disk.read_bytes() == disk
-    assert list((machine.here.parent / "run").glob("*/*")) == []
+    assert list(_run(machine).glob("*/*")) == []
 
 
 def test_killed_while_it_writes_by_the_systems_own_ssh(machine: RescueMachine, disk: bytes) -> None:

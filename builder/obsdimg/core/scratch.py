@@ -19,8 +19,9 @@ from obsdimg.core.files import FileError, describe
 
 PREFIX = "run-"
 _LOCK = ".lock"
-LONGEST_BASE = 64
-"""Bytes: the name of a socket may have 103 (sun_path of the BSDs), and ours adds 38."""
+LONGEST_BASE = 56
+"""Bytes: the name of a socket may have 103 (sun_path of the BSDs), and ours adds 47 at most: a
+user, a run's folder, and what ssh puts behind a control socket's name while it makes it."""
 
 
 def runtime_folder() -> Path:
@@ -28,12 +29,12 @@ def runtime_folder() -> Path:
 
     Its name is short enough for a socket's.  Raises FileError: it is somebody else's.
     """
-    base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = (
-        Path(base) / "obsdimg"
-        if base and len(os.fsencode(base)) <= LONGEST_BASE and Path(base).is_dir()
-        else Path(tempfile.gettempdir()) / f"obsdimg-{os.getuid()}"
-    )
+    base, temporary = os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir()
+    if base and len(os.fsencode(base)) <= LONGEST_BASE and Path(base).is_dir():
+        folder = Path(base) / "obsdimg"
+    else:
+        short = len(os.fsencode(temporary)) <= LONGEST_BASE
+        folder = Path(temporary if short else "/tmp") / f"obsdimg-{os.getuid()}"  # noqa: S108
     try:
         with suppress(FileExistsError):
             folder.mkdir(mode=0o700)

@@ -35,6 +35,8 @@ class Carrier:
         self._previous: Session | None = None
         self._every: Final = keepalive
         self._attempts: dict[int, HandshakeAttempt] = {}
+        """The latest alone: whatever was offered before it the server has forgotten."""
+        self._turn = 0
         self._retry_at: float | None = None
         self._sent = now
         self._unanswered: float | None = None
@@ -107,6 +109,7 @@ class Carrier:
         if isinstance(outcome, Session):
             self._previous, self._session = self._session, outcome
             self._attempts.clear()
+            self._turn = 0
             self._retry_at = None
             self.handshakes += 1
             self._unanswered = None
@@ -158,12 +161,11 @@ class Carrier:
         usable = self._caller.link.usable()
         if usable:
             # First where it answered last, then the server's addresses in turn.
-            turn = len(self._attempts)
+            turn = self._turn
             which = self._caller.which if turn == 0 else usable[turn % len(usable)]
             attempt = self._caller.call(which)
-            if len(self._attempts) > 64:
-                self._attempts.clear()
-            self._attempts[attempt.handshake.index] = attempt
+            self._attempts = {attempt.handshake.index: attempt}
+            self._turn += 1
         else:
             self._caller.link.reopen()
         self._retry_at = now + REKEY_TIMEOUT_SECONDS + random.uniform(0, JITTER_SECONDS)  # noqa: S311

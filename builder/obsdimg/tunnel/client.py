@@ -85,7 +85,9 @@ class Caller:
         """A new session, or None at the deadline (seconds of `time.monotonic`).
 
         Each retry is a fresh initiation with a later timestamp; the server's addresses
-        take turns.  Gives up early when two responses in a row cannot be read.
+        take turns.  Only the answer to the latest counts: with each initiation that it takes
+        the server forgets the session that it had offered before.  Gives up early when two
+        responses in a row cannot be read.
         """
         attempts: dict[int, HandshakeAttempt] = {}
         unreadable = 0
@@ -94,7 +96,7 @@ class Caller:
             until = deadline
             if usable and time.monotonic() < deadline:
                 attempt = self.call(usable[number % len(usable)])
-                attempts[attempt.handshake.index] = attempt
+                attempts = {attempt.handshake.index: attempt}
                 until = min(deadline, attempt.sent + wait)
             while (event := self.link.receive(until)) is not None:
                 outcome = self.read(event, attempts)
