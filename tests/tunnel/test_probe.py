@@ -7,14 +7,18 @@ import socket
 import time
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from typing import cast
 
 import pytest
 
 from obsdimg.tunnel import client as client_module
 from obsdimg.tunnel import probe as probe_module
+from obsdimg.tunnel.client import Identity
 from obsdimg.tunnel.endpoint import Endpoint
 from obsdimg.tunnel.errors import ProbeError
 from obsdimg.tunnel.keys import PresharedKey, WgPrivateKey, WgPublicKey
+from obsdimg.tunnel.link import Link, Received
+from obsdimg.tunnel.messages import Initiation, parse
 from obsdimg.tunnel.probe import Target, probe
 from obsdimg.tunnel.report import ProbeResult, ProbeVerdict, Role
 from support.responder import Faults, Responder, ResponderCore, ResponderPeer
@@ -342,3 +346,60 @@ def test_a_client_may_only_use_its_own_address(world: World) -> None:
     with Responder(core) as server:
         result = world.probe(server.endpoint, targets=TARGETS[:1])
     assert result.verdict is ProbeVerdict.NO_REPLY
+
+
+class _Forgetful(ResponderCore):
+    """Offers a session and keeps it not: the first of its handshakes is in vain."""
+
+    def handle(self, datagram: bytes, source: tuple[str, int]) -> list[bytes]:
+        answers = super().handle(datagram, source)
+        if answers and self.stats.handshakes == 1:
+            self._sessions.clear()
+        return answers
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_a_session_that_a_busy_server_did_not_keep_is_asked_for_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """Only after more than one call: a server that answers the first and then nothing is told."""
+    monkeypatch.setattr(client_module, "RETRY_SECONDS", (0.05, 0.05))
+    world.faults.drop_initiations = lost
+    peer = ResponderPeer(world.client.public(), world.preshared)
+    core = _Forgetful(world.server, (SERVER4, SERVER6), (peer,), world.faults)
+    with Responder(core) as server:
+        result = world.probe(server.endpoint)
+    assert result.verdict is (ProbeVerdict.WORKS if lost else ProbeVerdict.NO_REPLY), result
+    assert result.handshake.attempts == (3 if lost else 1)
+
+
+def test_the_answer_to_an_earlier_call_makes_no_session(world: World) -> None:
+    """The server has forgotten what it offered then: it keeps what it offered last."""
+    core, sent = world.core(), []
+
+    class Slow:
+        addresses = (("127.0.0.1", 9),)
+
+        def __init__(self) -> None:
+            self.answers: list[bytes] = []
+
+        def usable(self) -> list[int]:
+            return [0]
+
+        def send(self, which: int, datagram: bytes) -> None:
+            sent.append(datagram)
+            self.answers += core.handle(datagram, ("127.0.0.1", 9))
+
+        def receive(self, until: float) -> Received | None:
+            if len(sent) < 2 or not self.answers:
+                return None
+            return Received(0, self.answers.pop(0))
+
+    identity = Identity(world.client, world.server.public(), world.preshared)
+    caller = client_module.Caller(cast(Link, Slow()), identity)
+    session = caller.handshake(time.monotonic() + 60)
+    assert session is not None
+    latest = parse(sent[1])
+    assert isinstance(latest, Initiation)
+    assert session.local == latest.sender
+    assert caller.log.strange == 1

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from obsdimg.tunnel.client import Caller, HandshakeLog, Identity
+from obsdimg.tunnel.client import AFTER_COOKIE_SECONDS, Caller, HandshakeLog, Identity
 from obsdimg.tunnel.endpoint import Endpoint, resolve
 from obsdimg.tunnel.errors import (
     EndpointError,
@@ -202,15 +202,31 @@ class _Pinger:
     heard: float = 0.0
 
     def run(self, count: int, interval: float) -> None:
-        self.heard = due = time.monotonic()
+        self.heard = due = began = time.monotonic()
         self._send(b"")  # a keepalive: the server uses a session after its first packet only
         for _ in range(count):
             self._listen(due, until_answered=False)
             self._renew()
-            for one in self.series:
-                now = time.monotonic()
-                self._send(one.request(self.payload, now))
+            self._ask()
             due = max(due, time.monotonic() - interval) + interval
+        self._listen(time.monotonic() + REPLY_SECONDS, until_answered=True)
+        if self.caller.log.attempts > 1 and self.heard == began:
+            self._once_more()
+
+    def _ask(self) -> None:
+        for one in self.series:
+            self._send(one.request(self.payload, time.monotonic()))
+
+    def _once_more(self) -> None:
+        """We called more than once, and then nothing at all came.  A busy server may have worked on
+        two calls at the same time, and have kept the session of the other one (wireguard-go)."""
+        time.sleep(AFTER_COOKIE_SECONDS)
+        fresh = self.caller.handshake(time.monotonic() + self.timeout)
+        if fresh is None:
+            return
+        self.session = fresh
+        self._send(b"")
+        self._ask()
         self._listen(time.monotonic() + REPLY_SECONDS, until_answered=True)
 
     def _renew(self) -> None:
