@@ -286,6 +286,7 @@ class Unlocking:
         if self.console is not None:
             self.console.close()
             self.console = None
+            self._silent_since = None  # the next one has its own silence
 
     def _note(self, what: str) -> None:
         self.report.events.append(UnlockEvent(round(time.monotonic() - self._start, 1), what))
